@@ -1,0 +1,74 @@
+# make venv | demo | test | lint | benchmark | clean
+#
+# `make demo` and `make test` make the environment first when it is missing or when setup.py or constraints.txt changed.
+# Variables: PYTHON=python3.11  PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"  TEST="tests -k ctc"
+#            DEMO_OUT=demo_out  DEMO_ARGS="--seed 1"
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON    ?= python3.11
+VENV      ?= .venv
+PIP_ARGS  ?=
+TEST      ?= tests
+TEST_ARGS ?=
+DEMO_OUT  ?= demo_out
+DEMO_ARGS ?=
+BENCHMARK_ARGS ?=
+
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+CORES := $(shell nproc 2>/dev/null || echo 2)
+SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks setup.py
+PIP   := $(PY) -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt $(PIP_ARGS)
+
+.PHONY: help venv demo test lint format benchmark clean
+
+help:
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+
+venv: $(STAMP)
+
+# The stamp is written last: after an interruption the next make goes on where pip stopped.  An environment whose
+# pip does not start is made anew.
+$(STAMP): setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.10 to 3.12 and run make PYTHON=python3.x"; exit 1; }
+	@rm -f $(STAMP)
+	@if ! $(PY) -m pip --version >/dev/null 2>&1; then echo "[1/4] new environment in $(VENV)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
+	@echo "[2/4] build tools"; $(PIP) -q setuptools
+	@echo "[3/4] PyTorch"; $(PIP) -q torch
+	@echo "[4/4] NeMo and the rest (about 120 packages, one to five minutes)"
+	@$(PIP) --no-build-isolation -e '.[test,lint]' | sed -u -n -E 's/^(Collecting|Building|Installing|Successfully)(.{0,90}).*/  \1\2/p'
+	@touch $(STAMP)
+	@echo "environment ready: $(VENV)"
+
+demo: export OMP_NUM_THREADS ?= $(CORES)
+demo: $(STAMP)
+	$(PY) examples/demo/run.py --out $(DEMO_OUT) $(DEMO_ARGS)
+
+# One thread: the tests use tiny tensors, for which more threads only wait for each other.
+test: export OMP_NUM_THREADS ?= 1
+test: export MKL_NUM_THREADS ?= 1
+test: $(STAMP)
+	@started=$$SECONDS; status=0; $(PY) -m pytest $(TEST) $(TEST_ARGS) || status=$$?; \
+	if [ $$status -eq 0 ]; then verdict=PASSED; else verdict="FAILED (pytest exit code $$status)"; fi; \
+	echo "make test: $$verdict in $$((SECONDS - started)) s"; exit $$status
+
+lint: $(STAMP)
+	@existing=$$(ls -d $(SOURCES) 2>/dev/null || true); \
+	$(PY) -m ruff check $$existing; $(PY) -m isort --check-only --quiet $$existing; $(PY) -m black --check --quiet $$existing; \
+	echo "make lint: PASSED"
+
+format: $(STAMP)
+	@existing=$$(ls -d $(SOURCES) 2>/dev/null || true); \
+	$(PY) -m ruff check --fix --quiet $$existing || true; $(PY) -m isort --quiet $$existing; $(PY) -m black --quiet $$existing
+
+benchmark: export OMP_NUM_THREADS ?= $(CORES)
+benchmark: $(STAMP)
+	@if [ -f benchmarks/run.py ]; then $(PY) benchmarks/run.py $(BENCHMARK_ARGS); else echo "there is no benchmarks/run.py"; exit 1; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis $(DEMO_OUT)
+	find nemo_oracle_kd hydra_plugins conf tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

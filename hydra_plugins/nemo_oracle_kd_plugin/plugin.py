@@ -1,0 +1,35 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Hydra plug-in: registers nemo_oracle_kd with NeMo and adds its presets to every Hydra application.
+
+NeMo itself scans for Hydra plug-ins while it is imported, so that ``import nemo.collections.asr`` runs this module, also
+in notebooks and in the processes of distributed training.  Every Hydra application in the environment imports it too:
+nothing here may import torch or NeMo.
+"""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+import nemo_oracle_kd
+
+nemo_oracle_kd.register()
+
+
+class OracleKDSearchPathPlugin(SearchPathPlugin):
+    """Makes the group ``oracle_kd`` available: ``python any_recipe.py +oracle_kd=<preset>``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Appends our configuration folder, behind that of the recipe, which therefore wins."""
+        search_path.append(provider='nemo_oracle_kd', path='pkg://nemo_oracle_kd.conf')

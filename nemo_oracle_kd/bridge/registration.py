@@ -1,0 +1,262 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Registration with NeMo: the one place that opens NeMo's doors for this package, and opens them narrowly.
+
+Four things are registered, each as soon as the NeMo module that it concerns has been imported:
+
+1. ``nemo_oracle_kd.`` is appended to NeMo's allow-lists of configuration targets.  NeMo refuses every ``_target_``
+   outside of these lists, because a configuration file could otherwise run any code.  The entry is exactly our
+   package with its dot: it admits ``nemo_oracle_kd.callbacks...`` and neither ``nemo_oracle_kd_evil`` nor anything
+   else.  Installing this package is the opt-in.
+2. ``resolve_trainer_cfg``, through which NeMo's recipes build the arguments of their trainer, reads a preset
+   (``+oracle_kd=<name>``) and appends its callback (see :mod:`nemo_oracle_kd.bridge.preset_callback`).
+3. ``exp_manager`` refuses a preset that reached no trainer, so that a preset is never ignored in silence.
+4. Transducer losses given to :func:`register_rnnt_loss` become values of ``model.loss.loss_name``.
+
+:func:`register` may be called at any time and any number of times: NeMo may be imported later, already imported, or
+in the middle of its own import, which is the usual case because NeMo scans for Hydra plug-ins while it is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+from nemo_oracle_kd.bridge import preset_callback
+from nemo_oracle_kd.errors import ConfigError, unknown_name
+
+TARGET_PREFIX = 'nemo_oracle_kd.'
+"""What is added to NeMo's allow-lists.  The dot at the end matters."""
+
+ALLOW_LISTS = ('ALLOWED_TARGET_PREFIXES', 'ALLOWED_CALLABLE_PREFIXES', 'ALLOWED_NEMO_SUBMODULE_PREFIXES')
+"""Names of the lists in ``nemo.core.classes.common``; which of them exist depends on the version of NeMo."""
+
+_MARK = '_nemo_oracle_kd_wraps'
+
+
+def register() -> None:
+    """Registers this package with NeMo, now or as soon as NeMo is imported.  Calling it again does no harm."""
+    for module_name, hook in _HOOKS.items():
+        _when_imported(module_name, hook)
+
+
+def is_registered() -> bool:
+    """Returns whether NeMo is imported and accepts our targets."""
+    common = sys.modules.get('nemo.core.classes.common')
+    return common is not None and TARGET_PREFIX in getattr(common, ALLOW_LISTS[0], [])
+
+
+def _extend_allow_lists(common: ModuleType) -> None:
+    for name in ALLOW_LISTS:
+        prefixes = getattr(common, name, None)
+        if isinstance(prefixes, list) and TARGET_PREFIX not in prefixes:
+            prefixes.append(TARGET_PREFIX)
+
+
+def _wrap_resolve_trainer_cfg(trainer_utils: ModuleType) -> None:
+    original = trainer_utils.resolve_trainer_cfg
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def resolve_trainer_cfg(trainer_cfg: Any) -> Any:
+        distillation = preset_callback.find_preset(trainer_cfg)
+        resolved = original(trainer_cfg)
+        if distillation is not None:
+            preset_callback.append_callback(resolved, distillation)
+        return resolved
+
+    setattr(resolve_trainer_cfg, _MARK, original)
+    trainer_utils.resolve_trainer_cfg = resolve_trainer_cfg
+
+
+def _wrap_exp_manager(module: ModuleType) -> None:
+    original = module.exp_manager
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def exp_manager(trainer: Any, cfg: Any = None, *args: Any, **kwargs: Any) -> Any:
+        preset_callback.refuse_unused_preset(trainer, cfg)
+        return original(trainer, cfg, *args, **kwargs)
+
+    setattr(exp_manager, _MARK, original)
+    module.exp_manager = exp_manager
+
+
+# --- transducer losses ------------------------------------------------------------------------------------------------
+
+_RNNT_LOSSES: dict[str, dict[str, Any]] = {}
+_RNNT_MODULE = 'nemo.collections.asr.losses.rnnt'
+
+
+def register_rnnt_loss(
+    name: str,
+    factory: Callable[..., Any] | str,
+    *,
+    force_float32: bool = True,
+    installation_msg: str = "It is part of nemo_oracle_kd.",
+) -> None:
+    """Makes ``model.loss.loss_name: <name>`` work in NeMo's transducer recipes.
+
+    NeMo keeps a dictionary of loss names, but chooses the loss by a chain of ``if``; the name therefore has to be
+    entered in the dictionary and the choosing function has to be wrapped.
+
+    Args:
+        name: value of ``model.loss.loss_name``; its options are ``model.loss.<name>_kwargs``.
+        factory: called as ``factory(blank_idx, **options)``.  It returns a module with an attribute ``reduction`` and
+            ``forward(acts, labels, act_lens, label_lens) -> nll [B]`` for ``acts [B, T, U+1, V]``.  Either a callable
+            or ``'package.module:attribute'``, which is imported when the loss is first used.
+        force_float32: whether NeMo converts the joint's output to float32 first.
+        installation_msg: what NeMo shows when the loss is not available.
+
+    Raises:
+        ValueError: if ``name`` is one of NeMo's own losses, or ``factory`` is a string without ':'.
+    """
+    if isinstance(factory, str) and factory.count(':') != 1:
+        raise ValueError(f"The factory of loss '{name}' has to be written 'package.module:attribute', not '{factory}'.")
+    module = sys.modules.get(_RNNT_MODULE)
+    if module is not None and not _is_half_imported(module):
+        _refuse_names_of_nemo(module, [name])
+    _RNNT_LOSSES[name] = {
+        'factory': factory,
+        'force_float32': force_float32,
+        'installation_msg': installation_msg,
+    }
+    _when_imported(_RNNT_MODULE, _install_rnnt_losses)
+
+
+def _refuse_names_of_nemo(module: ModuleType, names: list[str]) -> None:
+    for name in names:
+        if name in module.RNNT_LOSS_RESOLVER and name not in _RNNT_LOSSES:
+            raise ValueError(f"'{name}' is one of NeMo's own transducer losses; choose another name.")
+
+
+def _install_rnnt_losses(module: ModuleType) -> None:
+    for name, entry in _RNNT_LOSSES.items():
+        module.RNNT_LOSS_RESOLVER[name] = module.RNNTLossConfig(
+            loss_name=name,
+            lib_name='torch',
+            is_available=True,
+            installation_msg=entry['installation_msg'],
+            min_version='0.0',
+            force_float32=entry['force_float32'],
+        )
+    original = module.resolve_rnnt_loss
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def resolve_rnnt_loss(loss_name: str, blank_idx: int, loss_kwargs: Mapping[str, Any] | None = None) -> Any:
+        if loss_name not in _RNNT_LOSSES:
+            return original(loss_name, blank_idx, loss_kwargs)
+        return _make_rnnt_loss(loss_name, blank_idx, loss_kwargs)
+
+    setattr(resolve_rnnt_loss, _MARK, original)
+    # RNNTLoss looks the function up in its module at every construction, so that rebinding the name is enough.
+    module.resolve_rnnt_loss = resolve_rnnt_loss
+
+
+def _make_rnnt_loss(name: str, blank_idx: int, options: Mapping[str, Any] | None) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+
+    if isinstance(options, DictConfig):
+        options = OmegaConf.to_container(options, resolve=True)
+    options = dict(options or {})
+    factory = _RNNT_LOSSES[name]['factory']
+    if isinstance(factory, str):
+        module_name, attribute = factory.split(':')
+        factory = getattr(importlib.import_module(module_name), attribute)
+    parameters = inspect.signature(factory).parameters.values()
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        valid = [parameter.name for parameter in parameters][1:]
+        ConfigError.raise_if_any(
+            unknown_name(f"option of model.loss.{name}_kwargs", option, valid)
+            for option in options
+            if option not in valid
+        )
+    return factory(blank_idx, **options)
+
+
+# --- when to run the hooks --------------------------------------------------------------------------------------------
+
+_HOOKS: dict[str, Callable[[ModuleType], None]] = {
+    'nemo.core.classes.common': _extend_allow_lists,
+    'nemo.utils.trainer_utils': _wrap_resolve_trainer_cfg,
+    'nemo.utils.exp_manager': _wrap_exp_manager,
+    _RNNT_MODULE: _install_rnnt_losses,
+}
+
+_waiting_for_import: set[str] = set()
+
+
+def _is_half_imported(module: ModuleType) -> bool:
+    return bool(getattr(getattr(module, '__spec__', None), '_initializing', False))
+
+
+def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None:
+    """Runs ``hook(module)`` now if the module is completely imported, otherwise as soon as it is."""
+    module = sys.modules.get(module_name)
+    if module is None:
+        if module_name not in _waiting_for_import:
+            _waiting_for_import.add(module_name)
+            wrapt.register_post_import_hook(functools.partial(_after_import, hook), module_name)
+    elif _is_half_imported(module):
+        _PendingHooks.add(module_name, hook)
+    else:
+        hook(module)
+
+
+def _after_import(hook: Callable[[ModuleType], None], module: ModuleType) -> None:
+    _waiting_for_import.discard(module.__name__)
+    hook(module)
+
+
+class _PendingHooks:
+    """Import finder that finds nothing: it is only told about imports, and uses them to look again.
+
+    For a module that is in the middle of its own import there is no hook "when finished".  The next import of anything
+    after it is the first occasion to act; NeMo's packages import dozens of modules after the ones that we wait for.
+    """
+
+    _hooks: dict[str, Callable[[ModuleType], None]] = {}
+
+    @classmethod
+    def add(cls, module_name: str, hook: Callable[[ModuleType], None]) -> None:
+        cls._hooks[module_name] = hook
+        if cls not in sys.meta_path:
+            sys.meta_path.insert(0, cls)
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> None:
+        for module_name, hook in list(cls._hooks.items()):
+            module = sys.modules.get(module_name)
+            if module is not None and _is_half_imported(module):
+                continue
+            cls._hooks.pop(module_name, None)
+            if module is None:  # its import failed; wait for the next attempt
+                _when_imported(module_name, hook)
+            else:
+                hook(module)
+        if not cls._hooks and cls in sys.meta_path:
+            sys.meta_path.remove(cls)
+        return None

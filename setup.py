@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Installation of nemo_oracle_kd: metadata, dependencies, packages, entry points."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_namespace_packages, find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"^__version__ = '([^']+)'", (ROOT / 'nemo_oracle_kd/__init__.py').read_text(), re.M).group(1)
+
+TEST = ['pytest>=8', 'hypothesis>=6']
+# Formatters change their mind between releases, so the exact versions stand in constraints.txt.
+LINT = ['black', 'isort', 'ruff']
+
+setup(
+    name='nemo_oracle_kd',
+    version=VERSION,
+    description='Knowledge distillation for NeMo speech recognition, with teachers that also read the transcript',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author='The nemo_oracle_kd authors',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords='speech recognition, ASR, knowledge distillation, NeMo, CTC, RNN-T, transducer, PyTorch',
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Multimedia :: Sound/Audio :: Speech',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    python_requires='>=3.10',
+    # The configuration folder stands at the top of the repository and is installed inside the package, where
+    # Hydra reads it as pkg://nemo_oracle_kd.conf.  hydra_plugins is a namespace package shared with other plug-ins.
+    packages=[
+        *find_packages(include=['nemo_oracle_kd', 'nemo_oracle_kd.*']),
+        'nemo_oracle_kd.conf',
+        *find_namespace_packages(include=['hydra_plugins.nemo_oracle_kd_plugin']),
+    ],
+    package_dir={'nemo_oracle_kd.conf': 'conf'},
+    package_data={'nemo_oracle_kd': ['py.typed'], 'nemo_oracle_kd.conf': ['**/*.yaml']},
+    zip_safe=False,
+    install_requires=[
+        'nemo_toolkit[asr]>=2.4',
+        'torch>=2.6',
+        'lightning>2.2.1',
+        'omegaconf>=2.3',
+        'hydra-core>=1.3,<1.5',
+        'wrapt>=1.15',
+        'numpy',
+        'scipy',
+        'soundfile',
+        'jiwer>=3.1',
+        'matplotlib',
+        'tensorboard',
+        'tqdm',
+        'espeakng-loader>=0.2.4',
+    ],
+    extras_require={'test': TEST, 'lint': LINT, 'dev': TEST + LINT},
+    entry_points={
+        'console_scripts': ['nemo-oracle-kd = nemo_oracle_kd.cli.main:main'],
+        # Hydra 1.3 finds the plug-in by scanning the hydra_plugins namespace, Hydra 1.4 through this entry point.
+        'hydra.plugins': [
+            'nemo_oracle_kd = hydra_plugins.nemo_oracle_kd_plugin.plugin:OracleKDSearchPathPlugin',
+        ],
+    },
+)

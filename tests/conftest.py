@@ -1,0 +1,45 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Settings of all tests: one thread, quiet logging."""
+
+import logging
+import os
+import warnings
+
+# Before torch is imported: more threads than work make tiny tensors slower.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('MKL_NUM_THREADS', '1')
+os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+os.environ.setdefault('HYDRA_FULL_ERROR', '1')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+import pytest  # noqa: E402
+
+
+def pytest_configure(config):
+    logging.getLogger('nemo_logger').setLevel(logging.ERROR)
+    for name in ('lightning.pytorch', 'lightning.fabric', 'numba', 'matplotlib'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings('ignore', message='.*number of training batches.*')
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_a_fixed_seed():
+    """Every test starts from the same seed, so that its outcome does not depend on which tests ran before."""
+    import torch
+
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    torch.manual_seed(0)

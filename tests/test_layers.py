@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The architecture as a test: imports point down, the mathematics knows torch only, start-up stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = 'nemo_oracle_kd'
+
+# folder or module of the package -> (layer, layers that it may import besides itself)
+ALLOWED = {
+    'errors': (1, set()),
+    'strict_config': (1, {'errors'}),
+    'functional': (1, set()),
+    'losses': (2, {1}),
+    'modules': (2, {1}),
+    'corpus': (2, {1}),
+    'bridge': (3, {1}),
+    'distillation': (4, {1, 2, 3}),
+    'callbacks': (5, {1, 2, 3, 4}),
+    'models': (5, {1, 2, 3, 4}),
+    'evaluation': (5, {1, 2, 3, 4}),
+    'cli': (6, {1, 2, 3, 4, 5, 'experiments'}),
+    'experiments': (6, {1, 2, 3, 4, 5}),
+    'conf': (6, set()),
+}
+HEAVY = {'torch', 'nemo', 'lightning', 'pytorch_lightning', 'transformers', 'matplotlib', 'librosa', 'lhotse'}
+LIGHT_FILES = ['nemo_oracle_kd/__init__.py', 'nemo_oracle_kd/errors.py', 'nemo_oracle_kd/bridge/__init__.py']
+LIGHT_FILES += ['nemo_oracle_kd/bridge/registration.py', 'nemo_oracle_kd/bridge/preset_callback.py']
+LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'hydra_plugins', 'conf']
+HEADER = (ROOT / 'setup.py').read_text().split('\n\n')[0]
+
+
+def _sources(*folders):
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob('*.py'))
+
+
+def _relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+PACKAGE_FILES = [_relative(path) for path in _sources(PACKAGE)]
+ALL_FILES = [_relative(path) for path in _sources(PACKAGE, 'hydra_plugins', 'conf', 'examples', 'tests', 'benchmarks')]
+
+
+def _imports(file, module_level_only=False):
+    """Returns the absolute dotted names that ``file`` imports, with their line numbers."""
+    found = []
+
+    def visit(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, child.lineno) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ''
+                if child.level:
+                    parents = list(Path(file).parent.parts)
+                    parents = parents[: len(parents) - child.level + 1]
+                    base = '.'.join([*parents, base] if base else parents)
+                found.extend((f'{base}.{alias.name}', child.lineno) for alias in child.names)
+            if module_level_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                continue
+            if module_level_only and isinstance(child, ast.If) and 'TYPE_CHECKING' in ast.unparse(child.test):
+                continue
+            visit(child)
+
+    visit(ast.parse((ROOT / file).read_text(encoding='utf-8')))
+    return found
+
+
+def _part(dotted):
+    """Returns the folder or module of the package that a dotted name lies in, or None for the package itself."""
+    names = dotted.split('.')
+    return names[1] if len(names) > 1 and names[0] == PACKAGE and names[1] in ALLOWED else None
+
+
+def _own_part(file):
+    names = Path(file).with_suffix('').parts
+    return names[1] if len(names) > 1 else None
+
+
+def _upward_imports(file):
+    own = _own_part(file)
+    if own == '__init__':
+        return [entry for entry in _imports(file) if _part(entry[0]) not in (None, 'bridge')]
+    _, allowed = ALLOWED[own]
+    wrong = []
+    for dotted, line in _imports(file):
+        part = _part(dotted)
+        if part in (None, own) or part in allowed or part == 'errors':
+            continue
+        if ALLOWED[part][0] not in allowed:
+            wrong.append((dotted, line))
+    return wrong
+
+
+def test_every_folder_of_the_package_has_a_layer():
+    parts = {_own_part(file) for file in PACKAGE_FILES} - {'__init__', '__main__'}
+    assert parts <= set(ALLOWED), f"give these a layer: {sorted(parts - set(ALLOWED))}"
+
+
+@pytest.mark.parametrize('file', [file for file in PACKAGE_FILES if _own_part(file) != '__main__'])
+def test_imports_point_down(file):
+    assert _upward_imports(file) == []
+
+
+@pytest.mark.parametrize('file', [file for file in PACKAGE_FILES if _own_part(file) == 'functional'])
+def test_the_mathematics_imports_only_torch(file):
+    allowed = set(sys.stdlib_module_names) | {'torch', PACKAGE}
+    assert [entry for entry in _imports(file) if entry[0].split('.')[0] not in allowed] == []
+
+
+@pytest.mark.parametrize('file', LIGHT_FILES + [_relative(path) for path in _sources(*LIGHT_FOLDERS)])
+def test_what_runs_at_start_up_imports_nothing_heavy_at_module_level(file):
+    heavy = [entry for entry in _imports(file, module_level_only=True) if entry[0].split('.')[0] in HEAVY]
+    own = [entry for entry in _imports(file, module_level_only=True) if _part(entry[0]) not in (None, *_LIGHT_PARTS)]
+    assert heavy == [] and own == []
+
+
+_LIGHT_PARTS = ('cli', 'bridge', 'errors', 'strict_config', 'conf')
+
+
+@pytest.mark.parametrize('file', ALL_FILES)
+def test_nobody_imports_the_second_lightning(file):
+    # pytorch_lightning may be installed beside lightning; its Trainer is another class, which NeMo refuses.
+    assert [entry for entry in _imports(file) if entry[0].split('.')[0] == 'pytorch_lightning'] == []
+
+
+@pytest.mark.parametrize('file', ALL_FILES + ['setup.py'])
+def test_every_file_has_the_licence_header_and_says_what_it_is_for(file):
+    text = (ROOT / file).read_text(encoding='utf-8')
+    assert text.startswith(HEADER) or (text.startswith('#!') and HEADER in text)
+    assert ast.get_docstring(ast.parse(text)), "a module docstring says what the module is for"
+
+
+def test_importing_the_package_and_the_plugin_brings_neither_torch_nor_nemo():
+    code = (
+        "import sys, nemo_oracle_kd, hydra_plugins.nemo_oracle_kd_plugin.plugin as plugin; "
+        f"print(sorted({{name.split('.')[0] for name in sys.modules}} & {HEAVY!r}))"
+    )
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == '[]'
+
+
+def test_the_check_finds_an_import_that_points_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
+    file = tmp_path / PACKAGE / 'functional' / 'wrong.py'
+    file.parent.mkdir(parents=True)
+    file.write_text("def f():\n    from ..distillation import distiller\n    import nemo_oracle_kd.errors\n")
+    assert _upward_imports(_relative(file)) == [('nemo_oracle_kd.distillation.distiller', 2)]
