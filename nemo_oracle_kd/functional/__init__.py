@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The mathematics of distillation: pure tensor functions that need torch and nothing else.
+
+Shapes are `[B, T, V]` for posteriors, `[B, U]` for labels and `[B]` for lengths and results; logarithms are natural.
+"""
+
+from nemo_oracle_kd.functional.blank_frames import BLANK_MODES, blank_frame_weights
+from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy
+from nemo_oracle_kd.functional.ctc_paths import (
+    PATH_PADDING,
+    collapse_path,
+    ctc_best_path,
+    ctc_greedy_path,
+    spike_times,
+)
+from nemo_oracle_kd.functional.frame_divergences import (
+    frame_agreement,
+    frame_entropy,
+    frame_kl,
+    guided_ctc,
+    occupancy_kl,
+    softmax_l2,
+)
+from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask
+from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
+from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
+
+__all__ = [
+    # masking
+    'compute_dtype',
+    'fill_padding',
+    'length_mask',
+    # ctc
+    'ctc_full_sum',
+    'ctc_occupancy',
+    # ctc_paths
+    'PATH_PADDING',
+    'collapse_path',
+    'ctc_best_path',
+    'ctc_greedy_path',
+    'spike_times',
+    # frame_divergences
+    'frame_agreement',
+    'frame_entropy',
+    'frame_kl',
+    'guided_ctc',
+    'occupancy_kl',
+    'softmax_l2',
+    # blank_frames
+    'BLANK_MODES',
+    'blank_frame_weights',
+    # resample
+    'RESAMPLE_MODES',
+    'resample_frames',
+    # reference
+    'enumerate_ctc_alignments',
+]

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Brings frame posteriors to another frame rate."""
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding
+
+__all__ = ['RESAMPLE_MODES', 'resample_frames']
+
+RESAMPLE_MODES = ('nearest', 'linear')
+
+
+def resample_frames(
+    probs_or_logprobs: Tensor,
+    lengths: Tensor,
+    target_lengths: Tensor,
+    mode: str = 'nearest',
+    *,
+    are_log_probs: bool = True,
+    max_target_length: int | None = None,
+) -> Tensor:
+    """Stretches or shrinks each utterance to a given number of frames.
+
+    Both ends of an utterance stay where they are: the centre of target frame j, `(j + 0.5) * T / T'`, is looked up among
+    the centres of the source frames. Equal lengths change nothing.
+
+    Args:
+        probs_or_logprobs: `[B, T, V]`.
+        lengths: `[B]` valid source frames.
+        target_lengths: `[B]` wanted frames.
+        mode: 'nearest' copies frames and so keeps spikes sharp; 'linear' mixes the *probabilities* of the two
+            neighbours (mixing log-probabilities would multiply them and wipe out what only one frame holds).
+        are_log_probs: whether the input is logarithmic. Matters for 'linear' alone, which then normalises it, so that
+            logits are welcome, and returns log-probabilities.
+        max_target_length: padded length T' of the result; the largest of `target_lengths` if omitted.
+
+    Returns:
+        `[B, T', V]`, zero in the padding. 'linear' gives float32 for float16 and bfloat16.
+
+    Raises:
+        ValueError: on an unknown mode, shapes that do not fit, or frames wanted of an utterance that has none.
+    """
+    if mode not in RESAMPLE_MODES:
+        raise ValueError(f"Unknown resampling mode '{mode}'; choose one of {', '.join(RESAMPLE_MODES)}.")
+    x = fill_padding(probs_or_logprobs, lengths)
+    if x.dim() != 3 or target_lengths.shape != lengths.shape:
+        raise ValueError(
+            f"Posteriors must have shape [B, T, V] and target_lengths {list(lengths.shape)}, got {list(x.shape)} and "
+            f"{list(target_lengths.shape)}."
+        )
+    batch, frames, vocabulary = x.shape
+    source = lengths.to(device=x.device, dtype=torch.long).unsqueeze(1)
+    wanted = target_lengths.to(device=x.device, dtype=torch.long).unsqueeze(1)
+    longest = int(wanted.max()) if batch else 0
+    width = longest if max_target_length is None else max_target_length
+    if width < longest:
+        raise ValueError(f"max_target_length = {width} is shorter than the longest target length, {longest}.")
+    if ((source == 0) & (wanted > 0)).any():
+        raise ValueError("An utterance without frames cannot be resampled to some; leave empty utterances out.")
+    if frames == 0:
+        return x.new_zeros((batch, width, vocabulary))
+
+    def at(position: Tensor) -> Tensor:
+        position = torch.minimum(position, source - 1).clamp(min=0)
+        return x.gather(1, position.unsqueeze(2).expand(batch, width, vocabulary))
+
+    # Integer arithmetic in units of 1 / (2 T') source frames: no rounding, whatever the length.
+    centre = (2 * torch.arange(width, device=x.device).unsqueeze(0) + 1) * source
+    unit = 2 * wanted.clamp(min=1)
+    if mode == 'nearest':
+        return fill_padding(at(torch.div(centre, unit, rounding_mode='floor')), target_lengths)
+    x = x.to(compute_dtype(x.dtype))
+    if are_log_probs:
+        x = x.log_softmax(dim=2)
+    offset = centre - wanted.clamp(min=1)
+    left = torch.div(offset, unit, rounding_mode='floor')
+    share = ((offset - left * unit).to(x.dtype) / unit.to(x.dtype)).unsqueeze(2)
+    if are_log_probs:
+        mixed = torch.logaddexp(at(left) + torch.log1p(-share), at(left + 1) + share.log())
+    else:
+        mixed = at(left) * (1 - share) + at(left + 1) * share
+    return fill_padding(mixed, target_lengths)
