@@ -1,0 +1,124 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Room, noise and level: what turns the output of a synthesiser into something like a recording.
+
+All functions take and give float64 waveforms ``[N]`` in the range -1 to 1 and draw from the generator they are given.
+"""
+
+from math import gcd
+
+import numpy as np
+from scipy.signal import fftconvolve, resample_poly
+
+NOISE_COLOURS = ('white', 'pink', 'brown', 'babble')
+# Power spectral density ~ 1 / f**exponent.
+_EXPONENTS = {'white': 0.0, 'pink': 1.0, 'brown': 2.0}
+
+
+def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """Changes the sample rate with a polyphase filter.
+
+    Args:
+        samples: waveform ``[N]``.
+        source_rate: Hz.
+        target_rate: Hz.
+
+    Returns:
+        Waveform ``[ceil(N * target_rate / source_rate)]``.
+    """
+    divisor = gcd(source_rate, target_rate)
+    return resample_poly(samples, target_rate // divisor, source_rate // divisor)
+
+
+def trim(samples: np.ndarray, threshold: float = 1e-3) -> np.ndarray:
+    """Cuts what lies before the first and after the last sample above ``threshold`` times the peak."""
+    loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max(initial=0.0))
+    return samples[loud[0] : loud[-1] + 1] if loud.size else samples
+
+
+def speech_rms(samples: np.ndarray, rate: int) -> float:
+    """Root mean square over the 20 ms frames that lie less than 40 dB below the loudest: pauses do not count."""
+    size = max(1, rate // 50)
+    count = max(1, len(samples) // size)
+    energy = np.array([np.mean(np.square(frame)) for frame in np.array_split(samples, count)])
+    peak = energy.max(initial=0.0)
+    return float(np.sqrt(energy[energy >= peak * 1e-4].mean())) if peak > 0 else 0.0
+
+
+def room_response(rng: np.random.Generator, rate: int, rt60: float, direct_to_reverberant_db: float) -> np.ndarray:
+    """A synthetic room impulse response: the direct path, then noise with exponentially falling energy.
+
+    Args:
+        rng: source of the noise.
+        rate: Hz.
+        rt60: time in seconds after which the energy of the tail is 60 dB lower.
+        direct_to_reverberant_db: energy of the direct path over the energy of the tail, dB.
+
+    Returns:
+        Response ``[rt60 * rate]`` that starts with 1.
+    """
+    time = np.arange(max(2, int(rt60 * rate))) / rate
+    tail = rng.standard_normal(len(time)) * 10.0 ** (-3.0 * time / rt60)
+    # The first 2 ms belong to the direct path: no surface is nearer than 0.7 m.
+    tail[: int(0.002 * rate) + 1] = 0.0
+    tail *= np.sqrt(10.0 ** (-direct_to_reverberant_db / 10.0) / np.sum(np.square(tail)))
+    tail[0] = 1.0
+    return tail
+
+
+def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Convolves and keeps the length: what would ring beyond the end of the recording is not recorded."""
+    return fftconvolve(samples, response)[: len(samples)]
+
+
+def coloured_noise(rng: np.random.Generator, length: int, colour: str) -> np.ndarray:
+    """Stationary Gaussian noise of unit power: ``white``, ``pink`` (1/f) or ``brown`` (1/f^2).
+
+    Args:
+        rng: source of the noise.
+        length: samples.
+        colour: name of the colour.
+
+    Returns:
+        Waveform ``[length]`` with mean 0 and mean square 1.
+    """
+    size = max(length, 2)
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    bins = np.arange(len(spectrum), dtype=np.float64)
+    bins[0] = np.inf if _EXPONENTS[colour] else 1.0
+    noise = np.fft.irfft(spectrum * bins ** (-_EXPONENTS[colour] / 2.0), size)[:length]
+    return noise / np.sqrt(np.mean(np.square(noise)))
+
+
+def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float, rate: int) -> np.ndarray:
+    """Adds noise at a signal-to-noise ratio measured against the speech without its pauses.
+
+    Args:
+        speech: waveform ``[N]``.
+        noise: waveform ``[N]``.
+        snr_db: dB.
+        rate: Hz.
+
+    Returns:
+        Waveform ``[N]``.
+    """
+    power = np.sqrt(np.mean(np.square(noise)))
+    return speech + noise * (speech_rms(speech, rate) / power * 10.0 ** (-snr_db / 20.0))
+
+
+def set_level(samples: np.ndarray, level_db: float, rate: int, ceiling: float = 0.98) -> np.ndarray:
+    """Scales to a speech level in dB relative to full scale, lower where the peak would pass ``ceiling``."""
+    scaled = samples * (10.0 ** (level_db / 20.0) / speech_rms(samples, rate))
+    return scaled * min(1.0, ceiling / np.abs(scaled).max())

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Read and write NeMo manifests (JSON lines), with errors that name the file, the line and the fix."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterable
+
+AUDIO_KEY = 'audio_filepath'
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message is one sentence with file, line and fix."""
+
+
+def resolve_audio_path(audio_filepath: str, manifest_path: str | os.PathLike) -> str:
+    """Makes an audio path absolute by NeMo's rule: beside the manifest first, else the path as it stands.
+
+    Args:
+        audio_filepath: value of ``audio_filepath``, absolute or relative.
+        manifest_path: the manifest that holds it.
+
+    Returns:
+        Absolute path. Whether a file is there is not checked.
+    """
+    path = os.path.expanduser(audio_filepath)
+    if os.path.isabs(path):
+        return path
+    beside = os.path.join(os.path.dirname(os.path.abspath(manifest_path)), path)
+    return beside if os.path.isfile(beside) or not os.path.isfile(path) else os.path.abspath(path)
+
+
+def read_manifest(
+    path: str | os.PathLike, require_text: bool = True, check_audio: bool = True
+) -> list[dict[str, Any]]:
+    """Reads a NeMo manifest and checks every line before anything expensive starts.
+
+    Args:
+        path: manifest with one JSON object a line; blank lines are skipped.
+        require_text: refuse a line without a ``text`` string (the string itself may be empty).
+        check_audio: refuse a line whose audio file does not exist.
+
+    Returns:
+        One dict a line in file order, with ``audio_filepath`` made absolute and every other key as it was.
+
+    Raises:
+        FileNotFoundError: the manifest does not exist.
+        ManifestError: bad JSON, not an object, missing or wrong ``audio_filepath``, ``text`` or ``duration``,
+            missing audio, or no line at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Manifest {path} does not exist: give the path of a NeMo JSON-lines manifest.")
+    rows = []
+    try:
+        lines = path.read_text(encoding='utf-8-sig').split('\n')
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8 text ({error.reason}): is it an audio file or an archive?") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            rows.append(_parse(line, path, number, require_text, check_audio))
+    if not rows:
+        raise ManifestError(f"Manifest {path} has no line: give one that lists at least one utterance.")
+    return rows
+
+
+def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: bool) -> dict[str, Any]:
+    where = f"{path}, line {number}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(
+            f"{where}: not valid JSON ({error.msg} at column {error.colno}); a manifest has one JSON object a line."
+        ) from None
+    if not isinstance(row, dict):
+        raise ManifestError(f"{where}: expected a JSON object such as {{\"audio_filepath\": ...}}, got {line[:60]!r}.")
+    audio = row.get(AUDIO_KEY)
+    if not isinstance(audio, str) or not audio:
+        raise ManifestError(f"{where}: `{AUDIO_KEY}` is missing or not a string; every line needs the audio's path.")
+    if require_text and not isinstance(row.get('text'), str):
+        raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}.")
+    duration = row.get('duration', 1.0)
+    # bool is an int to Python and NaN passes a `<= 0` test, so both are ruled out by name.
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)) or not duration > 0:
+        raise ManifestError(f"{where}: `duration` is {duration!r}; it must be the length of {audio} in seconds.")
+    absolute = resolve_audio_path(audio, path)
+    if check_audio and not os.path.isfile(absolute):
+        raise ManifestError(
+            f"{where}: audio file {absolute} does not exist; relative paths are looked up beside the manifest."
+        )
+    return {**row, AUDIO_KEY: absolute}
+
+
+def write_manifest(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as JSON lines; the file appears whole or not at all.
+
+    Args:
+        path: manifest to write; an existing one is replaced.
+        rows: dicts in the order wanted, written as they are (paths are not changed).
+    """
+    write_text_atomically(path, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
+
+
+def write_text_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes UTF-8 text through a temporary file beside the target, so that readers never see a part of it."""
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        # newline='\n' keeps the bytes equal on every platform.
+        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
