@@ -1,0 +1,209 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How sure a WER, and a difference of two WERs, is: bootstrap intervals and paired tests over utterances.
+
+Both resampling methods take the utterance as the unit, because errors within one utterance depend on each other:
+
+* **Bootstrap interval** (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+  ICASSP 2004): draw ``N`` utterances with replacement, compute the corpus rate, repeat; the interval holds the middle
+  95 %.
+* **Paired bootstrap**: the same draw for both systems, so that the difficulty of an utterance cancels; gives the
+  interval of the difference and a p-value (twice the share of draws on the less frequent side of zero).
+* **Matched-pairs permutation test** (after Gillick and Cox, "Some statistical issues in the comparison of speech
+  recognition algorithms", ICASSP 1989, with random sign flips for the normal approximation): if A and B were the same
+  system, swapping their outputs on any utterance would be as likely; p is the share of random swaps with a difference
+  at least as large.
+
+Everything is seeded: the same counts give the same numbers. With 130 utterances either takes some tens of
+milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from nemo_oracle_kd.evaluation.scoring import ErrorCounts
+
+_CELLS_PER_CHUNK = 4_000_000  # 32 MB of int64 indices at a time, whatever the size of the corpus
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An error rate in percent with the ends of its bootstrap interval."""
+
+    rate: float
+    low: float
+    high: float
+    level: float
+
+    def __str__(self) -> str:
+        return f"{self.rate:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """System B against system A (the baseline) on the same utterances; rates in percent.
+
+    Attributes:
+        rate_a: error rate of the baseline.
+        rate_b: error rate of the system.
+        difference: ``rate_b - rate_a`` in points; negative means B is better.
+        low: lower end of the paired bootstrap interval of the difference.
+        high: upper end of it.
+        relative: relative change in percent, ``100 * difference / rate_a``; ``None`` if A makes no error.
+        p_bootstrap: two-sided p-value of the paired bootstrap.
+        p_permutation: two-sided p-value of the matched-pairs permutation test. This is the one to quote.
+        wins: utterances on which B makes fewer errors than A.
+        losses: utterances on which B makes more errors.
+        ties: utterances with equally many errors.
+    """
+
+    rate_a: float
+    rate_b: float
+    difference: float
+    low: float
+    high: float
+    relative: float | None
+    p_bootstrap: float
+    p_permutation: float
+    wins: int
+    losses: int
+    ties: int
+
+    def as_dict(self) -> dict:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+def _check(resamples: int, level: float = 0.95) -> None:
+    if resamples < 100:
+        raise ValueError(f"Resampling needs at least 100 draws to say anything; got resamples={resamples}.")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"The level of an interval is a share between 0 and 1, for example 0.95; got {level}.")
+
+
+def _draws(rng: np.random.Generator, utterances: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yields index arrays ``[r, N]`` that together hold ``resamples`` draws with replacement."""
+    rows = max(1, _CELLS_PER_CHUNK // max(utterances, 1))
+    for start in range(0, resamples, rows):
+        yield rng.integers(0, utterances, size=(min(rows, resamples - start), utterances))
+
+
+def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of a corpus error rate.
+
+    Args:
+        counts: errors per utterance, ``N`` rows.
+        level: share of the draws that the interval holds.
+        resamples: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        The rate of the corpus and the interval, in percent.
+
+    Raises:
+        ValueError: if all references are empty, or the settings are out of range.
+    """
+    _check(resamples, level)
+    rate = counts.rate
+    errors, lengths = counts.errors, counts.reference_lengths
+    rng = np.random.default_rng(seed)
+    rates = []
+    for index in _draws(rng, len(counts), resamples):
+        total = lengths[index].sum(axis=1)
+        # A draw of nothing but empty references has no rate; it is left out rather than counted as perfect.
+        rates.append(100.0 * errors[index].sum(axis=1)[total > 0] / total[total > 0])
+    low, high = np.quantile(np.concatenate(rates), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(rate, float(low), float(high), level)
+
+
+def permutation_p_value(differences: np.ndarray, resamples: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value of the matched-pairs (sign-flip) permutation test.
+
+    Args:
+        differences: ``[N]`` errors of B minus errors of A, per utterance.
+        resamples: number of random sign patterns.
+        seed: seed of the patterns.
+
+    Returns:
+        ``(1 + #{|flipped sum| >= |observed sum|}) / (1 + resamples)``; exactly 1.0 if no utterance differs.
+    """
+    _check(resamples)
+    differences = np.asarray(differences, dtype=np.int64)
+    differences = differences[differences != 0]  # a sign on zero changes nothing
+    if len(differences) == 0:
+        return 1.0
+    observed = abs(int(differences.sum()))
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CELLS_PER_CHUNK // len(differences))
+    as_large = 0
+    for start in range(0, resamples, rows):
+        signs = 2 * rng.integers(0, 2, size=(min(rows, resamples - start), len(differences))) - 1
+        as_large += int((np.abs(signs @ differences) >= observed).sum())
+    return (1 + as_large) / (1 + resamples)
+
+
+def compare(
+    baseline: ErrorCounts, system: ErrorCounts, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> PairedComparison:
+    """Compares a system with a baseline on the same utterances.
+
+    Args:
+        baseline: errors of system A, ``N`` rows.
+        system: errors of system B on the same utterances in the same order.
+        level: level of the interval of the difference.
+        resamples: number of draws of each method.
+        seed: seed of both methods.
+
+    Returns:
+        The difference with its interval and both p-values. Identical systems give difference 0 and p = 1.
+
+    Raises:
+        ValueError: if the two are not about the same utterances, or all references are empty.
+    """
+    _check(resamples, level)
+    if not np.array_equal(baseline.reference_lengths, system.reference_lengths):
+        raise ValueError(
+            "A paired comparison needs both systems on the same utterances in the same order; the baseline "
+            f"has {len(baseline)} "
+            f"utterances and the system {len(system)}, or their references differ."
+        )
+    rate_a, rate_b = baseline.rate, system.rate
+    differences, lengths = system.errors - baseline.errors, baseline.reference_lengths
+    rng = np.random.default_rng(seed)
+    parts = []
+    for index in _draws(rng, len(baseline), resamples):
+        total = lengths[index].sum(axis=1)
+        parts.append(100.0 * differences[index].sum(axis=1)[total > 0] / total[total > 0])
+    drawn = np.concatenate(parts)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return PairedComparison(
+        rate_a=rate_a,
+        rate_b=rate_b,
+        difference=rate_b - rate_a,
+        low=float(low),
+        high=float(high),
+        relative=100.0 * (rate_b - rate_a) / rate_a if rate_a > 0 else None,
+        # +1 on both sides: a finite number of draws never proves p = 0.
+        p_bootstrap=min(1.0, 2.0 * (1 + side) / (1 + len(drawn))),
+        p_permutation=permutation_p_value(differences, resamples, seed),
+        wins=int((differences < 0).sum()),
+        losses=int((differences > 0).sum()),
+        ties=int((differences == 0).sum()),
+    )

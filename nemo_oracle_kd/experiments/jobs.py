@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A job: one command line, what it leaves behind, what it waits for, and the record of whether it has been done.
+
+A job counts as done if its record says so **for this very command**: the record holds a fingerprint of the command, of
+the environment variables the job sets, of the contents of its input files and of the fingerprints of the jobs it
+depends on. Change the teacher's learning rate and the teacher and every student distilled from it run again; the
+others do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subprocess of an experiment.
+
+    Attributes:
+        name: unique name; also that of its log, so letters, digits and ``. _ - /`` only (``seed_0/student_alone``).
+        command: program and arguments, not a shell line.
+        outputs: files that exist when the job has succeeded.
+        depends: names of the jobs whose outputs this one reads.
+        environment: variables set for this job on top of the runner's own environment.
+        inputs: files whose contents decide the outcome (configs, manifests); they enter the fingerprint.
+        scratch: folders of checkpoints that belong to one fingerprint. They are kept when the same job is started
+            again, so that a recipe with ``exp_manager.resume_if_exists`` continues, and removed when the job has
+            changed.
+        metrics: JSON lines that :class:`nemo_oracle_kd.callbacks.RunRecord` writes; the progress display reads the
+            last one.
+        directory: working directory of the command.
+    """
+
+    name: str
+    command: Sequence[str]
+    outputs: Sequence[PathLike] = ()
+    depends: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    inputs: Sequence[PathLike] = ()
+    scratch: Sequence[PathLike] = ()
+    metrics: PathLike | None = None
+    directory: PathLike | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r'[\w.-]+(/[\w.-]+)*', self.name) or '..' in self.name:
+            raise ValueError(
+                f"'{self.name}' cannot name a job; use letters, digits, '.', '_' and '-', with '/' between groups."
+            )
+        if isinstance(self.command, str) or not self.command:
+            raise ValueError(
+                f"The command of job '{self.name}' must be a list of program and arguments, not {self.command!r}."
+            )
+        for key in ('outputs', 'depends', 'inputs', 'scratch'):
+            if isinstance(getattr(self, key), (str, Path)):
+                raise ValueError(
+                    f"'{key}' of job '{self.name}' must be a list, not the single value {getattr(self, key)!r}."
+                )
+
+    def missing_outputs(self) -> list[Path]:
+        """Outputs that are not there."""
+        return [Path(path) for path in self.outputs if not Path(path).exists()]
+
+
+def order_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Sorts jobs so that each comes after the ones it depends on, and otherwise in the order given.
+
+    Raises:
+        ValueError: if a name occurs twice, a dependency is unknown, or the dependencies go in a circle.
+    """
+    by_name: dict[str, Job] = {}
+    for job in jobs:
+        if job.name in by_name:
+            raise ValueError(f"Two jobs are called '{job.name}'; give every job its own name.")
+        by_name[job.name] = job
+    for job in jobs:
+        for name in job.depends:
+            if name not in by_name:
+                raise ValueError(f"Job '{job.name}' depends on '{name}', but there is no job of that name.")
+    ordered: list[Job] = []
+    placed: set[str] = set()
+    waiting = list(jobs)
+    while waiting:
+        ready = next((job for job in waiting if all(name in placed for name in job.depends)), None)
+        if ready is None:
+            raise ValueError(f"The jobs {sorted(job.name for job in waiting)} wait for each other in a circle.")
+        waiting.remove(ready)
+        placed.add(ready.name)
+        ordered.append(ready)
+    return ordered
+
+
+def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
+    """SHA-256 of everything that decides the outcome of each job.
+
+    An input that does not exist yet counts as absent; it is the runner that refuses to start a job without its inputs.
+
+    Args:
+        jobs: jobs in the order of :func:`order_jobs`.
+
+    Returns:
+        Fingerprint by job name.
+    """
+    result: dict[str, str] = {}
+    for job in jobs:
+        inputs = {}
+        for path in map(Path, job.inputs):
+            inputs[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        content = {
+            'command': [str(part) for part in job.command],
+            'environment': dict(sorted(job.environment.items())),
+            'inputs': inputs,
+            'depends': {name: result[name] for name in sorted(job.depends)},
+        }
+        result[job.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return result
+
+
+def write_atomically(path: PathLike, text: str) -> None:
+    """Writes a file so that readers, also after a crash, see the old or the new content, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        with open(temporary, 'w', encoding='utf-8') as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class JobRecord:
+    """What is known about a job from earlier starts; kept next to its log as ``NAME.json``.
+
+    Attributes:
+        fingerprint: of the job as it was last started.
+        finished: whether it ended well.
+        seconds: run time, added up over interrupted starts.
+    """
+
+    fingerprint: str
+    finished: bool = False
+    seconds: float = 0.0
+
+    @classmethod
+    def read(cls, path: PathLike) -> JobRecord | None:
+        """Reads a record; ``None`` if there is none or it cannot be read (then the job runs again, which is safe)."""
+        try:
+            content = json.loads(Path(path).read_text(encoding='utf-8'))
+            return cls(str(content['fingerprint']), bool(content['finished']), float(content['seconds']))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, path: PathLike) -> None:
+        """Writes the record atomically."""
+        write_atomically(path, json.dumps(self.__dict__, indent=2) + '\n')

@@ -1,0 +1,144 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The progress of a set of jobs on the terminal: one bar for all of them and one line for each running job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+def clock(seconds: float) -> str:
+    """``75`` -> ``1:15``, ``3700`` -> ``1:01:40``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def last_metrics(path: str | Path | None) -> dict:
+    """Last complete line of a run record, ``{}`` while there is none.
+
+    Only the end of the file is read: the display asks every second, and the writer may be in the middle of a line.
+    """
+    if path is None or not Path(path).is_file():
+        return {}
+    with open(path, 'rb') as stream:
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - 8192))
+        lines = stream.read().split(b'\n')[:-1]  # what follows the last newline is not complete
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            return row
+    return {}
+
+
+def describe(row: dict) -> str:
+    """One short phrase about a line of a run record: the update and the validation WER in percent."""
+    parts = []
+    if row.get('update') is not None:
+        of = f"/{row['max_updates']}" if row.get('max_updates') else ''
+        parts.append(f"update {row['update']}{of}")
+    if row.get('val_wer') is not None:
+        parts.append(f"val WER {100 * row['val_wer']:.1f} %")
+    return ', '.join(parts)
+
+
+class Progress:
+    """Shows jobs coming and going.
+
+    On a terminal there is one line per running job, rewritten in place. In a log file, where nothing can be rewritten,
+    a line is added when a job starts or ends, and about every two minutes one for each running job.
+
+    Args:
+        total: number of jobs.
+        slots: number of jobs that may run at a time.
+        enabled: ``False`` for no output at all.
+        stream: where to write; standard error by default.
+    """
+
+    QUIET_SECONDS = 120.0
+
+    def __init__(self, total: int, slots: int, enabled: bool = True, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stderr
+        self._enabled = enabled
+        self._in_place = enabled and stream.isatty()
+        self._stream = stream
+        self._total = tqdm(
+            total=total,
+            desc='jobs',
+            unit='job',
+            file=stream,
+            disable=not self._in_place,
+            position=0,
+            dynamic_ncols=True,
+        )
+        self._lines = [
+            tqdm(
+                total=0, bar_format='  {desc}', file=stream, disable=not self._in_place, position=slot + 1, leave=False
+            )
+            for slot in range(slots)
+        ]
+        self._slot_of: dict[str, int] = {}
+        self._last_said: dict[str, float] = {}
+        self._width = 0
+
+    def say(self, text: str) -> None:
+        """Adds one line above the bars."""
+        if self._enabled:
+            tqdm.write(text, file=self._stream)
+
+    def started(self, name: str) -> None:
+        """A job starts."""
+        self._slot_of[name] = next(slot for slot in range(len(self._lines)) if slot not in self._slot_of.values())
+        self._last_said[name] = 0.0
+        self._width = max(self._width, len(name))
+        if not self._in_place:
+            self.say(f'{name}: started')
+
+    def running(self, name: str, elapsed: float, metrics: str | Path | None) -> None:
+        """A job still runs, for ``elapsed`` seconds so far."""
+        if self._in_place:
+            state = describe(last_metrics(metrics))
+            self._lines[self._slot_of[name]].set_description_str(
+                f'{name:<{self._width}}  running {clock(elapsed)}' + (f'  {state}' if state else '')
+            )
+        elif elapsed - self._last_said[name] >= self.QUIET_SECONDS:
+            self._last_said[name] = elapsed
+            state = describe(last_metrics(metrics))
+            self.say(f'{name}: running {clock(elapsed)}' + (f', {state}' if state else ''))
+
+    def ended(self, name: str, outcome: str, elapsed: float, metrics: str | Path | None = None) -> None:
+        """A job is over: ``outcome`` is one word such as ``done`` or ``failed``."""
+        slot = self._slot_of.pop(name, None)
+        if slot is not None:
+            self._lines[slot].set_description_str('')
+        self._total.update()
+        state = describe(last_metrics(metrics))
+        after = f' after {clock(elapsed)}' if elapsed else ''
+        self.say(f'{name}: {outcome}{after}' + (f' ({state})' if state else ''))
+
+    def close(self) -> None:
+        """Takes the bars down."""
+        for line in self._lines:
+            line.close()
+        self._total.close()
