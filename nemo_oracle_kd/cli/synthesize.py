@@ -80,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate',
         nargs=2,
         type=int,
-        default=[130, 210],
+        default=[110, 180],
         metavar=('LOW', 'HIGH'),
-        help='speaking rate in words a minute, drawn evenly (default: 130 210)',
+        help='speaking rate in words a minute, drawn evenly (default: 110 180)',
     )
 
 

@@ -17,14 +17,23 @@
 All functions take and give float64 waveforms ``[N]`` in the range -1 to 1 and draw from the generator they are given.
 """
 
+from functools import lru_cache
 from math import gcd
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+from scipy.fft import next_fast_len
+from scipy.signal import fftconvolve, firwin, resample_poly
 
 NOISE_COLOURS = ('white', 'pink', 'brown', 'babble')
 # Power spectral density ~ 1 / f**exponent.
 _EXPONENTS = {'white': 0.0, 'pink': 1.0, 'brown': 2.0}
+
+
+@lru_cache(maxsize=4)
+def _resampling_filter(up: int, down: int) -> np.ndarray:
+    """The filter that ``resample_poly`` would design anew in every call, which costs more than applying it."""
+    longest = max(up, down)
+    return firwin(20 * longest + 1, 1.0 / longest, window=('kaiser', 5.0))
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -39,7 +48,10 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndar
         Waveform ``[ceil(N * target_rate / source_rate)]``.
     """
     divisor = gcd(source_rate, target_rate)
-    return resample_poly(samples, target_rate // divisor, source_rate // divisor)
+    up, down = target_rate // divisor, source_rate // divisor
+    if up == down:
+        return samples
+    return resample_poly(samples, up, down, window=_resampling_filter(up, down))
 
 
 def trim(samples: np.ndarray, threshold: float = 1e-3) -> np.ndarray:
@@ -50,9 +62,9 @@ def trim(samples: np.ndarray, threshold: float = 1e-3) -> np.ndarray:
 
 def speech_rms(samples: np.ndarray, rate: int) -> float:
     """Root mean square over the 20 ms frames that lie less than 40 dB below the loudest: pauses do not count."""
-    size = max(1, rate // 50)
-    count = max(1, len(samples) // size)
-    energy = np.array([np.mean(np.square(frame)) for frame in np.array_split(samples, count)])
+    size = max(1, min(rate // 50, len(samples)))
+    count = len(samples) // size
+    energy = np.square(samples[: count * size]).reshape(count, size).mean(axis=1)
     peak = energy.max(initial=0.0)
     return float(np.sqrt(energy[energy >= peak * 1e-4].mean())) if peak > 0 else 0.0
 
@@ -94,7 +106,8 @@ def coloured_noise(rng: np.random.Generator, length: int, colour: str) -> np.nda
     Returns:
         Waveform ``[length]`` with mean 0 and mean square 1.
     """
-    size = max(length, 2)
+    # A prime length would make the transform many times slower.
+    size = next_fast_len(max(length, 2), real=True)
     spectrum = np.fft.rfft(rng.standard_normal(size))
     bins = np.arange(len(spectrum), dtype=np.float64)
     bins[0] = np.inf if _EXPONENTS[colour] else 1.0

@@ -16,8 +16,9 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 AUDIO_KEY = 'audio_filepath'
 

@@ -28,11 +28,12 @@ import json
 import multiprocessing
 import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -84,7 +85,7 @@ class CorpusSettings:
     noise: float = 0.8
     noise_snr: tuple[float, float] = (5.0, 25.0)
     reverb: float = 0.4
-    rate: tuple[int, int] = (130, 210)
+    rate: tuple[int, int] = (110, 180)
 
     def check(self) -> 'CorpusSettings':
         """Returns the settings in canonical form.
@@ -111,9 +112,7 @@ class CorpusSettings:
             ('rate', self.rate, 80, 450, 'words a minute'),
         ):
             if not least <= low <= high <= most:
-                problems.append(
-                    f"--{name} is {low} {high}: give LOW HIGH with {least} <= LOW <= HIGH <= {most} {unit}."
-                )
+                problems.append(f"--{name} is {low} {high}: give {least} <= LOW <= HIGH <= {most} {unit}.")
         ConfigError.raise_if_any(problems)
         return replace(self, kinds=tuple(kind for kind in KINDS if kind in self.kinds))
 

@@ -20,6 +20,8 @@ of one another (``steph``, ``steph2``, ``steph3``) stay on one side. Left out ar
 human voice (robots, ``Demonic``, ``croak``) and whispers, which have no pitch.
 """
 
+import numpy as np
+
 ACCENTS: dict[str, tuple[str, ...]] = {
     'train': ('en-us', 'en', 'en-gb-scotland', 'en-gb-x-gbclan'),
     'dev': ('en-029', 'en-gb-x-gbcwmd'),
@@ -39,28 +41,15 @@ MEN: dict[str, tuple[str, ...]] = {
         'klatt4,klatt5,klatt6,m1,m3,m5,m6,m8,marcelo,michel,pablo,paul,pedro,rob,sandro,victor'.split(',')
     ),
     'dev': ('Andy', 'AnxiousAndy', 'Denis', 'Reed', 'boris', 'john', 'm2', 'miguel', 'quincy'),
-    'test': (
-        'Mario',
-        'Mike',
-        'mike2',
-        'edward',
-        'edward2',
-        'grandpa',
-        'm4',
-        'm7',
-        'max',
-        'norbert',
-        'robert',
-        'travis',
-    ),
+    'test': tuple('Mario,Mike,mike2,edward,edward2,grandpa,m4,m7,max,norbert,robert,travis'.split(',')),
 }
 
 
-def draw_voice(rng, split: str) -> str:
+def draw_voice(rng: np.random.Generator, split: str) -> str:
     """Draws a voice of a split.
 
     Args:
-        rng: :class:`numpy.random.Generator`.
+        rng: source of the choice.
         split: ``train``, ``dev`` or ``test``.
 
     Returns:
