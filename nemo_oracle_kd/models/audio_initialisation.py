@@ -1,0 +1,169 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights of a trained NeMo encoder for the audio branch of an oracle teacher.
+
+The `.nemo` archive is read directly. Restoring it as a model inside another model's life would reset NeMo's global state
+(`AppState`) and build data loaders.
+"""
+
+import io
+import os
+import tarfile
+from typing import Dict, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from nemo.core.classes import ModelPT
+from nemo.utils import logging
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['NemoArchive', 'load_audio_branch', 'read_nemo_archive']
+
+_COMPARED_FEATURE_KEYS = (
+    'sample_rate',
+    'features',
+    'window_size',
+    'window_stride',
+    'n_fft',
+    'window',
+    'normalize',
+    'preemph',
+)
+
+
+class NemoArchive(NamedTuple):
+    """Config and weights of a `.nemo` file."""
+
+    config: DictConfig
+    weights: Dict[str, torch.Tensor]
+
+
+def read_nemo_archive(path: str) -> NemoArchive:
+    """Reads config and weights of a `.nemo` file without building the model.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ConfigError: not a readable `.nemo` file.
+    """
+    content = {}
+    try:
+        with tarfile.open(path, 'r:*') as archive:
+            for member in archive:
+                name = os.path.basename(member.name)
+                if member.isfile() and name in ('model_config.yaml', 'model_weights.ckpt'):
+                    content[name] = archive.extractfile(member).read()
+        config = OmegaConf.create(content['model_config.yaml'].decode('utf-8'))
+        weights = torch.load(io.BytesIO(content['model_weights.ckpt']), map_location='cpu', weights_only=True)
+    except (tarfile.TarError, KeyError, OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"'{path}' cannot be read as a .nemo file ({error}): give a file saved by model.save_to()"
+        ) from error
+    return NemoArchive(config, weights)
+
+
+def _resolve(source: str) -> str:
+    """Path of the `.nemo` file; a pretrained name is downloaded (or found in NeMo's cache)."""
+    if os.path.isfile(source):
+        return source
+    if source.endswith('.nemo') or source.startswith(('/', '.')):
+        raise ConfigError(f"oracle.init_audio_encoder_from: '{source}' does not exist: give the path of a .nemo file")
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        return str(ASRModel.from_pretrained(model_name=source, return_model_file=True))
+    except Exception as error:
+        raise ConfigError(
+            f"oracle.init_audio_encoder_from: '{source}' is neither a file nor a pretrained model that could be fetched ({error})"
+        ) from error
+
+
+def _check_features(source: str, theirs: DictConfig, ours: DictConfig) -> None:
+    differing = [
+        f"{key} {theirs.get(key)} there, {ours.get(key)} here"
+        for key in _COMPARED_FEATURE_KEYS
+        if key in theirs and key in ours and theirs.get(key) != ours.get(key)
+    ]
+    if differing:
+        raise ConfigError(
+            f"the encoder of '{source}' was trained on other features ({'; '.join(differing)}): copy its preprocessor section"
+        )
+
+
+def _load_strictly(source: str, module: torch.nn.Module, weights: Dict[str, torch.Tensor], name: str) -> None:
+    own = module.state_dict()
+    problems = [f"{key} missing there" for key in own if key not in weights]
+    problems += [f"{key} missing here" for key in weights if key not in own]
+    problems += [
+        f"{key} is {list(weights[key].shape)} there, {list(own[key].shape)} here"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ConfigError(
+            f"the weights of '{source}' do not fit `{name}` ({'; '.join(problems[:3])}{more}): "
+            f"use the same encoder section as that model"
+        )
+    module.load_state_dict(weights)
+
+
+def load_audio_branch(model: ModelPT, source: str) -> None:
+    """Copies a trained encoder into `model.encoder.audio_encoder`, and its CTC decoder where it has the same vocabulary.
+
+    Args:
+        model: an oracle teacher.
+        source: path of a `.nemo` file or pretrained name; an oracle teacher's audio encoder is taken as well.
+
+    Raises:
+        ConfigError: no such model, other features or other shapes.
+    """
+    archive = read_nemo_archive(_resolve(source))
+    if 'preprocessor' in archive.config:
+        _check_features(source, archive.config.preprocessor, model.cfg.preprocessor)
+    prefix = (
+        'encoder.audio_encoder.'
+        if any(k.startswith('encoder.audio_encoder.') for k in archive.weights)
+        else 'encoder.'
+    )
+    encoder_weights = {k[len(prefix) :]: v for k, v in archive.weights.items() if k.startswith(prefix)}
+    _load_strictly(source, model.encoder.audio_encoder, encoder_weights, 'encoder.audio_encoder')
+    logging.info(f"Audio encoder initialised from '{source}' ({len(encoder_weights)} tensors).")
+    if model.audio_decoder is None:
+        return
+    prefix, section = next(
+        (
+            (prefix, section)
+            for prefix, section in (
+                ('audio_decoder.', 'audio_decoder'),
+                ('ctc_decoder.', 'aux_ctc.decoder'),
+                ('decoder.', 'decoder'),
+            )
+            if any(k.startswith(prefix) for k in archive.weights)
+        ),
+        ('', ''),
+    )
+    decoder_config = OmegaConf.select(archive.config, section) if section else None
+    vocabulary = list(decoder_config.get('vocabulary') or []) if decoder_config is not None else []
+    if vocabulary and vocabulary == list(model.decoder.vocabulary):
+        decoder_weights = {k[len(prefix) :]: v for k, v in archive.weights.items() if k.startswith(prefix)}
+        _load_strictly(source, model.audio_decoder, decoder_weights, 'audio_decoder')
+        logging.info(f"Audio decoder initialised from '{source}': same vocabulary.")
+    else:
+        logging.info(
+            f"Audio decoder starts from random weights: '{source}' has no CTC decoder with the same vocabulary."
+        )

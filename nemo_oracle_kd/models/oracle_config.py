@@ -1,0 +1,66 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The `oracle` section of an oracle teacher's config: everything that keeps it from copying its transcript."""
+
+from dataclasses import dataclass, field
+from typing import Iterator, Optional
+
+from nemo_oracle_kd.modules.label_corruption import LabelCorruptionConfig
+
+__all__ = ['OracleConfig']
+
+
+@dataclass
+class OracleConfig:
+    """Training strategy of an oracle teacher.
+
+    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps` optimizer steps it
+    is the audio branch's CTC alone.
+    """
+
+    audio_ctc_weight: float = field(
+        default=0.5, metadata={'help': 'weight of the CTC loss on the audio branch; 0: no audio branch'}
+    )
+    label_corruption: LabelCorruptionConfig = field(
+        default_factory=LabelCorruptionConfig, metadata={'help': 'what is done to the transcript in training'}
+    )
+    audio_only_steps: int = field(
+        default=0, metadata={'help': 'optimizer steps that train the audio branch before the transcript is read'}
+    )
+    freeze_audio_encoder: bool = field(
+        default=False, metadata={'help': 'freeze the audio encoder as soon as the transcript is read'}
+    )
+    init_audio_encoder_from: Optional[str] = field(
+        default=None, metadata={'help': 'path of a .nemo file, or pretrained name, whose encoder is the start'}
+    )
+    audio_encoder_initialised_from: Optional[str] = field(
+        default=None, metadata={'help': 'written by the model: where its audio encoder came from'}
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.audio_ctc_weight < 0:
+            yield f"`{path}.audio_ctc_weight` must be at least 0, not {self.audio_ctc_weight}"
+        if self.audio_only_steps < 0:
+            yield f"`{path}.audio_only_steps` must be at least 0, not {self.audio_only_steps}"
+        if self.audio_only_steps > 0 and self.audio_ctc_weight == 0:
+            yield (
+                f"`{path}.audio_only_steps` needs the audio branch: set {path}.audio_ctc_weight above 0 or audio_only_steps to 0"
+            )
+        pretrained = self.init_audio_encoder_from or self.audio_encoder_initialised_from
+        if self.freeze_audio_encoder and not pretrained and not self.audio_only_steps:
+            yield (
+                f"`{path}.freeze_audio_encoder` would freeze random weights: name a trained encoder in "
+                f"{path}.init_audio_encoder_from or train it first for {path}.audio_only_steps"
+            )

@@ -1,0 +1,157 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`transcribe()` for models that read the transcript: the text has to come with the audio."""
+
+import json
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from nemo.collections.common.parts.preprocessing.parsers import make_parser
+
+__all__ = ['OracleTranscriptionMixin', 'TRANSCRIPT_NEEDED']
+
+TRANSCRIPT_NEEDED = (
+    "an oracle teacher reads the transcript and cannot transcribe audio alone: call transcribe(audio, transcripts=[...]) or give a "
+    "manifest whose rows hold 'text'; for recognition use a student distilled from it"
+)
+
+
+class OracleTranscriptionMixin:
+    """Adds `transcripts` to NeMo's `transcribe()` and hands the encoded labels to `forward`, batch by batch."""
+
+    _pending_labels: Optional[List[List[int]]] = None
+
+    def encode_text(self, text: str) -> List[int]:
+        """Label ids of a text, by the model's own tokenizer or label set.
+
+        Args:
+            text: words separated by single spaces.
+
+        Raises:
+            ValueError: the text holds something that the vocabulary cannot express.
+        """
+        if hasattr(self, 'tokenizer'):
+            ids = list(self.tokenizer.text_to_ids(text))
+            unknown_id = getattr(self.tokenizer, 'unk_id', None)
+            if unknown_id is not None and unknown_id in ids:
+                unknown = sorted({c for c in text if not c.isspace() and unknown_id in self.tokenizer.text_to_ids(c)})
+                raise ValueError(
+                    f"the tokenizer of this model does not know {unknown or [text]} in '{text}': normalise the text as in training"
+                )
+            return ids
+        labels = list(self.decoder.vocabulary)
+        known = set(labels)
+        words = (word for word in text.split(' ') if word not in known)
+        unknown = sorted({c for word in words for c in word if c not in known} | ({' '} & set(text)) - known)
+        if unknown:
+            raise ValueError(
+                f"the vocabulary of this model does not hold {unknown} of '{text}': normalise the text as in training"
+            )
+        return list(make_parser(labels=labels, name='en', unk_id=-1, blank_id=-1, do_normalize=False)(text))
+
+    def encode_texts(self, texts: Iterable[str]) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Padded label ids `[B, U]` and lengths `[B]` of several texts (see :meth:`encode_text`)."""
+        return _pad([self.encode_text(text) for text in texts])
+
+    def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: Optional[List[str]] = None, **options: Any):
+        """As NeMo's `transcribe()`, with the text that the teacher is to read.
+
+        Args:
+            audio: path, list of paths or waveforms, manifest (`.json`, `.jsonl`) whose rows hold `text`, or a data loader that
+                yields transcripts.
+            batch_size: utterances per forward pass.
+            transcripts: one text per audio; an empty text means "no text". Takes precedence over the text of a manifest.
+            **options: see `EncDecCTCModel.transcribe`.
+
+        Raises:
+            ValueError: no transcript, a wrong number of them, or characters outside the vocabulary.
+        """
+        if isinstance(audio, DataLoader):
+            if transcripts is not None:
+                raise ValueError("a data loader brings its own transcripts: leave out transcripts=")
+            return super().transcribe(audio, batch_size=batch_size, **options)
+        if isinstance(transcripts, str):
+            transcripts = [transcripts]
+        single = not isinstance(audio, (list, tuple))
+        manifest = _manifest_of(audio)
+        if manifest is not None:
+            rows = _read_manifest(manifest)
+            count = len(rows)
+            if transcripts is None:
+                if any(row.get('text') is None for row in rows):
+                    raise ValueError(TRANSCRIPT_NEEDED)
+                transcripts = [row['text'] for row in rows]
+        else:
+            count = 1 if single else len(audio)
+        if transcripts is None:
+            raise ValueError(TRANSCRIPT_NEEDED)
+        if len(transcripts) != count:
+            raise ValueError(
+                f"{count} utterances but {len(transcripts)} transcripts: give one transcript per utterance"
+            )
+        self._pending_labels = [self.encode_text(text) for text in transcripts]
+        try:
+            return super().transcribe(audio, batch_size=batch_size, **options)
+        finally:
+            self._pending_labels = None
+
+    def _transcribe_on_begin(self, audio: Any, trcfg: Any) -> None:
+        # Reached from transcribe_generator() as well, which does not go through transcribe().
+        super()._transcribe_on_begin(audio, trcfg)
+        if self._pending_labels is None and not isinstance(audio, DataLoader):
+            raise ValueError(TRANSCRIPT_NEEDED)
+
+    def _transcribe_forward(self, batch: Any, trcfg: Any) -> Dict[str, torch.Tensor]:
+        signal, signal_length = batch[0], batch[1]
+        if self._pending_labels is None:
+            if len(batch) < 4 or batch[2] is None:
+                raise ValueError(TRANSCRIPT_NEEDED)
+            transcript, transcript_length = batch[2], batch[3]
+        else:
+            # NeMo transcribes in the order of its input, so the next labels belong to the next rows.
+            size = signal.shape[0]
+            if len(self._pending_labels) < size:
+                raise RuntimeError("more audio than transcripts: the data loader repeated utterances")
+            transcript, transcript_length = _pad(self._pending_labels[:size])
+            del self._pending_labels[:size]
+        log_probs, lengths, _ = self.forward(
+            input_signal=signal,
+            input_signal_length=signal_length,
+            transcript=transcript.to(signal.device),
+            transcript_length=transcript_length.to(signal.device),
+        )
+        return {'logits': log_probs, 'logits_len': lengths}
+
+
+def _pad(rows: List[List[int]]) -> Tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    labels = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.long)
+    for i, row in enumerate(rows):
+        labels[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return labels, lengths
+
+
+def _manifest_of(audio: Any) -> Optional[str]:
+    """The manifest path, if `audio` is one by NeMo's rule."""
+    if isinstance(audio, (list, tuple)):
+        audio = audio[0] if len(audio) == 1 else None
+    return audio if isinstance(audio, str) and audio.endswith(('.json', '.jsonl')) else None
+
+
+def _read_manifest(path: str) -> List[Dict[str, Any]]:
+    with open(path, encoding='utf-8') as lines:
+        return [json.loads(line) for line in lines if line.strip()]

@@ -1,0 +1,95 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Masked multi-head attention and the feed-forward block, shared by the label encoder and the fusion.
+
+A module of its own, and not `torch.nn.MultiheadAttention`, for two reasons: the weights of every head must be available on
+request (diagnosis of copying), and a row whose keys are all masked must give a defined value instead of NaN (empty transcript).
+"""
+
+import math
+from typing import Optional, Tuple
+
+import torch
+from torch import nn
+
+__all__ = ['FeedForward', 'MultiHeadAttention']
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention with separate query, key and value projections.
+
+    Args:
+        d_model: width of queries, keys, values and output.
+        n_heads: number of heads; must divide `d_model`.
+        dropout: dropout on the attention weights (training mode only).
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if n_heads < 1 or d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) must be a multiple of n_heads ({n_heads}): change one of them")
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, N, D]` -> `[B, H, N, D / H]`."""
+        return x.view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
+
+    def forward(
+        self, query: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, return_attention: bool = False
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """
+        Args:
+            query: `[B, N, D]`.
+            memory: keys and values, `[B, M, D]`.
+            memory_mask: bool `[B, M]`, true where the memory is valid.
+            return_attention: also give the weights.
+
+        Returns:
+            `[B, N, D]` and, on request, the weights `[B, H, N, M]` (otherwise None). A row without any valid key attends
+            uniformly: finite, and to be masked by the caller.
+        """
+        q, k, v = self._heads(self.query(query)), self._heads(self.key(memory)), self._heads(self.value(memory))
+        bias = torch.zeros(memory_mask.shape, dtype=q.dtype, device=q.device)
+        # The lowest finite number and not -inf: softmax over an entirely masked row stays finite.
+        bias = bias.masked_fill(~memory_mask, torch.finfo(q.dtype).min)[:, None, None, :]
+        attention = None
+        if return_attention:
+            attention = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias, dim=-1)
+            context = nn.functional.dropout(attention, self.dropout, self.training) @ v
+        else:
+            context = nn.functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0
+            )
+        context = context.transpose(1, 2).reshape(query.shape)
+        return self.output(context), attention
+
+
+class FeedForward(nn.Sequential):
+    """Position-wise feed-forward block `D -> expansion * D -> D` with SiLU.
+
+    Args:
+        d_model: width of input and output.
+        expansion: hidden width in units of `d_model`.
+        dropout: dropout after the activation.
+    """
+
+    def __init__(self, d_model: int, expansion: float, dropout: float):
+        hidden = max(1, round(d_model * expansion))
+        super().__init__(nn.Linear(d_model, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, d_model))

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Corruption of the transcript that an oracle teacher reads, so that it cannot live from copying it.
+
+A teacher that reads its own target can reach CTC loss 0 without hearing anything, e.g. by emitting the labels in the first U
+frames. Labels that are masked, wrong or absent in training force it to keep listening (arXiv 2306.10058 masks the target of
+attention models in the same spirit).
+"""
+
+from dataclasses import dataclass, field
+from typing import Iterator, Optional, Tuple
+
+import torch
+from torch import nn
+
+__all__ = ['LabelCorruption', 'LabelCorruptionConfig']
+
+
+@dataclass
+class LabelCorruptionConfig:
+    """How much of the transcript is spoiled in training; each a probability in [0, 1]."""
+
+    masking_ratio: float = field(default=0.3, metadata={'help': 'share of labels replaced by the mask label'})
+    substitution_ratio: float = field(default=0.05, metadata={'help': 'share of labels replaced by a random label'})
+    dropout: float = field(default=0.1, metadata={'help': 'probability that an utterance loses its whole transcript'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        for name in ('masking_ratio', 'substitution_ratio', 'dropout'):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                yield f"`{path}.{name}` is a probability: choose a number from 0 to 1, not {getattr(self, name)}"
+        if self.masking_ratio + self.substitution_ratio > 1.0:
+            yield f"`{path}`: masking_ratio + substitution_ratio must not exceed 1, as a label is either masked or substituted"
+
+
+class LabelCorruption(nn.Module):
+    """Masks, substitutes and drops labels in training mode; the identity in eval mode.
+
+    Random numbers come from torch's generator of the tensor's device, so `seed_everything` fixes them.
+
+    Args:
+        config: the three probabilities.
+    """
+
+    def __init__(self, config: Optional[LabelCorruptionConfig] = None):
+        super().__init__()
+        self.config = config or LabelCorruptionConfig(0.0, 0.0, 0.0)
+
+    def forward(
+        self, labels: torch.Tensor, lengths: torch.Tensor, num_labels: int, mask_id: int
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            labels: label ids, `[B, U]`.
+            lengths: labels per utterance, `[B]`.
+            num_labels: substitutes are drawn from `0 .. num_labels - 1`.
+            mask_id: id of the mask label.
+
+        Returns:
+            Corrupted labels `[B, U]` (a new tensor where anything changed) and lengths `[B]` (0 where the transcript was dropped).
+        """
+        c = self.config
+        if not self.training:
+            return labels, lengths
+        if c.masking_ratio or c.substitution_ratio:
+            draw = torch.rand(labels.shape, device=labels.device)
+            substitutes = torch.randint_like(labels, num_labels)
+            substituted = (draw >= c.masking_ratio) & (draw < c.masking_ratio + c.substitution_ratio)
+            labels = torch.where(substituted, substitutes, labels)
+            labels = torch.where(draw < c.masking_ratio, torch.full_like(labels, mask_id), labels)
+        if c.dropout:
+            dropped = torch.rand(lengths.shape, device=lengths.device) < c.dropout
+            lengths = torch.where(dropped, torch.zeros_like(lengths), lengths)
+        return labels, lengths

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Fusion of the audio stream with the encoded labels: self-attention over the audio, then cross-attention to the labels.
+
+The audio stream is the query; labels are keys and values (arXiv 2306.10058). There is no other path from the labels to the
+output, and no position is added to the audio stream here: a query that knew its absolute frame number could copy label u at frame u.
+"""
+
+from dataclasses import dataclass, field
+from typing import Iterator, List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from nemo_oracle_kd.modules.attention import FeedForward, MultiHeadAttention
+
+__all__ = ['FusionConfig', 'LabelFusion']
+
+
+@dataclass
+class FusionConfig:
+    """Depth and width of the fusion (its width is the `d_model` of the oracle encoder)."""
+
+    n_layers: int = field(default=1, metadata={'help': 'fusion layers'})
+    n_heads: int = field(default=4, metadata={'help': 'attention heads, of self- and cross-attention'})
+    self_attention: bool = field(
+        default=True, metadata={'help': 'self-attention over the audio before each cross-attention'}
+    )
+    ff_expansion: float = field(default=4.0, metadata={'help': 'feed-forward width in units of d_model; 0: none'})
+    dropout: float = field(default=0.1, metadata={'help': 'dropout on attention and residual branches'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        for name in ('n_layers', 'n_heads'):
+            if getattr(self, name) < 1:
+                yield f"`{path}.{name}` must be at least 1, not {getattr(self, name)}"
+        if self.ff_expansion < 0:
+            yield f"`{path}.ff_expansion` must be 0 (no feed-forward) or positive, not {self.ff_expansion}"
+        if not 0.0 <= self.dropout < 1.0:
+            yield f"`{path}.dropout` must be at least 0 and below 1, not {self.dropout}"
+
+
+class LabelFusionLayer(nn.Module):
+    """Pre-norm: self-attention (optional), cross-attention, feed-forward (optional), each with a residual."""
+
+    def __init__(self, d_model: int, config: FusionConfig):
+        super().__init__()
+        self.self_norm = nn.LayerNorm(d_model) if config.self_attention else None
+        self.self_attention = (
+            MultiHeadAttention(d_model, config.n_heads, config.dropout) if config.self_attention else None
+        )
+        self.cross_norm = nn.LayerNorm(d_model)
+        self.cross_attention = MultiHeadAttention(d_model, config.n_heads, config.dropout)
+        self.ff_norm = nn.LayerNorm(d_model) if config.ff_expansion else None
+        self.feed_forward = FeedForward(d_model, config.ff_expansion, config.dropout) if config.ff_expansion else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        audio_mask: torch.Tensor,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor,
+        return_attention: bool,
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """`x [B, T, D]`, `memory [B, M, D]` and their masks -> `[B, T, D]` and the cross-attention `[B, H, T, M]` or None."""
+        if self.self_attention is not None:
+            y = self.self_norm(x)
+            x = x + self.dropout(self.self_attention(y, y, audio_mask)[0])
+        y, attention = self.cross_attention(self.cross_norm(x), memory, memory_mask, return_attention)
+        x = x + self.dropout(y)
+        if self.feed_forward is not None:
+            x = x + self.dropout(self.feed_forward(self.ff_norm(x)))
+        return x, attention
+
+
+class LabelFusion(nn.Module):
+    """A stack of fusion layers and a final norm.
+
+    Args:
+        d_model: width of audio stream and memory.
+        config: depth, heads, dropout.
+    """
+
+    def __init__(self, d_model: int, config: FusionConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(LabelFusionLayer(d_model, config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        audio_mask: torch.Tensor,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor,
+        return_attention: bool = False,
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """
+        Args:
+            x: audio stream, `[B, T, D]`.
+            audio_mask: bool `[B, T]`.
+            memory: encoded labels, `[B, M, D]`.
+            memory_mask: bool `[B, M]`.
+            return_attention: also give the cross-attention weights.
+
+        Returns:
+            `[B, T, D]` and one `[B, H, T, M]` per layer (an empty list unless asked for).
+        """
+        maps = []
+        for layer in self.layers:
+            x, attention = layer(x, audio_mask, memory, memory_mask, return_attention)
+            if attention is not None:
+                maps.append(attention)
+        return self.norm(x), maps

@@ -1,0 +1,240 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The encoder of an oracle teacher: any NeMo audio encoder, plus a label encoder and a fusion of the two.
+
+After arXiv 2111.03664 (the teacher receives the source *and* the output labels) in the layout of its successor arXiv 2306.10058:
+
+    H = AudioEncoder(x)                    [B, T, D]
+    R = LabelEncoder(y)                    [B, U, D]
+    Z = CrossAttention(query = SelfAttention(H), keys = values = R)
+"""
+
+from collections.abc import Mapping
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from nemo.core.classes import Serialization, typecheck
+from nemo.core.classes.module import NeuralModule
+from nemo.core.neural_types import AcousticEncodedRepresentation, LabelsType, LengthsType, NeuralType, SpectrogramType
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.functional.masking import length_mask
+from nemo_oracle_kd.modules.label_corruption import LabelCorruption
+from nemo_oracle_kd.modules.label_encoder import LabelEncoder, LabelEncoderConfig
+from nemo_oracle_kd.modules.label_fusion import FusionConfig, LabelFusion
+from nemo_oracle_kd.strict_config import build_or_raise
+
+__all__ = ['FusedEncoding', 'OracleEncoder']
+
+
+class FusedEncoding(NamedTuple):
+    """What :meth:`OracleEncoder.encode` gives."""
+
+    fused: Optional[torch.Tensor]
+    """Audio stream after reading the labels, `[B, D, T]`; None if no labels were asked for."""
+    audio: torch.Tensor
+    """Output of the audio encoder alone, `[B, D_audio, T]`."""
+    lengths: torch.Tensor
+    """Valid frames, `[B]`."""
+    attention: List[torch.Tensor]
+    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+class OracleEncoder(NeuralModule):
+    """Wraps a NeMo audio encoder and lets its output attend to the transcript.
+
+    Args:
+        audio_encoder: config of any NeMo audio encoder (`{_target_: nemo.collections.asr.modules.ConformerEncoder, ...}`), or the
+            built encoder. It must give `(outputs [B, D, T], lengths [B])`.
+        d_model: width of label encoder and fusion; the audio encoder's output is projected to it where the two differ.
+        num_labels: labels without the CTC blank; below 1: filled in by the model (:meth:`set_num_labels`).
+        label_encoder: see :class:`LabelEncoderConfig`.
+        fusion: see :class:`FusionConfig`.
+
+    The attribute `label_corruption` is the identity until its `config` is set (the models do it from `oracle.label_corruption`).
+    """
+
+    def __init__(
+        self,
+        audio_encoder: Union[DictConfig, Dict, nn.Module],
+        d_model: int,
+        num_labels: int = -1,
+        label_encoder: Optional[Dict] = None,
+        fusion: Optional[Dict] = None,
+    ):
+        super().__init__()
+        # Hydra instantiates nested `_target_` entries before this constructor runs; Python users may pass a config.
+        if isinstance(audio_encoder, Mapping):
+            audio_encoder = Serialization.from_config_dict(OmegaConf.create(_plain(audio_encoder)))
+        audio_width = getattr(audio_encoder, '_feat_out', None)
+        if not audio_width:
+            raise ConfigError(
+                [
+                    f"`encoder.audio_encoder` ({type(audio_encoder).__name__}) does not say how wide its output is: "
+                    "use a NeMo audio encoder such as ConformerEncoder or ConvASREncoder"
+                ]
+            )
+        self._label_encoder_config = build_or_raise(LabelEncoderConfig, _plain(label_encoder), 'encoder.label_encoder')
+        fusion_config = build_or_raise(FusionConfig, _plain(fusion), 'encoder.fusion')
+        for name, heads in (('label_encoder', self._label_encoder_config.n_heads), ('fusion', fusion_config.n_heads)):
+            if d_model % heads:
+                raise ConfigError(
+                    [f"`encoder.d_model` ({d_model}) must be a multiple of `encoder.{name}.n_heads` ({heads})"]
+                )
+        self.d_model = d_model
+        self._feat_out = d_model
+        self.audio_encoder = audio_encoder
+        self.audio_feat_out = audio_width
+        self.audio_projection = nn.Identity() if audio_width == d_model else nn.Linear(audio_width, d_model)
+        self.label_corruption = LabelCorruption()
+        self.fusion = LabelFusion(d_model, fusion_config)
+        self.label_encoder: Optional[LabelEncoder] = None
+        self._audio_frozen = False
+        if num_labels >= 1:
+            self.set_num_labels(num_labels)
+
+    def set_num_labels(self, num_labels: int) -> None:
+        """Creates the label encoder, or replaces its embedding table when the vocabulary changes."""
+        if self.label_encoder is None:
+            self.label_encoder = LabelEncoder(num_labels, self.d_model, self._label_encoder_config)
+        else:
+            old = self.label_encoder.embedding.weight
+            fresh = LabelEncoder(num_labels, self.d_model, self._label_encoder_config)
+            self.label_encoder.embedding = fresh.embedding.to(device=old.device, dtype=old.dtype)
+            self.label_encoder.num_labels = num_labels
+
+    @property
+    def subsampling_factor(self) -> int:
+        """Feature frames per output frame (that of the audio encoder)."""
+        return self.audio_encoder.subsampling_factor
+
+    @property
+    def input_types(self) -> Dict[str, NeuralType]:
+        return {
+            'audio_signal': NeuralType(('B', 'D', 'T'), SpectrogramType()),
+            'length': NeuralType(tuple('B'), LengthsType()),
+            'transcript': NeuralType(('B', 'T'), LabelsType(), optional=True),
+            'transcript_length': NeuralType(tuple('B'), LengthsType(), optional=True),
+        }
+
+    @property
+    def output_types(self) -> Dict[str, NeuralType]:
+        return {
+            'outputs': NeuralType(('B', 'D', 'T'), AcousticEncodedRepresentation()),
+            'encoded_lengths': NeuralType(tuple('B'), LengthsType()),
+        }
+
+    def freeze_audio(self) -> None:
+        """From now on the audio encoder gets no gradient and stays in eval mode (no dropout, fixed batch statistics)."""
+        self._audio_frozen = True
+        for parameter in self.audio_encoder.parameters():
+            parameter.requires_grad_(False)
+        self.audio_encoder.eval()
+
+    @property
+    def audio_is_frozen(self) -> bool:
+        """Whether :meth:`freeze_audio` was called."""
+        return self._audio_frozen
+
+    def train(self, mode: bool = True) -> 'OracleEncoder':
+        super().train(mode)
+        if self._audio_frozen:
+            self.audio_encoder.eval()
+        return self
+
+    def encode_audio(self, audio_signal: torch.Tensor, length: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Features `[B, F, T]` -> output of the audio encoder `[B, D_audio, T']` and lengths `[B]`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._audio_frozen):
+            outputs = self.audio_encoder(audio_signal=audio_signal, length=length)
+        return outputs[0], outputs[1]
+
+    def fuse(
+        self,
+        audio: torch.Tensor,
+        lengths: torch.Tensor,
+        transcript: torch.Tensor,
+        transcript_length: torch.Tensor,
+        return_attention: bool = False,
+    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+        """Lets the audio stream read the labels.
+
+        Args:
+            audio: `[B, D_audio, T]`, from :meth:`encode_audio`.
+            lengths: valid frames, `[B]`.
+            transcript: label ids, `[B, U]`; U may be 0.
+            transcript_length: `[B]`; 0 means "no text".
+            return_attention: also give the cross-attention weights.
+
+        Returns:
+            `[B, D, T]` and the cross-attention maps (empty unless asked for).
+        """
+        if self.label_encoder is None:
+            raise ValueError("the size of the vocabulary is unknown: set encoder.num_labels or call set_num_labels()")
+        x = self.audio_projection(audio.transpose(1, 2))
+        labels, label_lengths = self.label_corruption(
+            transcript, transcript_length, self.label_encoder.num_labels, self.label_encoder.mask_id
+        )
+        memory, memory_mask = self.label_encoder(labels, label_lengths)
+        x, maps = self.fusion(x, length_mask(lengths, x.shape[1]), memory, memory_mask, return_attention)
+        return x.transpose(1, 2), maps
+
+    def encode(
+        self,
+        audio_signal: torch.Tensor,
+        length: torch.Tensor,
+        transcript: Optional[torch.Tensor] = None,
+        transcript_length: Optional[torch.Tensor] = None,
+        return_attention: bool = False,
+    ) -> FusedEncoding:
+        """Audio branch and, where a transcript is given, fused branch, from one run of the audio encoder (see :meth:`fuse`)."""
+        audio, lengths = self.encode_audio(audio_signal, length)
+        if transcript is None:
+            return FusedEncoding(None, audio, lengths, [])
+        fused, maps = self.fuse(audio, lengths, transcript, transcript_length, return_attention)
+        return FusedEncoding(fused, audio, lengths, maps)
+
+    @typecheck()
+    def forward(
+        self,
+        audio_signal: torch.Tensor,
+        length: torch.Tensor,
+        transcript: Optional[torch.Tensor] = None,
+        transcript_length: Optional[torch.Tensor] = None,
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            audio_signal: features, `[B, F, T]`.
+            length: valid feature frames, `[B]`.
+            transcript: label ids, `[B, U]`.
+            transcript_length: `[B]`.
+
+        Returns:
+            `[B, D, T']` and lengths `[B]`, as every NeMo encoder gives.
+
+        Raises:
+            ValueError: no transcript.
+        """
+        if transcript is None or transcript_length is None:
+            raise ValueError(
+                "an oracle encoder reads the transcript: pass transcript [B, U] and transcript_length [B] (length 0 for no text)"
+            )
+        encoding = self.encode(audio_signal, length, transcript, transcript_length)
+        return encoding.fused, encoding.lengths
