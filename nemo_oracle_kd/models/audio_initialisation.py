@@ -14,20 +14,20 @@
 
 """Weights of a trained NeMo encoder for the audio branch of an oracle teacher.
 
-The `.nemo` archive is read directly. Restoring it as a model inside another model's life would reset NeMo's global state
-(`AppState`) and build data loaders.
+The `.nemo` archive is read directly. Restoring it as a model inside another model's life would reset NeMo's global
+state (`AppState`) and build data loaders.
 """
 
 import io
 import os
 import tarfile
-from typing import Dict, NamedTuple
+from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf
+
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['NemoArchive', 'load_audio_branch', 'read_nemo_archive']
@@ -48,7 +48,7 @@ class NemoArchive(NamedTuple):
     """Config and weights of a `.nemo` file."""
 
     config: DictConfig
-    weights: Dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]
 
 
 def read_nemo_archive(path: str) -> NemoArchive:
@@ -88,7 +88,8 @@ def _resolve(source: str) -> str:
         return str(ASRModel.from_pretrained(model_name=source, return_model_file=True))
     except Exception as error:
         raise ConfigError(
-            f"oracle.init_audio_encoder_from: '{source}' is neither a file nor a pretrained model that could be fetched ({error})"
+            f"oracle.init_audio_encoder_from: '{source}' is neither a file nor a pretrained model that could be "
+            f"fetched ({error})"
         ) from error
 
 
@@ -100,11 +101,12 @@ def _check_features(source: str, theirs: DictConfig, ours: DictConfig) -> None:
     ]
     if differing:
         raise ConfigError(
-            f"the encoder of '{source}' was trained on other features ({'; '.join(differing)}): copy its preprocessor section"
+            f"the encoder of '{source}' was trained on other features ({'; '.join(differing)}): copy its "
+            f"preprocessor section"
         )
 
 
-def _load_strictly(source: str, module: torch.nn.Module, weights: Dict[str, torch.Tensor], name: str) -> None:
+def _load_strictly(source: str, module: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
     own = module.state_dict()
     problems = [f"{key} missing there" for key in own if key not in weights]
     problems += [f"{key} missing here" for key in weights if key not in own]
@@ -123,7 +125,7 @@ def _load_strictly(source: str, module: torch.nn.Module, weights: Dict[str, torc
 
 
 def load_audio_branch(model: ModelPT, source: str) -> None:
-    """Copies a trained encoder into `model.encoder.audio_encoder`, and its CTC decoder where it has the same vocabulary.
+    """Copies a trained encoder, and its CTC decoder where the vocabulary is the same, into the audio branch.
 
     Args:
         model: an oracle teacher.

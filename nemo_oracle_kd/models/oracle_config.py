@@ -14,8 +14,8 @@
 
 """The `oracle` section of an oracle teacher's config: everything that keeps it from copying its transcript."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, Optional
 
 from nemo_oracle_kd.modules.label_corruption import LabelCorruptionConfig
 
@@ -26,8 +26,8 @@ __all__ = ['OracleConfig']
 class OracleConfig:
     """Training strategy of an oracle teacher.
 
-    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps` optimizer steps it
-    is the audio branch's CTC alone.
+    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps`
+    optimizer steps it is the audio branch's CTC alone.
     """
 
     audio_ctc_weight: float = field(
@@ -42,10 +42,10 @@ class OracleConfig:
     freeze_audio_encoder: bool = field(
         default=False, metadata={'help': 'freeze the audio encoder as soon as the transcript is read'}
     )
-    init_audio_encoder_from: Optional[str] = field(
+    init_audio_encoder_from: str | None = field(
         default=None, metadata={'help': 'path of a .nemo file, or pretrained name, whose encoder is the start'}
     )
-    audio_encoder_initialised_from: Optional[str] = field(
+    audio_encoder_initialised_from: str | None = field(
         default=None, metadata={'help': 'written by the model: where its audio encoder came from'}
     )
 
@@ -56,7 +56,8 @@ class OracleConfig:
             yield f"`{path}.audio_only_steps` must be at least 0, not {self.audio_only_steps}"
         if self.audio_only_steps > 0 and self.audio_ctc_weight == 0:
             yield (
-                f"`{path}.audio_only_steps` needs the audio branch: set {path}.audio_ctc_weight above 0 or audio_only_steps to 0"
+                f"`{path}.audio_only_steps` needs the audio branch: set {path}.audio_ctc_weight above 0 or "
+                f"audio_only_steps to 0"
             )
         pretrained = self.init_audio_encoder_from or self.audio_encoder_initialised_from
         if self.freeze_audio_encoder and not pretrained and not self.audio_only_steps:

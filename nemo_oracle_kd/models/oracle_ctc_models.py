@@ -14,16 +14,14 @@
 
 """Oracle teachers: CTC models that read the audio *and* the transcript (arXiv 2111.03664).
 
-They are trained, logged, checkpointed and saved like NeMo's own CTC models. Their posteriors are the teaching material of a
-student; they are no recognisers, since without the transcript they know no more than their audio branch.
+They are trained, logged, checkpointed and saved like NeMo's own CTC models. Their posteriors are the teaching material
+of a student; they are no recognisers, since without the transcript they know no more than their audio branch.
 """
 
 import copy
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
-
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.models.ctc_bpe_models import EncDecCTCModelBPE
 from nemo.collections.asr.models.ctc_models import EncDecCTCModel
@@ -32,6 +30,8 @@ from nemo.core.classes.common import PretrainedModelInfo
 from nemo.core.classes.mixins import AccessMixin
 from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
 from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf, open_dict
+
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
@@ -45,13 +45,13 @@ __all__ = ['EncDecOracleCTCModel', 'EncDecOracleCTCModelBPE', 'OracleBranches']
 class OracleBranches(NamedTuple):
     """Both answers of an oracle teacher to one batch."""
 
-    log_probs: Optional[torch.Tensor]
+    log_probs: torch.Tensor | None
     """With the transcript read: natural-log posteriors `[B, T, V + 1]`, blank last; None if no transcript was read."""
-    audio_log_probs: Optional[torch.Tensor]
+    audio_log_probs: torch.Tensor | None
     """The audio branch, `[B, T, V + 1]`; None if the model was built without one (`audio_ctc_weight: 0`)."""
     lengths: torch.Tensor
     """Valid frames, `[B]`."""
-    attention: List[torch.Tensor]
+    attention: list[torch.Tensor]
     """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
 
 
@@ -66,7 +66,8 @@ class OracleCTCMixin(OracleTranscriptionMixin):
         oracle = build_or_raise(OracleConfig, section, 'model.oracle')
         if cfg.get('interctc') is not None and cfg.interctc.get('apply_at_layers'):
             raise ConfigError(
-                "an oracle teacher takes no `interctc` section: oracle.audio_ctc_weight is its loss on the audio encoder"
+                "an oracle teacher takes no `interctc` section: oracle.audio_ctc_weight is its loss on the audio "
+                "encoder"
             )
         super().__init__(cfg=cfg, trainer=trainer)
         if not isinstance(self.encoder, OracleEncoder):
@@ -117,14 +118,15 @@ class OracleCTCMixin(OracleTranscriptionMixin):
         if not source:
             return
         load_audio_branch(self, source)
-        # From here on the weights belong to this model: a copy restored from its .nemo must neither need nor reload the source.
+        # From here on the weights belong to this model: a copy restored from its .nemo must neither need nor reload
+        # the source.
         self.oracle.init_audio_encoder_from, self.oracle.audio_encoder_initialised_from = None, source
         with open_dict(self._cfg):
             self._cfg.oracle.init_audio_encoder_from = None
             self._cfg.oracle.audio_encoder_initialised_from = source
 
-    def setup(self, stage: Optional[str] = None) -> None:
-        """Lightning hook: loads the pretrained audio encoder before a checkpoint is resumed, and freezes it if so configured."""
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning hook, before a checkpoint is resumed: loads and freezes the audio encoder if so configured."""
         super().setup(stage)
         if stage == 'fit':
             self.initialise_audio_encoder()
@@ -132,7 +134,7 @@ class OracleCTCMixin(OracleTranscriptionMixin):
                 self.encoder.freeze_audio()
 
     @property
-    def input_types(self) -> Dict[str, NeuralType]:
+    def input_types(self) -> dict[str, NeuralType]:
         return {
             **super().input_types,
             'transcript': NeuralType(('B', 'T'), LabelsType(), optional=True),
@@ -141,12 +143,12 @@ class OracleCTCMixin(OracleTranscriptionMixin):
 
     def forward_branches(
         self,
-        input_signal: Optional[torch.Tensor] = None,
-        input_signal_length: Optional[torch.Tensor] = None,
-        processed_signal: Optional[torch.Tensor] = None,
-        processed_signal_length: Optional[torch.Tensor] = None,
-        transcript: Optional[torch.Tensor] = None,
-        transcript_length: Optional[torch.Tensor] = None,
+        input_signal: torch.Tensor | None = None,
+        input_signal_length: torch.Tensor | None = None,
+        processed_signal: torch.Tensor | None = None,
+        processed_signal_length: torch.Tensor | None = None,
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
         return_attention: bool = False,
     ) -> OracleBranches:
         """Both branches from one run of the audio encoder.
@@ -185,13 +187,13 @@ class OracleCTCMixin(OracleTranscriptionMixin):
     @typecheck()
     def forward(
         self,
-        input_signal: Optional[torch.Tensor] = None,
-        input_signal_length: Optional[torch.Tensor] = None,
-        processed_signal: Optional[torch.Tensor] = None,
-        processed_signal_length: Optional[torch.Tensor] = None,
-        transcript: Optional[torch.Tensor] = None,
-        transcript_length: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        input_signal: torch.Tensor | None = None,
+        input_signal_length: torch.Tensor | None = None,
+        processed_signal: torch.Tensor | None = None,
+        processed_signal_length: torch.Tensor | None = None,
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As NeMo's CTC models, with the transcript.
 
         Returns:
@@ -225,14 +227,14 @@ class OracleCTCMixin(OracleTranscriptionMixin):
     def _ctc(self, log_probs: torch.Tensor, lengths: torch.Tensor, batch: Any) -> torch.Tensor:
         return self.loss(log_probs=log_probs, targets=batch[2], input_lengths=lengths, target_lengths=batch[3])
 
-    def _word_errors(self, log_probs: torch.Tensor, lengths: torch.Tensor, batch: Any) -> Tuple[torch.Tensor, ...]:
+    def _word_errors(self, log_probs: torch.Tensor, lengths: torch.Tensor, batch: Any) -> tuple[torch.Tensor, ...]:
         """WER, errors and words of a batch, with NeMo's metric."""
         self.wer.update(predictions=log_probs, predictions_lengths=lengths, targets=batch[2], targets_lengths=batch[3])
         result = self.wer.compute()
         self.wer.reset()
         return result
 
-    def training_step(self, batch: Any, batch_nb: int) -> Dict[str, Any]:
+    def training_step(self, batch: Any, batch_nb: int) -> dict[str, Any]:
         if AccessMixin.is_access_enabled(self.model_guid):
             AccessMixin.reset_registry(self)
         step = self.trainer.global_step
@@ -270,7 +272,7 @@ class OracleCTCMixin(OracleTranscriptionMixin):
                 )[0]
         return {'loss': loss, 'log': logs}
 
-    def validation_pass(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Dict[str, torch.Tensor]:
+    def validation_pass(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, torch.Tensor]:
         branches = self._forward_batch(batch)
         wer, errors, words = self._word_errors(branches.log_probs, branches.lengths, batch)
         metrics = {
@@ -287,7 +289,7 @@ class OracleCTCMixin(OracleTranscriptionMixin):
         self.log('global_step', torch.tensor(self.trainer.global_step, dtype=torch.float32))
         return metrics
 
-    def _add_audio_metrics(self, metrics: Dict[str, Any], outputs: List[Dict], prefix: str) -> Dict[str, Any]:
+    def _add_audio_metrics(self, metrics: dict[str, Any], outputs: list[dict], prefix: str) -> dict[str, Any]:
         if outputs and f'{prefix}wer_audio_num' in outputs[0]:
             errors = torch.stack([o[f'{prefix}wer_audio_num'] for o in outputs]).sum()
             words = torch.stack([o[f'{prefix}wer_audio_denom'] for o in outputs]).sum()
@@ -295,13 +297,13 @@ class OracleCTCMixin(OracleTranscriptionMixin):
             metrics['log'][f'{prefix}loss_audio'] = torch.stack([o[f'{prefix}loss_audio'] for o in outputs]).mean()
         return metrics
 
-    def multi_validation_epoch_end(self, outputs: List[Dict], dataloader_idx: int = 0) -> Dict[str, Any]:
+    def multi_validation_epoch_end(self, outputs: list[dict], dataloader_idx: int = 0) -> dict[str, Any]:
         return self._add_audio_metrics(super().multi_validation_epoch_end(outputs, dataloader_idx), outputs, 'val_')
 
-    def multi_test_epoch_end(self, outputs: List[Dict], dataloader_idx: int = 0) -> Dict[str, Any]:
+    def multi_test_epoch_end(self, outputs: list[dict], dataloader_idx: int = 0) -> dict[str, Any]:
         return self._add_audio_metrics(super().multi_test_epoch_end(outputs, dataloader_idx), outputs, 'test_')
 
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> List[Tuple[Any, Any]]:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[tuple[Any, Any]]:
         sample_id = batch[4]
         branches = self._forward_batch(batch[:4])
         texts = self.wer.decoding.ctc_decoder_predictions_tensor(
@@ -312,8 +314,8 @@ class OracleCTCMixin(OracleTranscriptionMixin):
         return list(zip(sample_id, texts))
 
     @classmethod
-    def list_available_models(cls) -> List[PretrainedModelInfo]:
-        """No pretrained oracle teachers. Inheriting NeMo's list would make `ASRModel.from_pretrained` build this class."""
+    def list_available_models(cls) -> list[PretrainedModelInfo]:
+        """None. Inheriting NeMo's list would make `ASRModel.from_pretrained` build this class."""
         return []
 
 

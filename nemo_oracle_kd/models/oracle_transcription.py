@@ -15,17 +15,18 @@
 """`transcribe()` for models that read the transcript: the text has to come with the audio."""
 
 import json
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
-
 from nemo.collections.common.parts.preprocessing.parsers import make_parser
+from torch.utils.data import DataLoader
 
 __all__ = ['OracleTranscriptionMixin', 'TRANSCRIPT_NEEDED']
 
 TRANSCRIPT_NEEDED = (
-    "an oracle teacher reads the transcript and cannot transcribe audio alone: call transcribe(audio, transcripts=[...]) or give a "
+    "an oracle teacher reads the transcript and cannot transcribe audio alone: call "
+    "transcribe(audio, transcripts=[...]) or give a "
     "manifest whose rows hold 'text'; for recognition use a student distilled from it"
 )
 
@@ -33,9 +34,9 @@ TRANSCRIPT_NEEDED = (
 class OracleTranscriptionMixin:
     """Adds `transcripts` to NeMo's `transcribe()` and hands the encoded labels to `forward`, batch by batch."""
 
-    _pending_labels: Optional[List[List[int]]] = None
+    _pending_labels: list[list[int]] | None = None
 
-    def encode_text(self, text: str) -> List[int]:
+    def encode_text(self, text: str) -> list[int]:
         """Label ids of a text, by the model's own tokenizer or label set.
 
         Args:
@@ -50,7 +51,8 @@ class OracleTranscriptionMixin:
             if unknown_id is not None and unknown_id in ids:
                 unknown = sorted({c for c in text if not c.isspace() and unknown_id in self.tokenizer.text_to_ids(c)})
                 raise ValueError(
-                    f"the tokenizer of this model does not know {unknown or [text]} in '{text}': normalise the text as in training"
+                    f"the tokenizer of this model does not know {unknown or [text]} in '{text}': normalise the text "
+                    f"as in training"
                 )
             return ids
         labels = list(self.decoder.vocabulary)
@@ -63,18 +65,19 @@ class OracleTranscriptionMixin:
             )
         return list(make_parser(labels=labels, name='en', unk_id=-1, blank_id=-1, do_normalize=False)(text))
 
-    def encode_texts(self, texts: Iterable[str]) -> Tuple[torch.Tensor, torch.Tensor]:
+    def encode_texts(self, texts: Iterable[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Padded label ids `[B, U]` and lengths `[B]` of several texts (see :meth:`encode_text`)."""
         return _pad([self.encode_text(text) for text in texts])
 
-    def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: Optional[List[str]] = None, **options: Any):
+    def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: list[str] | None = None, **options: Any):
         """As NeMo's `transcribe()`, with the text that the teacher is to read.
 
         Args:
-            audio: path, list of paths or waveforms, manifest (`.json`, `.jsonl`) whose rows hold `text`, or a data loader that
-                yields transcripts.
+            audio: path, list of paths or waveforms, manifest (`.json`, `.jsonl`) whose rows hold `text`, or a data
+                loader that yields transcripts.
             batch_size: utterances per forward pass.
-            transcripts: one text per audio; an empty text means "no text". Takes precedence over the text of a manifest.
+            transcripts: one text per audio; an empty text means "no text". Takes precedence over the text of a
+                manifest.
             **options: see `EncDecCTCModel.transcribe`.
 
         Raises:
@@ -115,7 +118,7 @@ class OracleTranscriptionMixin:
         if self._pending_labels is None and not isinstance(audio, DataLoader):
             raise ValueError(TRANSCRIPT_NEEDED)
 
-    def _transcribe_forward(self, batch: Any, trcfg: Any) -> Dict[str, torch.Tensor]:
+    def _transcribe_forward(self, batch: Any, trcfg: Any) -> dict[str, torch.Tensor]:
         signal, signal_length = batch[0], batch[1]
         if self._pending_labels is None:
             if len(batch) < 4 or batch[2] is None:
@@ -137,7 +140,7 @@ class OracleTranscriptionMixin:
         return {'logits': log_probs, 'logits_len': lengths}
 
 
-def _pad(rows: List[List[int]]) -> Tuple[torch.Tensor, torch.Tensor]:
+def _pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
     labels = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.long)
     for i, row in enumerate(rows):
@@ -145,13 +148,13 @@ def _pad(rows: List[List[int]]) -> Tuple[torch.Tensor, torch.Tensor]:
     return labels, lengths
 
 
-def _manifest_of(audio: Any) -> Optional[str]:
+def _manifest_of(audio: Any) -> str | None:
     """The manifest path, if `audio` is one by NeMo's rule."""
     if isinstance(audio, (list, tuple)):
         audio = audio[0] if len(audio) == 1 else None
     return audio if isinstance(audio, str) and audio.endswith(('.json', '.jsonl')) else None
 
 
-def _read_manifest(path: str) -> List[Dict[str, Any]]:
+def _read_manifest(path: str) -> list[dict[str, Any]]:
     with open(path, encoding='utf-8') as lines:
         return [json.loads(line) for line in lines if line.strip()]

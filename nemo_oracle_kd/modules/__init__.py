@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Building blocks of the oracle teacher: label encoder, label corruption, fusion, and the encoder that joins them to any audio encoder."""
+"""Building blocks of the oracle teacher: label encoder, label corruption, fusion, and the encoder made of them."""
 
 from nemo_oracle_kd.modules.attention import FeedForward, MultiHeadAttention
 from nemo_oracle_kd.modules.label_corruption import LabelCorruption, LabelCorruptionConfig

@@ -14,12 +14,12 @@
 
 """Masked multi-head attention and the feed-forward block, shared by the label encoder and the fusion.
 
-A module of its own, and not `torch.nn.MultiheadAttention`, for two reasons: the weights of every head must be available on
-request (diagnosis of copying), and a row whose keys are all masked must give a defined value instead of NaN (empty transcript).
+A module of its own, and not `torch.nn.MultiheadAttention`, for two reasons: the weights of every head must be
+available on request (diagnosis of copying), and a row whose keys are all masked must give a defined value instead of
+NaN (empty transcript).
 """
 
 import math
-from typing import Optional, Tuple
 
 import torch
 from torch import nn
@@ -53,7 +53,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(
         self, query: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, return_attention: bool = False
-    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
             query: `[B, N, D]`.
@@ -62,8 +62,8 @@ class MultiHeadAttention(nn.Module):
             return_attention: also give the weights.
 
         Returns:
-            `[B, N, D]` and, on request, the weights `[B, H, N, M]` (otherwise None). A row without any valid key attends
-            uniformly: finite, and to be masked by the caller.
+            `[B, N, D]` and, on request, the weights `[B, H, N, M]` (otherwise None). A row without any valid key
+            attends uniformly: finite, and to be masked by the caller.
         """
         q, k, v = self._heads(self.query(query)), self._heads(self.key(memory)), self._heads(self.value(memory))
         bias = torch.zeros(memory_mask.shape, dtype=q.dtype, device=q.device)

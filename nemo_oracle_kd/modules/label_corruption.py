@@ -14,13 +14,13 @@
 
 """Corruption of the transcript that an oracle teacher reads, so that it cannot live from copying it.
 
-A teacher that reads its own target can reach CTC loss 0 without hearing anything, e.g. by emitting the labels in the first U
-frames. Labels that are masked, wrong or absent in training force it to keep listening (arXiv 2306.10058 masks the target of
-attention models in the same spirit).
+A teacher that reads its own target can reach CTC loss 0 without hearing anything, e.g. by emitting the labels in the
+first U frames. Labels that are masked, wrong or absent in training force it to keep listening (arXiv 2306.10058 masks
+the target of attention models in the same spirit).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import nn
@@ -41,7 +41,8 @@ class LabelCorruptionConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 yield f"`{path}.{name}` is a probability: choose a number from 0 to 1, not {getattr(self, name)}"
         if self.masking_ratio + self.substitution_ratio > 1.0:
-            yield f"`{path}`: masking_ratio + substitution_ratio must not exceed 1, as a label is either masked or substituted"
+            yield f"`{path}`: masking_ratio + substitution_ratio must not exceed 1, as a label is either masked "
+                "or substituted"
 
 
 class LabelCorruption(nn.Module):
@@ -53,13 +54,13 @@ class LabelCorruption(nn.Module):
         config: the three probabilities.
     """
 
-    def __init__(self, config: Optional[LabelCorruptionConfig] = None):
+    def __init__(self, config: LabelCorruptionConfig | None = None):
         super().__init__()
         self.config = config or LabelCorruptionConfig(0.0, 0.0, 0.0)
 
     def forward(
         self, labels: torch.Tensor, lengths: torch.Tensor, num_labels: int, mask_id: int
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             labels: label ids, `[B, U]`.
@@ -68,7 +69,8 @@ class LabelCorruption(nn.Module):
             mask_id: id of the mask label.
 
         Returns:
-            Corrupted labels `[B, U]` (a new tensor where anything changed) and lengths `[B]` (0 where the transcript was dropped).
+            Corrupted labels `[B, U]` (a new tensor where anything changed) and lengths `[B]` (0 where the transcript
+            was dropped).
         """
         c = self.config
         if not self.training:

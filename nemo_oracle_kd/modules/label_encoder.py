@@ -19,8 +19,8 @@ The target side of the oracle teacher: "an embedding layer and a self-attention-
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, Tuple
 
 import torch
 from torch import nn
@@ -84,8 +84,8 @@ class LabelEncoderLayer(nn.Module):
 class LabelEncoder(nn.Module):
     """Turns label ids into the memory that the audio stream attends to.
 
-    The memory starts with one learned vector, "no text", which does not depend on the labels: an empty transcript (U = 0) leaves
-    it as the only key, and a frame that matches no label (silence) has something to attend to.
+    The memory starts with one learned vector, "no text", which does not depend on the labels: an empty transcript
+    (U = 0) leaves it as the only key, and a frame that matches no label (silence) has something to attend to.
 
     Args:
         num_labels: labels without the CTC blank; the mask label gets one more id, `num_labels`.
@@ -111,7 +111,7 @@ class LabelEncoder(nn.Module):
         """Id of the mask label."""
         return self.num_labels
 
-    def forward(self, labels: torch.Tensor, lengths: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, labels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             labels: ids, `[B, U]`; anything may stand in the padding.
@@ -127,7 +127,8 @@ class LabelEncoder(nn.Module):
         if longest > self.config.max_positions:
             raise ValueError(
                 f"a transcript of {longest} labels is longer than the label encoder allows "
-                f"(max_positions: {self.config.max_positions}): raise encoder.label_encoder.max_positions or shorten the utterance"
+                f"(max_positions: {self.config.max_positions}): raise encoder.label_encoder.max_positions or shorten "
+                f"the utterance"
             )
         labels = labels[:, :longest]
         mask = length_mask(lengths, longest)

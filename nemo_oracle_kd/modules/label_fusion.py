@@ -12,14 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Fusion of the audio stream with the encoded labels: self-attention over the audio, then cross-attention to the labels.
+"""Fusion of audio and labels: self-attention over the audio stream, then cross-attention to the encoded labels.
 
-The audio stream is the query; labels are keys and values (arXiv 2306.10058). There is no other path from the labels to the
-output, and no position is added to the audio stream here: a query that knew its absolute frame number could copy label u at frame u.
+The audio stream is the query; labels are keys and values (arXiv 2306.10058). There is no other path from the labels to
+the output, and no position is added to the audio stream here: a query that knew its absolute frame number could copy
+label u at frame u.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -73,8 +74,8 @@ class LabelFusionLayer(nn.Module):
         memory: torch.Tensor,
         memory_mask: torch.Tensor,
         return_attention: bool,
-    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
-        """`x [B, T, D]`, `memory [B, M, D]` and their masks -> `[B, T, D]` and the cross-attention `[B, H, T, M]` or None."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`x [B, T, D]`, `memory [B, M, D]` and their masks -> `[B, T, D]`, cross-attention `[B, H, T, M]`."""
         if self.self_attention is not None:
             y = self.self_norm(x)
             x = x + self.dropout(self.self_attention(y, y, audio_mask)[0])
@@ -105,7 +106,7 @@ class LabelFusion(nn.Module):
         memory: torch.Tensor,
         memory_mask: torch.Tensor,
         return_attention: bool = False,
-    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """
         Args:
             x: audio stream, `[B, T, D]`.

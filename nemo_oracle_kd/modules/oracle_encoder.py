@@ -14,7 +14,8 @@
 
 """The encoder of an oracle teacher: any NeMo audio encoder, plus a label encoder and a fusion of the two.
 
-After arXiv 2111.03664 (the teacher receives the source *and* the output labels) in the layout of its successor arXiv 2306.10058:
+After arXiv 2111.03664 (the teacher receives the source *and* the output labels) in the layout of its successor arXiv
+2306.10058:
 
     H = AudioEncoder(x)                    [B, T, D]
     R = LabelEncoder(y)                    [B, U, D]
@@ -22,15 +23,15 @@ After arXiv 2111.03664 (the teacher receives the source *and* the output labels)
 """
 
 from collections.abc import Mapping
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
-
 from nemo.core.classes import Serialization, typecheck
 from nemo.core.classes.module import NeuralModule
 from nemo.core.neural_types import AcousticEncodedRepresentation, LabelsType, LengthsType, NeuralType, SpectrogramType
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.functional.masking import length_mask
 from nemo_oracle_kd.modules.label_corruption import LabelCorruption
@@ -44,13 +45,13 @@ __all__ = ['FusedEncoding', 'OracleEncoder']
 class FusedEncoding(NamedTuple):
     """What :meth:`OracleEncoder.encode` gives."""
 
-    fused: Optional[torch.Tensor]
+    fused: torch.Tensor | None
     """Audio stream after reading the labels, `[B, D, T]`; None if no labels were asked for."""
     audio: torch.Tensor
     """Output of the audio encoder alone, `[B, D_audio, T]`."""
     lengths: torch.Tensor
     """Valid frames, `[B]`."""
-    attention: List[torch.Tensor]
+    attention: list[torch.Tensor]
     """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
 
 
@@ -62,23 +63,24 @@ class OracleEncoder(NeuralModule):
     """Wraps a NeMo audio encoder and lets its output attend to the transcript.
 
     Args:
-        audio_encoder: config of any NeMo audio encoder (`{_target_: nemo.collections.asr.modules.ConformerEncoder, ...}`), or the
-            built encoder. It must give `(outputs [B, D, T], lengths [B])`.
+        audio_encoder: config of any NeMo audio encoder (`{_target_: nemo.collections.asr.modules.ConformerEncoder,
+            ...}`), or the built encoder. It must give `(outputs [B, D, T], lengths [B])`.
         d_model: width of label encoder and fusion; the audio encoder's output is projected to it where the two differ.
         num_labels: labels without the CTC blank; below 1: filled in by the model (:meth:`set_num_labels`).
         label_encoder: see :class:`LabelEncoderConfig`.
         fusion: see :class:`FusionConfig`.
 
-    The attribute `label_corruption` is the identity until its `config` is set (the models do it from `oracle.label_corruption`).
+    The attribute `label_corruption` is the identity until its `config` is set (the models do it from
+    `oracle.label_corruption`).
     """
 
     def __init__(
         self,
-        audio_encoder: Union[DictConfig, Dict, nn.Module],
+        audio_encoder: DictConfig | dict | nn.Module,
         d_model: int,
         num_labels: int = -1,
-        label_encoder: Optional[Dict] = None,
-        fusion: Optional[Dict] = None,
+        label_encoder: dict | None = None,
+        fusion: dict | None = None,
     ):
         super().__init__()
         # Hydra instantiates nested `_target_` entries before this constructor runs; Python users may pass a config.
@@ -106,7 +108,7 @@ class OracleEncoder(NeuralModule):
         self.audio_projection = nn.Identity() if audio_width == d_model else nn.Linear(audio_width, d_model)
         self.label_corruption = LabelCorruption()
         self.fusion = LabelFusion(d_model, fusion_config)
-        self.label_encoder: Optional[LabelEncoder] = None
+        self.label_encoder: LabelEncoder | None = None
         self._audio_frozen = False
         if num_labels >= 1:
             self.set_num_labels(num_labels)
@@ -127,7 +129,7 @@ class OracleEncoder(NeuralModule):
         return self.audio_encoder.subsampling_factor
 
     @property
-    def input_types(self) -> Dict[str, NeuralType]:
+    def input_types(self) -> dict[str, NeuralType]:
         return {
             'audio_signal': NeuralType(('B', 'D', 'T'), SpectrogramType()),
             'length': NeuralType(tuple('B'), LengthsType()),
@@ -136,14 +138,14 @@ class OracleEncoder(NeuralModule):
         }
 
     @property
-    def output_types(self) -> Dict[str, NeuralType]:
+    def output_types(self) -> dict[str, NeuralType]:
         return {
             'outputs': NeuralType(('B', 'D', 'T'), AcousticEncodedRepresentation()),
             'encoded_lengths': NeuralType(tuple('B'), LengthsType()),
         }
 
     def freeze_audio(self) -> None:
-        """From now on the audio encoder gets no gradient and stays in eval mode (no dropout, fixed batch statistics)."""
+        """From now on the audio encoder gets no gradient and stays in eval mode."""
         self._audio_frozen = True
         for parameter in self.audio_encoder.parameters():
             parameter.requires_grad_(False)
@@ -160,7 +162,7 @@ class OracleEncoder(NeuralModule):
             self.audio_encoder.eval()
         return self
 
-    def encode_audio(self, audio_signal: torch.Tensor, length: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def encode_audio(self, audio_signal: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features `[B, F, T]` -> output of the audio encoder `[B, D_audio, T']` and lengths `[B]`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._audio_frozen):
             outputs = self.audio_encoder(audio_signal=audio_signal, length=length)
@@ -173,7 +175,7 @@ class OracleEncoder(NeuralModule):
         transcript: torch.Tensor,
         transcript_length: torch.Tensor,
         return_attention: bool = False,
-    ) -> Tuple[torch.Tensor, List[torch.Tensor]]:
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Lets the audio stream read the labels.
 
         Args:
@@ -200,11 +202,11 @@ class OracleEncoder(NeuralModule):
         self,
         audio_signal: torch.Tensor,
         length: torch.Tensor,
-        transcript: Optional[torch.Tensor] = None,
-        transcript_length: Optional[torch.Tensor] = None,
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
         return_attention: bool = False,
     ) -> FusedEncoding:
-        """Audio branch and, where a transcript is given, fused branch, from one run of the audio encoder (see :meth:`fuse`)."""
+        """Both branches from one run of the audio encoder; the fused one only if there is a transcript."""
         audio, lengths = self.encode_audio(audio_signal, length)
         if transcript is None:
             return FusedEncoding(None, audio, lengths, [])
@@ -216,9 +218,9 @@ class OracleEncoder(NeuralModule):
         self,
         audio_signal: torch.Tensor,
         length: torch.Tensor,
-        transcript: Optional[torch.Tensor] = None,
-        transcript_length: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             audio_signal: features, `[B, F, T]`.
@@ -234,7 +236,8 @@ class OracleEncoder(NeuralModule):
         """
         if transcript is None or transcript_length is None:
             raise ValueError(
-                "an oracle encoder reads the transcript: pass transcript [B, U] and transcript_length [B] (length 0 for no text)"
+                "an oracle encoder reads the transcript: pass transcript [B, U] and transcript_length [B] (length 0 "
+                "for no text)"
             )
         encoding = self.encode(audio_signal, length, transcript, transcript_length)
         return encoding.fused, encoding.lengths
