@@ -41,8 +41,7 @@ class LabelCorruptionConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 yield f"`{path}.{name}` is a probability: choose a number from 0 to 1, not {getattr(self, name)}"
         if self.masking_ratio + self.substitution_ratio > 1.0:
-            yield f"`{path}`: masking_ratio + substitution_ratio must not exceed 1, as a label is either masked "
-                "or substituted"
+            yield f"`{path}`: masking_ratio + substitution_ratio exceed 1, but a label is either masked or substituted"
 
 
 class LabelCorruption(nn.Module):
