@@ -34,7 +34,7 @@ from nemo_oracle_kd.functional.frame_divergences import (
     occupancy_kl,
     softmax_l2,
 )
-from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask
+from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
 from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
 
@@ -43,6 +43,7 @@ __all__ = [
     'compute_dtype',
     'fill_padding',
     'length_mask',
+    'recursion_dtype',
     # ctc
     'ctc_full_sum',
     'ctc_occupancy',

@@ -46,8 +46,8 @@ def blank_frame_weights(
         teacher_log_probs: `[B, T, V]` log-probabilities or logits.
         lengths: `[B]` valid frames.
         blank: id of the blank.
-        mode: what a blank frame weighs: 'keep' 1, 'drop' 0, 'window' 1 within `window` frames of a spike frame on either
-            side and 0 elsewhere, 'weight' the given `weight`.
+        mode: what a blank frame weighs: 'keep' 1, 'drop' 0, 'window' 1 within `window` frames of a spike frame on
+            either side and 0 elsewhere, 'weight' the given `weight`.
         window: frames on each side of a spike, for 'window'; 0 equals 'drop'.
         weight: weight of a blank frame, for 'weight'.
 

@@ -14,8 +14,11 @@
 
 """The CTC full-sum loss and the label-constrained occupancy (Graves et al. 2006, equations 8, 14 and 15).
 
-`-log P(y|x)` sums over all alignments of a transcript; the occupancy `gamma(t, k)` is the posterior that the path emits
-label k in frame t, given the transcript. One is the derivative of the other: `d log P(y|x) / d log p(t, k) = gamma(t, k)`,
+`-log P(y|x)` sums over all alignments of a transcript; the occupancy `gamma(t, k)` is the posterior that the path
+emits label k in frame t, given the transcript. One is the derivative of the other,
+
+    d log P(y|x) / d log p(t, k) = gamma(t, k),
+
 which is the backward pass used here. Unlike `torch.nn.functional.ctc_loss`, whose gradient holds only behind a
 log-softmax, this is the gradient with respect to `log_probs` themselves, normalised or not.
 """
@@ -27,7 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nemo_oracle_kd.functional.ctc_lattice import NEG_INF, CTCLattice, build_lattice, final_scores, forward_scores
-from nemo_oracle_kd.functional.masking import length_mask
+from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
 
 __all__ = ['ctc_full_sum', 'ctc_occupancy']
 
@@ -39,17 +42,17 @@ def ctc_full_sum(
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, natural log. They are not renormalised: a constant added to them
-            adds to the result. Any float type; float16 and bfloat16 are computed in float32.
+            adds to the result. Any float type; the recursion runs in float64 where the device has it.
         targets: `[B, U]` labels without blanks.
         input_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
         target_lengths: `[B]` valid labels; what lies beyond is ignored.
         blank: id of the blank.
 
     Returns:
-        `[B]` in nats, float64 for float64 input and float32 otherwise. An utterance without labels scores the all-blank
-        path, which is 0 for no frames. An utterance without any alignment (fewer frames than labels plus repeats, or
-        every alignment of probability zero) gives `inf` with gradient zero. Differentiable once with respect to
-        `log_probs`.
+        `[B]` in nats, float64 for float64 input and float32 otherwise. An utterance without labels scores the
+        all-blank path, which is 0 for no frames. An utterance without any alignment (fewer frames than labels plus
+        repeats, or every alignment of probability zero) gives `inf` with gradient zero. Differentiable once with
+        respect to `log_probs`.
 
     Raises:
         ValueError: on shapes, lengths or labels that do not fit together.
@@ -71,14 +74,15 @@ def ctc_occupancy(
         blank: id of the blank.
 
     Returns:
-        `[B, T, V]` occupancy, float64 for float64 input and float32 otherwise. Rows sum to one in the valid frames; zero
-        in the padding and for utterances without any alignment.
+        `[B, T, V]` occupancy, float64 for float64 input and float32 otherwise. Rows sum to one in the valid frames;
+        zero in the padding and for utterances without any alignment.
 
     Raises:
         ValueError: on shapes, lengths or labels that do not fit together.
     """
     lattice = build_lattice(log_probs, targets, input_lengths, target_lengths, blank)
     _, occupancy = _log_likelihood(lattice, with_occupancy=True)
+    occupancy = occupancy.to(compute_dtype(log_probs.dtype))
     return _spread_over_vocabulary(occupancy, lattice.labels, blank, log_probs.shape[2])
 
 
@@ -92,9 +96,10 @@ class _FullSum(torch.autograd.Function):
         lattice = build_lattice(log_probs, targets, input_lengths, target_lengths, blank)
         log_likelihood, occupancy = _log_likelihood(lattice, with_occupancy=ctx.needs_input_grad[0])
         if occupancy is not None:
-            ctx.save_for_backward(occupancy, lattice.labels)
+            ctx.save_for_backward(occupancy.to(compute_dtype(log_probs.dtype)), lattice.labels)
             ctx.blank, ctx.vocabulary, ctx.dtype = blank, log_probs.shape[2], log_probs.dtype
-        return 0.0 - log_likelihood
+        # Subtracting from zero, because the negative of zero is -0.0.
+        return (0.0 - log_likelihood).to(compute_dtype(log_probs.dtype))
 
     @staticmethod
     @once_differentiable
@@ -138,7 +143,7 @@ def _log_likelihood(lattice: CTCLattice, with_occupancy: bool) -> tuple[Tensor, 
     joint = alpha + _mirror(scores[:, batch:], time, state)
     joint.masked_fill_(~length_mask(lattice.states, width), NEG_INF)
     total = _total(alpha, lattice)
-    # The logsumexp over the states is log P(y|x) in every frame; normalising frame by frame cancels its rounding error.
+    # The logsumexp over the states is log P(y|x) in every frame; normalising frame by frame cancels rounding errors.
     counted = length_mask(lattice.frames, frames).transpose(0, 1) & (total != NEG_INF)
     return total, joint.softmax(dim=2).masked_fill_(~counted.unsqueeze(2), 0.0)
 

@@ -19,8 +19,8 @@ frame to the next a path stays in its state, advances by one, or skips a blank b
 
     A(t, s) = e(t, s) + log( exp A(t-1, s) + exp A(t-1, s-1) + [skip allowed] exp A(t-1, s-2) )
 
-with `e(t, s)` the log-probability of the label of state s in frame t (Graves et al. 2006, section 4.1). All routines loop
-over frames only; they are vectorised over utterances and states and never touch the vocabulary axis after the
+with `e(t, s)` the log-probability of the label of state s in frame t (Graves et al. 2006, section 4.1). All routines
+loop over frames only; they are vectorised over utterances and states and never touch the vocabulary axis after the
 emissions were gathered.
 """
 
@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
+from nemo_oracle_kd.functional.masking import length_mask, recursion_dtype
 
 __all__ = ['CTCLattice', 'build_lattice', 'forward_scores', 'final_scores']
 
@@ -104,7 +104,7 @@ def check_ctc_inputs(
 def build_lattice(
     log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
 ) -> CTCLattice:
-    """Gathers the emissions `[T, B, S]` of a batch; float16 and bfloat16 become float32, padding is dropped here.
+    """Gathers the emissions `[T, B, S]` of a batch in the type of the recursion, and drops the padding.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, not renormalised.
@@ -133,7 +133,7 @@ def build_lattice(
     can_skip = torch.zeros_like(labels, dtype=torch.bool)
     can_skip[:, 2:] = (labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2])
 
-    emissions = log_probs.new_empty((frames, batch, 2 * width + 1), dtype=compute_dtype(log_probs.dtype))
+    emissions = log_probs.new_empty((frames, batch, 2 * width + 1), dtype=recursion_dtype(device))
     emissions[:, :, 0::2] = log_probs[:, :, blank].transpose(0, 1).unsqueeze(2)
     emissions[:, :, 1::2] = log_probs.gather(2, targets.unsqueeze(1).expand(batch, frames, width)).transpose(0, 1)
     emissions.masked_fill_(~length_mask(input_lengths, frames).transpose(0, 1).unsqueeze(2), 0.0)

@@ -34,7 +34,7 @@ def ctc_best_path(
 ) -> Tensor:
     """The most probable alignment of each transcript (Viterbi search in the CTC lattice).
 
-    Equally probable alignments: the search prefers to stay in a state over advancing, and advancing over skipping a blank.
+    Among equally probable alignments it prefers staying in a state to advancing, and advancing to skipping a blank.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, natural log.

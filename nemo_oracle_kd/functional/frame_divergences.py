@@ -14,11 +14,11 @@
 
 """Distances between the frame posteriors of a CTC student and a CTC teacher.
 
-Every function returns one value per utterance, `[B]`, the *sum* over its valid frames, so that splitting a batch, padding
-it further or enlarging the vocabulary changes nothing; the caller chooses a reduction. Inputs may be log-probabilities
-or logits: all are normalised here, so a constant added to the logits of a frame changes nothing, and giving
-log-probabilities twice through the softmax is harmless (it is idempotent). The teacher is detached. float16 and bfloat16
-are computed in float32; float64 stays float64.
+The losses return one value per utterance, `[B]`, the *sum* over its valid frames, so that splitting a batch, padding
+it further or adding classes nobody uses changes nothing; the caller chooses a reduction. Inputs may be
+log-probabilities or logits: all are normalised here, so a constant added to the logits of a frame changes nothing, and
+log-probabilities pass unchanged (log-softmax is idempotent). The teacher is detached. float16 and bfloat16 are
+computed in float32; float64 stays float64.
 """
 
 import torch
@@ -36,7 +36,7 @@ def frame_kl(
     temperature: float = 1.0,
     frame_weights: Tensor | None = None,
 ) -> Tensor:
-    """Kullback-Leibler divergence of the student from the teacher, frame by frame (Hinton et al. 2015, arXiv 1503.02531).
+    """Kullback-Leibler divergence of the student from the teacher, frame by frame (arXiv 1503.02531).
 
     `temperature ** 2 * sum_t w_t sum_k p(k|t) * (log p(k|t) - log q(k|t))`, p the teacher and q the student at this
     temperature; the square keeps the size of the gradient. Exactly zero for equal inputs.
@@ -113,8 +113,8 @@ def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Te
 def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) -> Tensor:
     """Divergence of the student from a label-constrained occupancy (S-CTC, Huang et al. 2018).
 
-    `sum_t sum_k gamma(t, k) * (log gamma(t, k) - log q(k|t))`. Utterances without any alignment have occupancy zero and
-    contribute neither value nor gradient.
+    `sum_t sum_k gamma(t, k) * (log gamma(t, k) - log q(k|t))`. Utterances without any alignment have occupancy zero
+    and contribute neither value nor gradient.
 
     Args:
         student_log_probs: `[B, T, V]` log-probabilities or logits.
@@ -176,12 +176,12 @@ def _check_pair(student: Tensor, teacher: Tensor, lengths: Tensor) -> None:
         raise ValueError(f"Posteriors must have shape [B, T, V], got {list(student.shape)} and {list(teacher.shape)}.")
     if student.shape[2] != teacher.shape[2]:
         raise ValueError(
-            f"Student and teacher have {student.shape[2]} and {teacher.shape[2]} classes; a per-class distance needs one "
-            "vocabulary, so give both models the same tokenizer."
+            f"Student and teacher have {student.shape[2]} and {teacher.shape[2]} classes; a per-class distance needs "
+            "one vocabulary, so give both models the same tokenizer."
         )
     if student.shape[:2] != teacher.shape[:2]:
         raise ValueError(
-            f"Student and teacher have shapes [B, T] of {list(student.shape[:2])} and {list(teacher.shape[:2])}; bring the "
+            f"Student and teacher have [B, T] of {list(student.shape[:2])} and {list(teacher.shape[:2])}; bring the "
             "teacher to the student's frames with resample_frames."
         )
     if lengths.shape != student.shape[:1]:
@@ -219,7 +219,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _sum_over_frames(values: Tensor, lengths: Tensor, frame_weights: Tensor | None = None) -> Tensor:
-    """Weighted sum of `[B, T]` over the valid frames; a frame of weight zero adds nothing even if its value is infinite."""
+    """Weighted sum of `[B, T]` over the valid frames; a frame of weight zero adds nothing, be its value infinite."""
     mask = length_mask(lengths.to(values.device), values.shape[1])
     if frame_weights is not None:
         if frame_weights.shape != values.shape:

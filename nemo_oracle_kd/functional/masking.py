@@ -17,12 +17,21 @@
 import torch
 from torch import Tensor
 
-__all__ = ['length_mask', 'fill_padding', 'compute_dtype']
+__all__ = ['length_mask', 'fill_padding', 'compute_dtype', 'recursion_dtype']
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type the mathematics is done in: float64 stays float64, everything narrower becomes float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def recursion_dtype(device: torch.device) -> torch.dtype:
+    """The type of a recursion over frames: float64 wherever the device has it.
+
+    Scores of long utterances reach thousands of nats, of which float32 resolves too little for posteriors. Lattices
+    are small beside the posteriors they are gathered from, so the better type costs next to nothing.
+    """
+    return torch.float32 if device.type == 'mps' else torch.float64
 
 
 def length_mask(lengths: Tensor, max_length: int) -> Tensor:

@@ -35,8 +35,8 @@ def resample_frames(
 ) -> Tensor:
     """Stretches or shrinks each utterance to a given number of frames.
 
-    Both ends of an utterance stay where they are: the centre of target frame j, `(j + 0.5) * T / T'`, is looked up among
-    the centres of the source frames. Equal lengths change nothing.
+    Both ends of an utterance stay where they are: the centre of target frame j, `(j + 0.5) * T / T'`, is looked up
+    among the centres of the source frames. Equal lengths change nothing.
 
     Args:
         probs_or_logprobs: `[B, T, V]`.
