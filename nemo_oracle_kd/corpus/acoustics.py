@@ -135,3 +135,20 @@ def set_level(samples: np.ndarray, level_db: float, rate: int, ceiling: float = 
     """Scales to a speech level in dB relative to full scale, lower where the peak would pass ``ceiling``."""
     scaled = samples * (10.0 ** (level_db / 20.0) / speech_rms(samples, rate))
     return scaled * min(1.0, ceiling / np.abs(scaled).max())
+
+
+def to_int16(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Quantises to 16 bits with triangular dither of one step.
+
+    Between its words eSpeak gives exact zeros. Without dither their log-spectrum would lie far below anything a
+    microphone gives, and a model would see it at test time but, with NeMo's own training dither, not in training.
+
+    Args:
+        samples: waveform ``[N]`` within -1 to 1.
+        rng: source of the dither.
+
+    Returns:
+        Samples ``[N]``, int16.
+    """
+    dither = rng.random(len(samples)) - rng.random(len(samples))
+    return np.clip(np.round(samples * 32767.0 + dither), -32768, 32767).astype(np.int16)

@@ -29,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nemo_oracle_kd.errors import ConfigError
+
 # Values of the enums in speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
@@ -42,7 +44,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 _LOCK = threading.Lock()
 
 
-class EspeakError(RuntimeError):
+class EspeakError(ConfigError):
     """The eSpeak NG library is missing or refused a request; the message names the fix."""
 
 

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The settings of a synthetic corpus: everything that its bytes depend on."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from nemo_oracle_kd.corpus.texts import KINDS, SPLITS
+from nemo_oracle_kd.errors import ConfigError, unknown_name
+
+# Raised whenever a change of this package changes the bytes of a corpus, so that old and new are never mixed.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Everything that the bytes of a corpus depend on.
+
+    Attributes:
+        train: number of training utterances.
+        dev: number of validation utterances.
+        test: number of test utterances.
+        seed: of all random choices.
+        kinds: subset of ``digits``, ``spelling``, ``dates``, ``commands``.
+        sample_rate: Hz.
+        plain: True for clean speech: no noise, no reverberation, one level, each voice's own speed and pitch.
+        noise: share of the utterances with added noise.
+        noise_snr: lowest and highest signal-to-noise ratio, dB.
+        reverb: share of the utterances with reverberation.
+        rate: slowest and fastest speech, words a minute.
+    """
+
+    train: int = 1200
+    dev: int = 120
+    test: int = 200
+    seed: int = 0
+    kinds: tuple[str, ...] = KINDS
+    sample_rate: int = 16000
+    plain: bool = False
+    noise: float = 0.8
+    noise_snr: tuple[float, float] = (5.0, 25.0)
+    reverb: float = 0.4
+    rate: tuple[int, int] = (110, 180)
+
+    def check(self) -> 'CorpusSettings':
+        """Returns the settings in canonical form.
+
+        Raises:
+            ConfigError: with one sentence for every value that is out of range.
+        """
+        problems = []
+        for split in SPLITS:
+            if getattr(self, split) < 1:
+                problems.append(f"--{split} is {getattr(self, split)}: every part needs at least 1 utterance.")
+        if self.seed < 0:
+            problems.append(f"--seed is {self.seed}: give 0 or more.")
+        problems += [unknown_name('kind of sentence', kind, KINDS) for kind in self.kinds if kind not in KINDS]
+        if not self.kinds:
+            problems.append(f"--kinds is empty: name at least one of {', '.join(KINDS)}.")
+        if not 8000 <= self.sample_rate <= 48000:
+            problems.append(f"--sample-rate is {self.sample_rate}: give 8000 to 48000 Hz.")
+        for name, share in (('noise', self.noise), ('reverb', self.reverb)):
+            if not 0.0 <= share <= 1.0:
+                problems.append(f"--{name} is {share}: it is a share of the utterances, give 0 to 1.")
+        for name, (low, high), least, most, unit in (
+            ('noise-snr', self.noise_snr, -30.0, 100.0, 'dB'),
+            ('rate', self.rate, 80, 450, 'words a minute'),
+        ):
+            if not least <= low <= high <= most:
+                problems.append(f"--{name} is {low} {high}: give {least} <= LOW <= HIGH <= {most} {unit}.")
+        ConfigError.raise_if_any(problems)
+        # Options that change no byte must not keep a run from being continued.
+        heard = self if not self.plain else replace(self, noise=0.0, noise_snr=(0.0, 0.0), reverb=0.0, rate=(175, 175))
+        return replace(
+            heard,
+            kinds=tuple(kind for kind in KINDS if kind in self.kinds),
+            noise_snr=tuple(map(float, heard.noise_snr)),
+            rate=tuple(map(int, heard.rate)),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The settings as ``corpus.json`` holds them; equal records mean equal bytes."""
+        return json.loads(json.dumps({'format': FORMAT, **asdict(self)}))
