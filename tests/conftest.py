@@ -43,3 +43,24 @@ def _one_thread_and_a_fixed_seed():
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def tone_corpus(tmp_path_factory):
+    """Manifest of 16 training utterances of tones (see tests/tiny.py)."""
+    import tiny
+
+    return tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 16)
+
+
+@pytest.fixture(scope='session')
+def tone_teacher(tone_corpus, tmp_path_factory):
+    """A CTC teacher that has learned the tones, as a `.nemo` file."""
+    import tiny
+
+    path = tmp_path_factory.mktemp('teacher') / 'teacher.nemo'
+    trainer = tiny.trainer(80)
+    model = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=48), trainer)
+    trainer.fit(model)
+    model.save_to(str(path))
+    return path

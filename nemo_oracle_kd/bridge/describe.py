@@ -1,0 +1,107 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What must agree between a teacher and a student, read off any NeMo ASR model."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+__all__ = ['ModelDescription', 'describe', 'has_ctc_head']
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Facts of a model that decide which signals can be compared.
+
+    Attributes:
+        name: class name, for messages.
+        vocabulary: labels in order, without blank.
+        tokenizer: fingerprint of the SentencePiece model, `None` for characters.
+        blank: index of blank (last, in NeMo's CTC heads).
+        sample_rate: samples per second.
+        frame_seconds: seconds of audio per encoder frame, `None` where the encoder does not tell.
+        reads_transcript: an oracle: its forward needs the transcript.
+    """
+
+    name: str
+    vocabulary: Tuple[str, ...]
+    tokenizer: Optional[str]
+    blank: int
+    sample_rate: int
+    frame_seconds: Optional[float]
+    reads_transcript: bool
+
+
+def has_ctc_head(model: Any) -> bool:
+    """Whether the model gives CTC frame posteriors."""
+    return hasattr(ctc_decoder(model), 'num_classes_with_blank')
+
+
+def ctc_decoder(model: Any) -> Any:
+    """The CTC decoder: `decoder` of a CTC model, `ctc_decoder` of a hybrid one."""
+    if hasattr(model, 'ctc_decoder'):
+        return model.ctc_decoder
+    return None if hasattr(model, 'joint') else getattr(model, 'decoder', None)
+
+
+def _subsampling(model: Any) -> Optional[int]:
+    """Feature frames per encoder frame, from the encoder or from its config; `None` where neither tells."""
+    config = model.cfg.get('encoder', {})
+    config = config.get('audio_encoder', config)  # an oracle encoder wraps the audio encoder it was given
+    if 'jasper' not in config:
+        factor = getattr(model.encoder, 'subsampling_factor', None) or config.get('subsampling_factor', None)
+        return None if factor is None else int(factor)
+    factor = 1  # counted here: NeMo's property counts one stride per block even where every repeat strides
+    for block in config['jasper']:
+        repeats = 1 if block.get('stride_last', False) else int(block['repeat'])
+        factor *= int(block['stride'][0]) ** repeats
+    return factor
+
+
+def frame_seconds(model: Any) -> Optional[float]:
+    """Seconds of audio per encoder frame, or `None` if the model does not tell."""
+    factor = _subsampling(model)
+    stride = model.cfg.preprocessor.get('window_stride', None)
+    return None if factor is None or stride is None else float(stride) * factor
+
+
+def _tokenizer_fingerprint(model: Any) -> Optional[str]:
+    tokenizer = getattr(getattr(model, 'tokenizer', None), 'tokenizer', None)
+    if tokenizer is None:
+        return None
+    if hasattr(tokenizer, 'serialized_model_proto'):
+        return hashlib.sha256(tokenizer.serialized_model_proto()).hexdigest()
+    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def describe(model: Any) -> ModelDescription:
+    """Describes a NeMo ASR model with a CTC head.
+
+    Raises:
+        ValueError: the model has no CTC head.
+    """
+    decoder = ctc_decoder(model)
+    if not has_ctc_head(model):
+        raise ValueError(
+            f"{type(model).__name__} has no CTC head, so it gives no frame posteriors: use a CTC or hybrid RNNT-CTC model"
+        )
+    return ModelDescription(
+        name=type(model).__name__,
+        vocabulary=tuple(decoder.vocabulary),
+        tokenizer=_tokenizer_fingerprint(model),
+        blank=decoder.num_classes_with_blank - 1,
+        sample_rate=int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000))),
+        frame_seconds=frame_seconds(model),
+        reads_transcript=bool(getattr(model, 'reads_transcript', False)),
+    )

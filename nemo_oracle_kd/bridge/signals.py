@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Signals: tensors with lengths that a model exposes, the same for student and teacher."""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ['AudioBatch', 'FramePosteriors', 'Transcripts']
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Label sequences of a batch.
+
+    Attributes:
+        labels: `[B, U]`, padded with anything.
+        lengths: `[B]`, valid labels.
+    """
+
+    labels: torch.Tensor
+    lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class AudioBatch:
+    """What every NeMo ASR data loader yields: `(signal, signal_len, transcript, transcript_len)`.
+
+    Attributes:
+        signal: `[B, samples]` waveform in [-1, 1].
+        lengths: `[B]` valid samples.
+        transcripts: the labels in the *student's* vocabulary.
+    """
+
+    signal: torch.Tensor
+    lengths: torch.Tensor
+    transcripts: Transcripts
+
+    @classmethod
+    def from_nemo(cls, batch) -> 'AudioBatch':
+        """Reads a NeMo batch.
+
+        Raises:
+            ValueError: the batch holds features instead of audio (DALI) or has another layout.
+        """
+        if getattr(batch, 'has_processed_signal', False):
+            raise ValueError(
+                "the data loader hands over features instead of audio, which a teacher with its own preprocessor cannot "
+                "read: set model.train_ds.use_dali=false"
+            )
+        if len(batch) < 4:
+            raise ValueError(
+                f"a training batch must be (signal, signal_len, transcript, transcript_len), not {len(batch)} items"
+            )
+        return cls(batch[0], batch[1], Transcripts(batch[2], batch[3]))
+
+
+@dataclass(frozen=True)
+class FramePosteriors:
+    """Frame posteriors of a CTC head.
+
+    Attributes:
+        log_probs: `[B, T, V]`, natural log, blank last as in every NeMo CTC decoder.
+        lengths: `[B]`, valid frames (T may exceed the longest).
+    """
+
+    log_probs: torch.Tensor
+    lengths: torch.Tensor

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`KnowledgeDistillation`: distillation in any unmodified NeMo recipe, named in `trainer.callbacks`."""
+
+from typing import Any, Mapping, Optional
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from nemo.core.classes.common import Serialization
+from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_oracle_kd.bridge.restore import check_source
+from nemo_oracle_kd.distillation.distiller import Distiller
+
+__all__ = ['KnowledgeDistillation']
+
+
+def _plain(values: Any) -> Any:
+    return OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
+
+
+# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+class KnowledgeDistillation(Callback, Serialization):
+    """Distils a frozen teacher into the model that is being trained.
+
+    ```yaml
+    trainer:
+      callbacks:
+        - _target_: nemo_oracle_kd.callbacks.KnowledgeDistillation
+          teacher: {restore_from: teacher.nemo}
+          objectives: {frame_kl: {weight: 0.05}}
+    ```
+
+    The teacher is restored at the start of each fit (also of a resumed one) and lives in this callback: it is in no
+    state dict, checkpoint, optimizer, DDP bucket or `.nemo`. Logs every term as `train/kd/<term>` and
+    `train/kd/<term>_weighted`, with the entropies and the agreement of teacher and student.
+
+    Args:
+        teacher: `restore_from` and, optionally, `time_resampling`.
+        objectives: name -> options; `frame_kl`, `softmax_l2`, `guided_ctc`, `occupancy`.
+        label_loss: `weight` of NeMo's own loss, default 1.
+
+    Raises:
+        ConfigError: unknown keys or contradictions, all at once.
+        FileNotFoundError: there is no file at the teacher's path.
+    """
+
+    def __init__(
+        self,
+        teacher: Optional[Mapping] = None,
+        objectives: Optional[Mapping] = None,
+        label_loss: Optional[Mapping] = None,
+        **unknown: Any,
+    ):
+        super().__init__()
+        values = {'teacher': teacher, 'objectives': objectives, 'label_loss': label_loss, **unknown}
+        self.distiller = Distiller(_plain(DictConfig(values)), path='KnowledgeDistillation')
+        check_source(self.distiller.config.teacher.restore_from)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Restores the teacher, checks everything, hooks into the loss."""
+        if stage == 'fit':
+            report = self.distiller.attach(pl_module)
+            logging.info(f'Distillation from {self.distiller.config.teacher.restore_from}\n{report}')
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Moves the teacher to the student's device."""
+        self.distiller.teacher.to(pl_module.device)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Hands the batch to the distiller."""
+        with_statistics = (batch_idx + 1) % max(trainer.log_every_n_steps, 1) == 0
+        self.distiller.begin_step(batch, trainer.global_step, with_statistics)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Logs every term."""
+        metrics = {f'train/kd/{name}': value for name, value in self.distiller.metrics().items()}
+        pl_module.log_dict(metrics, on_step=True, on_epoch=False)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leaves the student as a stock model."""
+        if stage == 'fit':
+            self.distiller.detach(pl_module)
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        """As :meth:`teardown`, when training fails."""
+        self.distiller.detach(pl_module)

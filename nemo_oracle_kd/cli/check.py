@@ -1,0 +1,64 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`nemo-oracle-kd check STUDENT TEACHER`: what a distillation would refuse, without training."""
+
+import argparse
+
+HELP = 'compare a student with a teacher and say what stands in the way of distillation'
+
+EPILOG = """example:
+  nemo-oracle-kd check student.nemo teacher.nemo --objectives frame_kl guided_ctc
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument('student', metavar='STUDENT', help='.nemo file or pretrained name of the model to be trained')
+    parser.add_argument('teacher', metavar='TEACHER', help='.nemo file or pretrained name of the teacher')
+    parser.add_argument(
+        '--objectives',
+        nargs='+',
+        default=['frame_kl'],
+        metavar='NAME',
+        help='objectives to check for (default: frame_kl); what they compare decides which differences matter',
+    )
+    parser.add_argument(
+        '--time-resampling',
+        default='none',
+        choices=['none', 'nearest', 'linear'],
+        help="how the teacher's frames would be brought to the student's rate (default: none)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the comparison; 0 if the distillation can run, 1 if not."""
+    from nemo_oracle_kd.errors import ConfigError, unknown_name
+    from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+
+    ConfigError.raise_if_any(
+        unknown_name('objective', name, FRAME_OBJECTIVES) for name in args.objectives if name not in FRAME_OBJECTIVES
+    )
+    from nemo_oracle_kd.bridge.describe import describe
+    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+    from nemo_oracle_kd.distillation.compatibility import compare
+
+    for source in (args.student, args.teacher):
+        check_source(source)
+    student, teacher = (describe(restore_frozen(source)) for source in (args.student, args.teacher))
+    report = compare(student, teacher, args.objectives, args.time_resampling)
+    print(report)
+    print('not possible as it stands' if report.problems else f'ready to distil {", ".join(args.objectives)}')
+    return 1 if report.problems else 0

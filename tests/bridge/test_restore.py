@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A second model restored beside the first leaves no trace in NeMo's state or in the random stream."""
+
+import pytest
+import torch
+
+from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+
+
+def test_a_restored_teacher_is_frozen_in_eval_mode_and_has_no_data(tone_teacher):
+    model = restore_frozen(str(tone_teacher))
+    assert not model.training and not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert 'train_ds' not in model.cfg and getattr(model, '_train_dl', None) is None
+
+
+def test_restoring_keeps_the_application_state_and_the_random_stream(tone_teacher):
+    from nemo.utils.app_state import AppState
+
+    state = AppState()
+    before = (state.is_model_being_restored, state.nemo_file_folder, state.model_restore_path)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    restore_frozen(str(tone_teacher))
+    assert (state.is_model_being_restored, state.nemo_file_folder, state.model_restore_path) == before
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_path_that_does_not_exist_is_refused_with_the_working_directory():
+    with pytest.raises(FileNotFoundError, match="no model at 'missing/teacher.nemo'.*give the path"):
+        check_source('missing/teacher.nemo')
+
+
+def test_a_lightning_checkpoint_is_no_teacher(tmp_path):
+    (tmp_path / 'last.ckpt').touch()
+    with pytest.raises(ValueError, match='give the .nemo file'):
+        check_source(str(tmp_path / 'last.ckpt'))

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which pairs of student and teacher are refused, and with which fix."""
+
+import dataclasses
+
+import pytest
+
+from nemo_oracle_kd.bridge.describe import ModelDescription
+from nemo_oracle_kd.distillation.compatibility import compare
+from nemo_oracle_kd.errors import ConfigError
+
+MODEL = ModelDescription('EncDecCTCModel', (' ', 'a', 'b'), None, 3, 16000, 0.04, False)
+
+
+def _problems(objectives=('frame_kl',), resampling='none', student=MODEL, **teacher):
+    return compare(student, dataclasses.replace(MODEL, **teacher), objectives, resampling).problems
+
+
+def test_equal_models_have_no_problem():
+    report = compare(MODEL, MODEL, ['frame_kl', 'guided_ctc'])
+    assert report.problems == [] and all(agrees for *_, agrees in report.rows)
+    report.raise_problems()
+    assert 'vocabulary' in str(report) and '40 ms' in str(report)
+
+
+@pytest.mark.parametrize(
+    'teacher, sentence',
+    [
+        ({'vocabulary': (' ', 'b', 'a')}, "label 1 is 'a' in the student and 'b' in the teacher"),
+        ({'vocabulary': (' ', 'a', 'b', 'c'), 'blank': 4}, 'the student has 3 labels and the teacher 4'),
+        ({'tokenizer': 'abc'}, 'the tokenizers differ'),
+        ({'blank': 0}, 'blank is 3 in the student and 0 in the teacher'),
+        ({'sample_rate': 8000}, 'model.sample_rate=8000'),
+        ({'frame_seconds': 0.08}, 'set teacher.time_resampling'),
+    ],
+)
+def test_a_difference_that_matters_is_refused_with_the_fix(teacher, sentence):
+    problems = _problems(**teacher)
+    assert len(problems) == 1 and sentence in problems[0]
+
+
+def test_resampling_allows_another_frame_rate():
+    assert _problems(resampling='linear', frame_seconds=0.08) == []
+
+
+def test_an_oracle_is_a_teacher_and_never_a_student():
+    assert _problems(reads_transcript=True) == []
+    assert 'audio alone' in _problems(student=dataclasses.replace(MODEL, reads_transcript=True))[0]
+
+
+def test_an_unknown_frame_rate_is_left_to_the_check_of_the_lengths():
+    assert _problems(frame_seconds=None) == []
+
+
+def test_all_problems_are_raised_together():
+    report = compare(MODEL, dataclasses.replace(MODEL, sample_rate=8000, frame_seconds=0.08), ['softmax_l2'])
+    with pytest.raises(ConfigError) as caught:
+        report.raise_problems()
+    assert len(caught.value.messages) == 2

@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Tiny real NeMo models and a corpus of tones, for tests that train.
+
+Every label is a tone of its own, so a network of a few thousand weights learns the corpus in seconds.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import numpy as np
+import soundfile
+from omegaconf import DictConfig, OmegaConf
+
+LABELS = [' ', 'a', 'b', 'c', 'd']
+SAMPLE_RATE = 8000
+
+
+def tone_signal(text: str, generator: np.random.Generator, seconds_per_label: float = 0.12) -> np.ndarray:
+    """A waveform that spells `text` in tones, with a little noise."""
+    pieces = []
+    for label in text:
+        count = int(SAMPLE_RATE * seconds_per_label * generator.uniform(0.8, 1.2))
+        time = np.arange(count) / SAMPLE_RATE
+        frequency = 400.0 * (1 + LABELS.index(label))
+        fade = np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / 80.0)
+        pieces.append(0.3 * fade * np.sin(2 * np.pi * frequency * time))
+    signal = np.concatenate(pieces) if pieces else np.zeros(SAMPLE_RATE // 4)
+    return (signal + 0.003 * generator.standard_normal(signal.size)).astype(np.float32)
+
+
+def write_tone_corpus(folder: Path, name: str = 'train', count: int = 16, seed: int = 0) -> Path:
+    """Writes wav files and a NeMo manifest; returns the manifest's path."""
+    folder = Path(folder)
+    generator = np.random.default_rng(seed)
+    audio = folder / f'audio_{name}'
+    audio.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index in range(count):
+        text = ''.join(generator.choice(LABELS[1:], size=int(generator.integers(3, 7))))
+        text = text[:2] + ' ' + text[2:]
+        signal = tone_signal(text, generator)
+        path = audio / f'{index:03d}.wav'
+        soundfile.write(path, signal, SAMPLE_RATE, subtype='PCM_16')
+        rows.append({'audio_filepath': str(path), 'duration': signal.size / SAMPLE_RATE, 'text': text})
+    manifest = folder / f'{name}.jsonl'
+    manifest.write_text(''.join(json.dumps(row) + '\n' for row in rows), encoding='utf-8')
+    return manifest
+
+
+def ctc_config(
+    train: Optional[Path] = None,
+    validation: Optional[Path] = None,
+    hidden: int = 32,
+    stride: int = 2,
+    labels: Sequence[str] = LABELS,
+    batch_size: int = 4,
+    learning_rate: float = 0.01,
+) -> DictConfig:
+    """Config of a character CTC model with two separable convolutions, as NeMo's QuartzNet configs write it."""
+    block = {'repeat': 1, 'dilation': [1], 'dropout': 0.0, 'residual': False, 'separable': True}
+    loader = {
+        'sample_rate': SAMPLE_RATE,
+        'labels': list(labels),
+        'batch_size': batch_size,
+        'num_workers': 0,
+        'pin_memory': False,
+    }
+    config: dict[str, Any] = {
+        'sample_rate': SAMPLE_RATE,
+        'labels': list(labels),
+        'preprocessor': {
+            '_target_': 'nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor',
+            'sample_rate': SAMPLE_RATE,
+            'window_size': 0.02,
+            'window_stride': 0.01,
+            'features': 16,
+            'n_fft': 256,
+            'normalize': 'per_feature',
+            'dither': 1e-5,
+            'pad_to': 0,
+        },
+        'encoder': {
+            '_target_': 'nemo.collections.asr.modules.ConvASREncoder',
+            'feat_in': 16,
+            'activation': 'relu',
+            'conv_mask': True,
+            'jasper': [
+                {'filters': hidden, 'kernel': [11], 'stride': [stride], **block},
+                {'filters': hidden, 'kernel': [11], 'stride': [1], **block},
+            ],
+        },
+        'decoder': {
+            '_target_': 'nemo.collections.asr.modules.ConvASRDecoder',
+            'feat_in': hidden,
+            'num_classes': len(labels),
+            'vocabulary': list(labels),
+        },
+        'optim': {'name': 'adamw', 'lr': learning_rate, 'betas': [0.9, 0.98], 'weight_decay': 0.0},
+    }
+    if train is not None:
+        config['train_ds'] = {'manifest_filepath': str(train), 'shuffle': True, **loader}
+    if validation is not None:
+        config['validation_ds'] = {'manifest_filepath': str(validation), 'shuffle': False, **loader}
+    return OmegaConf.create(config)
+
+
+def trainer(max_steps: int = 4, **options: Any):
+    """A quiet CPU trainer."""
+    import lightning.pytorch as pl
+
+    defaults = {
+        'max_steps': max_steps,
+        'max_epochs': -1,
+        'accelerator': 'cpu',
+        'devices': 1,
+        'logger': False,
+        'enable_checkpointing': False,
+        'enable_progress_bar': False,
+        'enable_model_summary': False,
+        'limit_val_batches': 0,
+        'log_every_n_steps': 2,
+        'num_sanity_val_steps': 0,
+    }
+    return pl.Trainer(**{**defaults, **options})
+
+
+def ctc_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed: int = 0):
+    """Builds a CTC model with seeded weights."""
+    import torch
+    from nemo.collections.asr.models import EncDecCTCModel
+
+    torch.manual_seed(seed)
+    return (cls or EncDecCTCModel)(cfg=config, trainer=trainer)
