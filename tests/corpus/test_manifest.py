@@ -1,0 +1,109 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Manifests are read as NeMo reads them, refused with line numbers, and replaced whole."""
+
+import json
+import os
+
+import pytest
+
+from nemo_oracle_kd.corpus import ManifestError, read_manifest, write_manifest
+
+pytestmark = pytest.mark.unit
+
+
+def _manifest(folder, *lines):
+    (folder / 'a.wav').write_bytes(b'x')
+    path = folder / 'm.jsonl'
+    path.write_text('\n'.join(line if isinstance(line, str) else json.dumps(line) for line in lines) + '\n')
+    return path
+
+
+GOOD = {'audio_filepath': 'a.wav', 'duration': 1.5, 'text': 'yes', 'speaker': 'x'}
+
+
+def test_paths_become_absolute_and_other_keys_stay(tmp_path):
+    rows = read_manifest(_manifest(tmp_path, GOOD, '', {**GOOD, 'audio_filepath': str(tmp_path / 'a.wav')}))
+    assert rows == [{**GOOD, 'audio_filepath': str(tmp_path / 'a.wav')}] * 2
+
+
+def test_audio_beside_the_manifest_comes_before_the_working_directory(tmp_path, monkeypatch):
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'a.wav').write_bytes(b'y')
+    (other / 'b.wav').write_bytes(b'y')
+    path = _manifest(tmp_path, GOOD, {**GOOD, 'audio_filepath': 'b.wav'})
+    monkeypatch.chdir(other)
+    names = [row['audio_filepath'] for row in read_manifest(path)]
+    assert names == [str(tmp_path / 'a.wav'), str(other / 'b.wav')]
+
+
+def test_paths_agree_with_nemo(tmp_path):
+    from nemo.collections.common.parts.preprocessing.manifest import item_iter
+
+    path = _manifest(tmp_path, GOOD)
+    assert next(item_iter(str(path)))['audio_file'] == read_manifest(path)[0]['audio_filepath']
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('{"audio_filepath": "a.wav", ', 'line 2: not valid JSON'),
+        ('["a.wav"]', 'line 2: expected a JSON object'),
+        ({'text': 'yes'}, 'line 2: `audio_filepath` is missing'),
+        ({'audio_filepath': 'a.wav'}, 'line 2: `text` is missing'),
+        ({'audio_filepath': 'a.wav', 'text': 3}, 'line 2: `text` is missing or not a string'),
+        ({'audio_filepath': 'none.wav', 'text': ''}, 'line 2: audio file .*none.wav does not exist'),
+        ({**GOOD, 'duration': 0}, 'line 2: `duration` is 0'),
+        ({**GOOD, 'duration': float('nan')}, 'line 2: `duration` is nan'),
+        ({**GOOD, 'duration': '1'}, "line 2: `duration` is '1'"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(tmp_path, line, message):
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(_manifest(tmp_path, GOOD, line))
+
+
+def test_text_and_audio_checks_can_be_left_out(tmp_path):
+    path = _manifest(tmp_path, {'audio_filepath': 'none.wav'})
+    assert read_manifest(path, require_text=False, check_audio=False) == [
+        {'audio_filepath': str(tmp_path / 'none.wav')}
+    ]
+
+
+def test_missing_empty_and_binary_manifests_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        read_manifest(tmp_path / 'none.jsonl')
+    with pytest.raises(ManifestError, match='has no line'):
+        read_manifest(_manifest(tmp_path, ''))
+    (tmp_path / 'm.jsonl').write_bytes(b'RIFF\xff\xfe\x80')
+    with pytest.raises(ManifestError, match='not UTF-8'):
+        read_manifest(tmp_path / 'm.jsonl')
+
+
+def test_written_rows_are_read_back_even_with_line_separators_and_accents_in_the_text(tmp_path):
+    _manifest(tmp_path, GOOD)
+    rows = [{**GOOD, 'audio_filepath': str(tmp_path / 'a.wav'), 'text': text} for text in ('größe', 'a\u2028b', '')]
+    write_manifest(tmp_path / 'new.jsonl', rows)
+    assert read_manifest(tmp_path / 'new.jsonl') == rows
+
+
+def test_a_failed_write_leaves_the_old_manifest_and_no_other_file(tmp_path):
+    path = _manifest(tmp_path, GOOD)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_manifest(path, [GOOD, {'audio_filepath': object()}])
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ['a.wav', 'm.jsonl']
