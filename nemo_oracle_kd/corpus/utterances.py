@@ -25,9 +25,9 @@ from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.texts import SPLITS, Sentence, draw_sentence
 from nemo_oracle_kd.corpus.voices import draw_voice
 
-_BABBLE_TRACKS = 4
-_BABBLE_VOICES = 6
-_BABBLE_SECONDS = 8
+_BABBLE_TRACKS = 3
+_BABBLE_VOICES = 5
+_BABBLE_SECONDS = 6
 _BABBLE_STREAM = 0xBABB1E
 _PLAIN_LEVEL_DB = -26.0
 

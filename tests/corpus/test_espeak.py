@@ -122,5 +122,3 @@ def test_a_library_that_someone_else_uses_in_this_process_is_refused():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1 and 'already in use in this process' in done.stderr
-
-

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command ``synthesize``: what it prints, and how it refuses."""
+
+import sys
+
+import pytest
+
+from nemo_oracle_kd.cli.main import main
+from nemo_oracle_kd.corpus import read_manifest
+
+pytestmark = pytest.mark.unit
+SIZES = ['--train', '3', '--dev', '1', '--test', '2', '--workers', '1']
+
+
+def test_it_makes_a_corpus_says_what_is_in_it_and_notices_that_it_is_complete(tmp_path, capsys):
+    out = tmp_path / 'corpus'
+    assert main(['synthesize', str(out), *SIZES]) == 0
+    printed = capsys.readouterr()
+    assert f'{out}/train.jsonl: 3 utterances' in printed.out
+    assert 'times faster than real time' in printed.out
+    assert 'synthesize' in printed.err and '6/6' in printed.err
+    assert [len(read_manifest(out / f'{split}.jsonl')) for split in ('train', 'dev', 'test')] == [3, 1, 2]
+    assert main(['synthesize', str(out), *SIZES]) == 0
+    assert 'complete already' in capsys.readouterr().out
+
+
+def test_options_reach_the_corpus(tmp_path, capsys):
+    out = tmp_path / 'corpus'
+    options = [
+        '--kinds',
+        'spelling',
+        '--sample-rate',
+        '8000',
+        '--noise-snr',
+        '0',
+        '10',
+        '--reverb',
+        '1',
+        '--seed',
+        '9',
+    ]
+    assert main(['synthesize', str(out), *SIZES, *options, '--rate', '150', '160', '--noise', '0.5']) == 0
+    capsys.readouterr()
+    assert {row['kind'] for row in read_manifest(out / 'train.jsonl')} == {'spelling'}
+    assert main(['synthesize', str(out), *SIZES]) == 2
+    sentence = capsys.readouterr().err
+    for part in ('sample-rate 8000', 'noise-snr [0.0, 10.0]', 'reverb 1.0', 'seed 9', 'rate [150, 160]', 'noise 0.5'):
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (['--train', '0'], '--train is 0: every part needs at least 1 utterance.'),
+        (['--kinds', 'names'], "Unknown kind of sentence 'names'."),
+        (['--workers', '0'], '--workers is 0: give 1 or more.'),
+    ],
+)
+def test_bad_values_end_with_one_sentence_and_code_2(tmp_path, capsys, options, sentence):
+    assert main(['synthesize', str(tmp_path / 'out'), *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_missing_library_ends_with_the_command_that_installs_it(tmp_path, capsys, monkeypatch):
+    from nemo_oracle_kd.corpus.utterances import synthesizer
+
+    monkeypatch.setitem(sys.modules, 'espeakng_loader', None)
+    synthesizer.cache_clear()
+    assert main(['synthesize', str(tmp_path / 'out'), *SIZES]) == 2
+    assert 'pip install espeakng-loader' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_path_that_cannot_be_written_ends_with_code_2(tmp_path, capsys):
+    (tmp_path / 'file').write_text('x')
+    assert main(['synthesize', str(tmp_path / 'file'), *SIZES]) == 2
+    assert 'cannot be written' in capsys.readouterr().err
+
+
+def test_the_help_shows_examples_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['synthesize', '--help'])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert 'examples:' in text and '--noise-snr 0 10' in text and 'default: 1200' in text
+
+
+def test_the_defaults_of_the_command_are_those_of_the_library():
+    from nemo_oracle_kd.cli.main import make_parser
+    from nemo_oracle_kd.corpus.settings import CorpusSettings
+
+    args = make_parser('synthesize').parse_args(['synthesize', 'out'])
+    settings = CorpusSettings()
+    for name in ('train', 'dev', 'test', 'seed', 'sample_rate', 'plain', 'noise', 'reverb'):
+        assert getattr(args, name) == getattr(settings, name)
+    for name in ('kinds', 'noise_snr', 'rate'):
+        assert tuple(getattr(args, name)) == getattr(settings, name)

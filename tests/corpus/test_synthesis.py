@@ -1,0 +1,208 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The whole corpus: same seed, same bytes, whatever happens on the way; and what is in the files."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from nemo_oracle_kd.corpus import read_manifest
+from nemo_oracle_kd.corpus.acoustics import speech_rms
+from nemo_oracle_kd.corpus.settings import CorpusSettings
+from nemo_oracle_kd.corpus.synthesis import audio_name, synthesize_corpus
+from nemo_oracle_kd.corpus.texts import SPLITS
+from nemo_oracle_kd.corpus.utterances import render
+from nemo_oracle_kd.corpus.voices import ACCENTS
+from nemo_oracle_kd.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+SMALL = CorpusSettings(train=24, dev=6, test=10, seed=3)
+
+
+def _hashes(folder):
+    """Every file of the corpus, hidden ones too, with its sha256."""
+    files = sorted(path for path in Path(folder).rglob('*') if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('corpus') / 'one'
+    parts = synthesize_corpus(folder, SMALL, progress=False)
+    assert {split: part['rendered'] for split, part in parts.items()} == {'train': 24, 'dev': 6, 'test': 10}
+    return folder
+
+
+def test_two_runs_give_the_same_bytes_with_one_worker_and_with_two(corpus, tmp_path):
+    synthesize_corpus(tmp_path / 'again', SMALL, progress=False)
+    synthesize_corpus(tmp_path / 'parallel', SMALL, workers=2, progress=False)
+    expected = _hashes(corpus)
+    assert len(expected) == 40 + 3 + 1
+    assert _hashes(tmp_path / 'again') == expected
+    assert _hashes(tmp_path / 'parallel') == expected
+
+
+def test_another_seed_gives_other_audio_and_texts(corpus, tmp_path):
+    synthesize_corpus(tmp_path, replace(SMALL, seed=4), progress=False)
+    here, there = _hashes(tmp_path), _hashes(corpus)
+    assert [name for name in here if here[name] == there[name]] == []
+
+
+def test_an_utterance_rendered_alone_equals_its_file(corpus):
+    for split, index in (('test', 9), ('train', 17), ('dev', 0)):
+        samples, _ = soundfile.read(corpus / audio_name(split, index), dtype='int16')
+        assert np.array_equal(render(SMALL.check(), split, index), samples)
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_is_continued_to_the_same_bytes(corpus, tmp_path, how):
+    folder = tmp_path / 'out'
+    workers = 1 if how == signal.SIGKILL else 2
+    command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'synthesize', str(folder), '--workers', str(workers)]
+    for name in ('train', 'dev', 'test', 'seed'):
+        command += [f'--{name}', str(getattr(SMALL, name))]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob('audio/train/*.flac'))) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(how)
+    errors = process.communicate()[1]
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    assert 'Traceback' not in errors
+    assert not list(folder.glob('*.jsonl')), "manifests must come last"
+    # What a run leaves that dies in the middle of a file.
+    (folder / 'audio/train/.train-00020.flac.1.tmp').write_bytes(b'half')
+    parts = synthesize_corpus(folder, SMALL, progress=False)
+    assert 0 < sum(part['rendered'] for part in parts.values()) < 40
+    assert _hashes(folder) == _hashes(corpus)
+
+
+def test_a_damaged_or_deleted_file_is_made_again(corpus, tmp_path):
+    synthesize_corpus(tmp_path, SMALL, progress=False)
+    (tmp_path / audio_name('train', 3)).write_bytes(b'')
+    (tmp_path / audio_name('test', 1)).unlink()
+    (tmp_path / 'dev.jsonl').unlink()
+    parts = synthesize_corpus(tmp_path, SMALL, progress=False)
+    assert {split: part['rendered'] for split, part in parts.items()} == {'train': 1, 'dev': 0, 'test': 1}
+    assert _hashes(tmp_path) == _hashes(corpus)
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(corpus):
+    before = _hashes(corpus)
+    with pytest.raises(ConfigError, match=r'other settings \(seed 3 there, 4 now; reverb 0.4 there, 0.5 now\)'):
+        synthesize_corpus(corpus, replace(SMALL, seed=4, reverb=0.5), progress=False)
+    assert _hashes(corpus) == before
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('x')
+    with pytest.raises(ConfigError, match=r'not empty and holds no corpus \(thesis.tex\)'):
+        synthesize_corpus(tmp_path, SMALL, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_a_damaged_settings_file_is_refused(tmp_path):
+    (tmp_path / 'corpus.json').write_text('{')
+    with pytest.raises(ConfigError, match='corpus.json is damaged'):
+        synthesize_corpus(tmp_path, SMALL, progress=False)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(OSError, match='cannot be written .*give a folder'):
+        synthesize_corpus(tmp_path / 'file' / 'out', SMALL, progress=False)
+
+
+def test_manifests_have_the_keys_that_nemo_reads_and_relative_paths(corpus):
+    for split in SPLITS:
+        raw = [json.loads(line) for line in (corpus / f'{split}.jsonl').read_text().splitlines()]
+        assert [row['audio_filepath'] for row in raw] == [audio_name(split, i) for i in range(len(raw))]
+        for row in read_manifest(corpus / f'{split}.jsonl'):
+            assert set(row) == {'audio_filepath', 'duration', 'text', 'speaker', 'kind'}
+            assert row['speaker'].split('+')[0] in ACCENTS[split]
+            info = soundfile.info(row['audio_filepath'])
+            assert (info.samplerate, info.channels, info.format, info.subtype) == (16000, 1, 'FLAC', 'PCM_16')
+            assert row['duration'] == pytest.approx(info.frames / 16000, abs=1e-4)
+
+
+def test_audio_is_neither_silent_nor_clipped_and_levels_vary(corpus):
+    levels = []
+    for split in SPLITS:
+        for row in read_manifest(corpus / f'{split}.jsonl'):
+            samples, rate = soundfile.read(row['audio_filepath'])
+            assert 0.4 < len(samples) / rate < 8
+            assert np.abs(samples).max() < 0.99
+            levels.append(20 * np.log10(speech_rms(samples, rate)))
+    assert -34.5 < min(levels) < -28 and -22 < max(levels) < -15.5
+
+
+def test_plain_speech_has_one_level_a_quiet_background_and_does_not_depend_on_the_noise_options(tmp_path):
+    settings = CorpusSettings(train=3, dev=1, test=1, plain=True, sample_rate=8000, kinds=('digits', 'dates'))
+    assert settings.check() == replace(settings, noise_snr=(0, 1), reverb=1.0, rate=(100, 100)).check()
+    synthesize_corpus(tmp_path, settings, progress=False)
+    for row in read_manifest(tmp_path / 'train.jsonl'):
+        samples, rate = soundfile.read(row['audio_filepath'])
+        assert rate == 8000 and row['kind'] in ('digits', 'dates')
+        assert 20 * np.log10(speech_rms(samples, rate)) == pytest.approx(-26.0, abs=0.1)
+        assert np.abs(samples[: rate // 20]).max() <= 2 / 32768
+
+
+def test_more_noise_gives_less_contrast_between_speech_and_pauses():
+    def contrast(snr):
+        settings = CorpusSettings(noise=1.0, noise_snr=(snr, snr), reverb=0.0).check()
+        values = []
+        for index in range(8):
+            samples = render(settings, 'train', index).astype(float)
+            frames = np.square(samples[: len(samples) // 320 * 320]).reshape(-1, 320).mean(axis=1)
+            values.append(10 * np.log10(np.percentile(frames, 95) / np.percentile(frames, 5)))
+        return np.mean(values)
+
+    assert contrast(30.0) > contrast(15.0) + 5 > contrast(0.0) + 10
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'train': 0}, '--train is 0: every part needs at least 1'),
+        ({'seed': -1}, '--seed is -1'),
+        ({'kinds': ('digit',)}, "kind of sentence 'digit'. Did you mean 'digits'"),
+        ({'kinds': ()}, '--kinds is empty'),
+        ({'sample_rate': 100}, '--sample-rate is 100'),
+        ({'reverb': 1.5}, '--reverb is 1.5'),
+        ({'noise': float('nan')}, '--noise is nan'),
+        ({'noise_snr': (20, 10)}, '--noise-snr is 20 10: give -30.0 <= LOW <= HIGH'),
+        ({'rate': (10, 200)}, '--rate is 10 200'),
+    ],
+)
+def test_values_out_of_range_are_refused_before_a_folder_is_made(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        synthesize_corpus(tmp_path / 'out', replace(SMALL, **change), progress=False)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_less_than_one_worker_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match='--workers is 0'):
+        synthesize_corpus(tmp_path / 'out', SMALL, workers=0)
