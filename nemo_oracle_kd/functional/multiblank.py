@@ -14,9 +14,9 @@
 
 """The multi-blank transducer's full-sum loss (arXiv 2211.03541).
 
-Beside the standard blank, which reads one frame, there are big blanks that read several frames at once. NeMo stores them
-before the standard blank: the big blank of `durations[i]` has the id `blank - 1 - i`. A big blank that would read past the
-last frame cannot be taken; the path ends with any blank that arrives exactly at T.
+Beside the standard blank, which reads one frame, there are big blanks that read several frames at once. NeMo stores
+them before the standard blank: the big blank of `durations[i]` has the id `blank - 1 - i`. A big blank that would read
+past the last frame cannot be taken; the path ends with any blank that arrives exactly at T.
 """
 
 import torch
@@ -49,8 +49,8 @@ def multiblank_full_sum(
         target_lengths: `[B]` valid labels; what lies beyond is ignored.
         blank: id of the standard blank.
         big_blank_durations: frames read by the big blanks, each greater than one; the i-th has the id `blank - 1 - i`.
-        sigma: logit under-normalisation (section 3.2 of the paper): subtracted from every log-probability, so that each
-            step of a path costs sigma and long blanks are preferred. The result is a likelihood only for sigma 0.
+        sigma: logit under-normalisation (section 3.2 of the paper): subtracted from every log-probability, so that
+            each step of a path costs sigma and long blanks are preferred. The result is a likelihood only for sigma 0.
         fastemit_lambda: as in `rnnt_full_sum`.
 
     Returns:

@@ -14,8 +14,8 @@
 
 """The RNN-T full-sum loss (Graves 2012): minus the log-probability of a transcript, summed over all its alignments.
 
-An alignment walks from (t, u) = (0, 0) to (T, U): a blank reads the next frame, a label is emitted without reading one,
-and the last step is a blank. Any number of labels may be emitted in a frame, so that a single frame fits every
+An alignment walks from (t, u) = (0, 0) to (T, U): a blank reads the next frame, a label is emitted without reading
+one, and the last step is a blank. Any number of labels may be emitted in a frame, so that a single frame fits every
 transcript, whereas no frame fits none.
 """
 
@@ -51,12 +51,12 @@ def rnnt_full_sum(
         logit_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
         target_lengths: `[B]` valid labels; what lies beyond is ignored.
         blank: id of the blank.
-        fastemit_lambda: weight of FastEmit (arXiv 2010.11148, equation 10): the gradient, and only the gradient, of every
-            label's log-probability is multiplied by 1 + lambda.
+        fastemit_lambda: weight of FastEmit (arXiv 2010.11148, equation 10): the gradient, and only the gradient, of
+            every label's log-probability is multiplied by 1 + lambda.
 
     Returns:
-        `[B]` in nats, float64 for float64 input and float32 otherwise. Without labels it is the score of the blanks. An
-        utterance without frames, or all of whose alignments have probability zero, gives `inf` with gradient zero.
+        `[B]` in nats, float64 for float64 input and float32 otherwise. Without labels it is the score of the blanks.
+        An utterance without frames, or all of whose alignments have probability zero, gives `inf` with gradient zero.
         Differentiable once with respect to `logits`, any number of times with `retain_graph`; the gradient has their
         type and shape.
 

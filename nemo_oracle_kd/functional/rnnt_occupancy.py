@@ -14,8 +14,8 @@
 
 """Occupancies of a transducer lattice: how much of a transcript's probability passes through every node and arc.
 
-The occupancy of an arc is the derivative of log P(y|x) with respect to the arc's log-score. Of the arcs that leave node
-(t, u) it says how probable it is that the alignment, given the transcript, takes them there. Nothing here is
+The occupancy of an arc is the derivative of log P(y|x) with respect to the arc's log-score. Of the arcs that leave
+node (t, u) it says how probable it is that the alignment, given the transcript, takes them there. Nothing here is
 differentiable: occupancies serve as targets, weights and pictures.
 """
 

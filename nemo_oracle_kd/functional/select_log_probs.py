@@ -14,10 +14,11 @@
 
 """Log-probabilities of a few classes per lattice cell, without a normalised copy of the logits.
 
-The output of a joint network, `[B, T, U+1, V]`, is the largest tensor of a transducer by far. A transducer loss needs two
-or so of its V log-probabilities per cell. They are computed tile by tile, a tile being some frames of one utterance, so
-that the forward pass keeps nothing of the size of the logits and the backward pass allocates exactly one such tensor, the
-gradient. Cells of the padding are neither read nor computed: NaN there reaches nothing, and ragged batches cost less.
+The output of a joint network, `[B, T, U+1, V]`, is the largest tensor of a transducer by far. A transducer loss needs
+two or so of its V log-probabilities per cell. They are computed tile by tile, a tile being some frames of one
+utterance, so that the forward pass keeps nothing of the size of the logits and the backward pass allocates exactly one
+such tensor, the gradient. Cells of the padding are neither read nor computed: NaN there reaches nothing, and ragged
+batches cost less.
 """
 
 from collections.abc import Iterator
@@ -44,15 +45,15 @@ def select_log_probs(logits: Tensor, classes: Tensor, logit_lengths: Tensor, tar
     With G the gradient that arrives, the gradient of the logits is `scatter(G) - softmax(logits) * sum_c G`.
 
     Args:
-        logits: `[B, T, U+1, V]`, unnormalised (a constant added to a cell changes nothing). Any float type; float16 and
-            bfloat16 are computed in float32.
+        logits: `[B, T, U+1, V]`, unnormalised (a constant added to a cell changes nothing). Any float type; float16
+            and bfloat16 are computed in float32.
         classes: `[B, T or 1, U+1, C]` ids of the wanted classes.
         logit_lengths: `[B]` valid frames.
         target_lengths: `[B]` valid labels; positions up to and including U_b are valid.
 
     Returns:
-        `[B, T, U+1, C]` natural log, float64 for float64 input and float32 otherwise; zero in the padding. The gradient
-        has the type of `logits` and is zero in the padding.
+        `[B, T, U+1, C]` natural log, float64 for float64 input and float32 otherwise; zero in the padding. The
+        gradient has the type of `logits` and is zero in the padding.
     """
     return _SelectLogProbs.apply(logits, classes, logit_lengths, target_lengths)
 

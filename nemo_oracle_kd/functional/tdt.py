@@ -19,13 +19,13 @@ softmaxes. The definition is that of NeMo:
 
 * a label may have any duration, 0 included; a blank of duration 0 would not move at all and is left out, so that its
   probability is lost;
-* the path ends with a blank whose duration leads exactly to frame T; steps that lead further cannot be taken, and a label
-  never leads to frame T, since no frame would be left for that blank;
+* the path ends with a blank whose duration leads exactly to frame T; steps that lead further cannot be taken, and a
+  label never leads to frame T, since no frame would be left for that blank;
 * `sigma` is subtracted from the label and blank log-probabilities, not from the durations.
 
-Not every transcript fits: without duration 0 at most T - 1 labels do, and without duration 1 some lengths cannot be reached.
-NeMo's implementations start their sums at -1000 nats, so that such a transcript, and every score beyond about 1000 nats,
-becomes 1000; here it is exact, and `inf` where there is no path.
+Not every transcript fits: without duration 0 at most T - 1 labels do, and without duration 1 some lengths cannot be
+reached. NeMo's implementations start their sums at -1000 nats, so that such a transcript, and every score beyond about
+1000 nats, becomes 1000; here it is exact, and `inf` where there is no path.
 """
 
 import torch
@@ -64,8 +64,8 @@ def tdt_full_sum(
         fastemit_lambda: as in `rnnt_full_sum`; as in NeMo, the gradient of the durations is not scaled.
 
     Returns:
-        `[B]` in nats, float64 for float64 input and float32 otherwise; `inf` with gradient zero where there is no path.
-        Differentiable once with respect to both logits.
+        `[B]` in nats, float64 for float64 input and float32 otherwise; `inf` with gradient zero where there is no
+        path. Differentiable once with respect to both logits.
 
     Raises:
         ValueError: on shapes, lengths, labels or durations that do not fit together.

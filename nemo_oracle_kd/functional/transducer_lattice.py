@@ -14,8 +14,8 @@
 
 """Recursions over a transducer lattice: full sum, posteriors and best path, one anti-diagonal at a time.
 
-All transducers that NeMo trains differ only in their arcs. An arc leaves node (t, u), "t frames read, u labels emitted",
-and arrives at (t + frames, u + labels):
+All transducers that NeMo trains differ only in their arcs. An arc leaves node (t, u), "t frames read, u labels
+emitted", and arrives at (t + frames, u + labels):
 
 * RNN-T (Graves 2012): label (0, 1), blank (1, 0);
 * multi-blank (arXiv 2211.03541): label (0, 1), blanks (d, 0), one per duration d;
@@ -23,10 +23,10 @@ and arrives at (t + frames, u + labels):
 
 A path starts at (0, 0) and ends at (T, U). Its last arc is a blank: a label arc never arrives at frame T.
 
-Nodes with equal t + u do not depend on one another. The scores are therefore kept by anti-diagonal n = t + u, with u as
-the fastest axis, so that one step of the recursion is two or three operations on contiguous rows. The backward scores
-are the forward scores of the lattice read from its end: both directions run as one batch of 2 B lattices. Scores are
-float64 wherever the device has it; they are small beside the logits.
+Nodes with equal t + u do not depend on one another. The scores are therefore kept by anti-diagonal n = t + u, with u
+as the fastest axis, so that one step of the recursion is two or three operations on contiguous rows. The backward
+scores are the forward scores of the lattice read from its end: both directions run as one batch of 2 B lattices.
+Scores are float64 wherever the device has it; they are small beside the logits.
 """
 
 import math
@@ -100,14 +100,15 @@ def arc_full_sum(scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, t
     The gradient is the arc's posterior: `d log P / d score(k, t, u) = occupancy(k, t, u)`.
 
     Args:
-        scores: `[K, B, T, U+1]` log-score of arc k leaving node (t, u). Values in the padding are ignored, NaN included.
+        scores: `[K, B, T, U+1]` log-score of arc k leaving node (t, u). Values in the padding are ignored, NaN
+            included.
         arcs: the K kinds of arcs.
         logit_lengths: `[B]` valid frames.
         target_lengths: `[B]` valid labels.
 
     Returns:
-        `[B]` natural log, in the type of the recursion (float64 where there is one); `-inf` with gradient zero if there
-        is no path, which includes every utterance without frames.
+        `[B]` natural log, in the type of the recursion (float64 where there is one); `-inf` with gradient zero if
+        there is no path, which includes every utterance without frames.
     """
     return _ArcFullSum.apply(scores, arcs, logit_lengths, target_lengths)
 
@@ -166,8 +167,8 @@ def best_arcs(
     """The best single path of every lattice. Not differentiable. Arguments as in `arc_full_sum`.
 
     Returns:
-        `(score [B], path [B, L], frames [B, L])`: the log-score of the path (`-inf` if there is none), the kind of every
-        arc on it in order, and the frame in which it leaves. L is at most T + U; both are padded with -1.
+        `(score [B], path [B, L], frames [B, L])`: the log-score of the path (`-inf` if there is none), the kind of
+        every arc on it in order, and the frame in which it leaves. L is at most T + U; both are padded with -1.
     """
     logit_lengths, target_lengths = logit_lengths.to(scores.device), target_lengths.to(scores.device)
     scores = _mask_arcs(scores, arcs, logit_lengths, target_lengths)
@@ -202,7 +203,7 @@ def best_arcs(
         return score, empty, empty.clone()
     path, leave = torch.stack(kinds[::-1], 1), torch.stack(leaves[::-1], 1)
     # The backtrace ends at the start for all utterances; short paths are moved to the left.
-    order = (path < 0).long().argsort(1, stable=True)
+    order = (path < 0).long().argsort(stable=True, dim=1)
     return score, path.gather(1, order), leave.gather(1, order)
 
 
@@ -239,7 +240,7 @@ class _Shape:
         self.slots = [order.index(k) for k in range(len(arcs))]
 
     def entering(self, like: Tensor) -> Tensor:
-        """`[diagonals, K, batch, U+1]` of `-inf`, by diagonal and position of arrival; longer for arcs that overshoot."""
+        """`[N, K, batch, U+1]` of `-inf`, by diagonal and position of arrival; longer for arcs that overshoot."""
         return like.new_full((self.diagonals + self.lag, len(self.slots), self.batch, self.positions), NEG_INF)
 
     def enter(self, entering: Tensor, scores: Tensor, lag: int, labels: int) -> None:
@@ -302,7 +303,7 @@ def _sum_diagonals(entering: Tensor, shape: _Shape, best: bool = False) -> Tenso
 def _reverse_index(
     logit_lengths: Tensor, target_lengths: Tensor, frames: int, positions: int
 ) -> tuple[Tensor, Tensor]:
-    """For every node of the lattice read from its end: the flat index of the node it stands for, and whether there is."""
+    """For every node of the lattice read from its end: the flat index of its node, and whether there is one."""
     t = logit_lengths.view(-1, 1, 1) - torch.arange(frames + 1, device=logit_lengths.device).view(1, -1, 1)
     u = target_lengths.view(-1, 1, 1) - torch.arange(positions, device=logit_lengths.device).view(1, 1, -1)
     return (t.clamp(min=0) * positions + u.clamp(min=0)).flatten(1), (t >= 0) & (u >= 0)

@@ -15,9 +15,9 @@
 """Slow and readable twins of the transducer losses, in float64, one utterance and one node at a time.
 
 Two levels: `transducer_reference` walks over the nodes as the papers write it, and `enumerate_alignments` lists every
-single alignment, so that sums, occupancies and best paths can be counted by hand on tiny lattices. Both share nothing with
-the fast implementations. `rnnt_steps`, `multiblank_steps` and `tdt_steps` are the three transducers' definitions: which
-steps can be taken from a node, where they lead, and what they cost.
+single alignment, so that sums, occupancies and best paths can be counted by hand on tiny lattices. Both share nothing
+with the fast implementations. `rnnt_steps`, `multiblank_steps` and `tdt_steps` are the three transducers' definitions:
+which steps can be taken from a node, where they lead, and what they cost.
 """
 
 import math
@@ -75,7 +75,7 @@ def multiblank_steps(
 def tdt_steps(
     logits: Tensor, duration_logits: Tensor, target: list[int], blank: int, durations: list[int], sigma: float = 0.0
 ) -> Steps:
-    """TDT (arXiv 2304.06795): a label or a blank with a duration. `logits [T, U+1, V]`, `duration_logits [T, U+1, D]`."""
+    """TDT (arXiv 2304.06795): a label or a blank, with a duration. `duration_logits [T, U+1, D]` of one utterance."""
     log_probs = logits.double().log_softmax(-1) - sigma
     duration_log_probs = duration_logits.double().log_softmax(-1)
 
