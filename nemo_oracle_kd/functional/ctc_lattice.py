@@ -40,7 +40,8 @@ class CTCLattice(NamedTuple):
     """The lattices of a padded batch.
 
     Attributes:
-        emissions: `[T, B, S]` log-probability of each state's label, zero in the padding of the frames.
+        emissions: `[T, B, S]` log-probability of each state's label; in the padding of the frames whatever the input
+            holds, NaN included, because nothing valid is ever computed from a later frame.
         labels: `[B, S]` label of each state; blank in the padding of the states.
         can_skip: `[B, S]` bool, whether state s may be entered from state s - 2.
         frames: `[B]` valid frames.
@@ -104,7 +105,7 @@ def check_ctc_inputs(
 def build_lattice(
     log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
 ) -> CTCLattice:
-    """Gathers the emissions `[T, B, S]` of a batch in the type of the recursion, and drops the padding.
+    """Gathers the emissions `[T, B, S]` of a batch in the type of the recursion.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, not renormalised.
@@ -136,7 +137,6 @@ def build_lattice(
     emissions = log_probs.new_empty((frames, batch, 2 * width + 1), dtype=recursion_dtype(device))
     emissions[:, :, 0::2] = log_probs[:, :, blank].transpose(0, 1).unsqueeze(2)
     emissions[:, :, 1::2] = log_probs.gather(2, targets.unsqueeze(1).expand(batch, frames, width)).transpose(0, 1)
-    emissions.masked_fill_(~length_mask(input_lengths, frames).transpose(0, 1).unsqueeze(2), 0.0)
     return CTCLattice(emissions, labels, can_skip, input_lengths, 2 * target_lengths + 1)
 
 

@@ -34,7 +34,8 @@ def ctc_best_path(
 ) -> Tensor:
     """The most probable alignment of each transcript (Viterbi search in the CTC lattice).
 
-    Among equally probable alignments it prefers staying in a state to advancing, and advancing to skipping a blank.
+    Among equally probable alignments it prefers staying in a state to advancing, and advancing to skipping a blank,
+    and the blank at the end.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, natural log.

@@ -104,8 +104,9 @@ def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Te
     Raises:
         ValueError: on shapes that do not fit.
     """
-    student, teacher = _normalised_pair(student_log_probs, teacher_log_probs, lengths)
-    spike = teacher.argmax(dim=2)
+    _check_pair(student_log_probs, teacher_log_probs, lengths)
+    student = _normalised(student_log_probs, lengths)
+    spike = teacher_log_probs.argmax(dim=2).to(student.device)
     posterior = student.gather(2, spike.unsqueeze(2)).squeeze(2).exp()
     return _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype))
 

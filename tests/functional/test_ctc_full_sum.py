@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from nemo_oracle_kd.functional import ctc_best_path, ctc_full_sum, ctc_occupancy
 
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**31 - 1)
 
 
@@ -180,8 +180,8 @@ def test_float32_stays_close_to_float64_on_a_long_utterance():
     occupancy = ctc_occupancy(log_probs.float(), *rest)
     assert occupancy.dtype == torch.float32
     assert torch.allclose(occupancy.sum(dim=2)[0], torch.ones(1000), atol=1e-6)
-    # A recursion in float32 is off by 1e-2 here: the scores reach six thousand nats.
-    assert (occupancy.double() - ctc_occupancy(log_probs, *rest)).abs().max() < 2e-5
+    # A recursion in float32 is off by 5e-4 here: the scores reach six thousand nats.
+    assert (occupancy.double() - ctc_occupancy(log_probs, *rest)).abs().max() < 5e-6
 
 
 def test_the_lattice_skips_only_between_different_labels():
@@ -190,6 +190,15 @@ def test_the_lattice_skips_only_between_different_labels():
     lengths = torch.tensor([3, 3]), torch.tensor([2, 2])
     nll = ctc_full_sum(log_probs, torch.tensor([[1, 2], [1, 1]]), *lengths, 0)
     assert nll.tolist() == pytest.approx([-math.log(5), 0.0])
+
+
+def test_autocast_changes_nothing():
+    batch = random_batch(1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        inside = value_and_gradient(*batch), ctc_occupancy(*batch)
+    outside = value_and_gradient(*batch), ctc_occupancy(*batch)
+    assert torch.equal(inside[0][0], outside[0][0]) and torch.equal(inside[0][1], outside[0][1])
+    assert torch.equal(inside[1], outside[1])
 
 
 def test_nan_in_a_valid_frame_is_not_hidden():
