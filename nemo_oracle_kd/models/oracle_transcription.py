@@ -69,6 +69,12 @@ class OracleTranscriptionMixin:
         """Padded label ids `[B, U]` and lengths `[B]` of several texts (see :meth:`encode_text`)."""
         return _pad([self.encode_text(text) for text in texts])
 
+    def decode_labels(self, labels: Iterable[int]) -> str:
+        """Text of a label sequence without blanks, the inverse of :meth:`encode_text`."""
+        if hasattr(self, 'tokenizer'):
+            return self.tokenizer.ids_to_text(list(labels))
+        return ''.join(self.decoder.vocabulary[i] for i in labels)
+
     def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: list[str] | None = None, **options: Any):
         """As NeMo's `transcribe()`, with the text that the teacher is to read.
 

@@ -49,7 +49,7 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """`[B, N, D]` -> `[B, H, N, D / H]`."""
-        return x.view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], self.n_heads, x.shape[2] // self.n_heads).transpose(1, 2)
 
     def forward(
         self, query: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, return_attention: bool = False

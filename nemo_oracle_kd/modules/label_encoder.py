@@ -140,11 +140,8 @@ class LabelEncoder(nn.Module):
             )
         x = self.embedding(labels) * math.sqrt(self.d_model) + self.positions[:longest].to(self.embedding.weight.dtype)
         x = self.dropout(x)
-        for layer in self.layers:
+        for layer in self.layers if longest else ():
             x = layer(x, mask)
         memory = torch.cat([self.no_text.expand(labels.shape[0], 1, -1), self.norm(x)], dim=1)
-        return memory, torch.cat([torch.ones_like(mask[:, :1]) if longest else self._all_true(lengths), mask], dim=1)
-
-    @staticmethod
-    def _all_true(lengths: torch.Tensor) -> torch.Tensor:
-        return torch.ones(lengths.shape[0], 1, dtype=torch.bool, device=lengths.device)
+        no_text_mask = torch.ones(lengths.shape[0], 1, dtype=torch.bool, device=lengths.device)
+        return memory, torch.cat([no_text_mask, mask], dim=1)

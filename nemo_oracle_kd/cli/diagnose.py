@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`nemo-oracle-kd diagnose`: does an oracle teacher listen, or does it copy the transcript that it reads?"""
+
+import argparse
+
+HELP = 'measure whether an oracle teacher listens or copies its transcript'
+
+EPILOG = """example:
+  nemo-oracle-kd diagnose oracle.nemo --manifest dev.jsonl --output diagnosis
+
+writes diagnosis/diagnosis.json and diagnosis/attention.png and prints a table with a verdict:
+  listens            fit for distillation
+  copies             emits the given text against the audio or out of silence
+  ignores the text   its loss does not depend on the transcript: it is an ordinary model
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument('teacher', metavar='TEACHER', help='.nemo file of an oracle teacher')
+    parser.add_argument('--manifest', required=True, metavar='M', help='NeMo manifest with text, not seen in training')
+    parser.add_argument(
+        '--output', default='diagnosis', metavar='DIR', help='where the results go (default: diagnosis)'
+    )
+    parser.add_argument(
+        '--audio-model',
+        metavar='X.nemo',
+        help="audio-only CTC model to compare spikes with (default: the teacher's audio branch)",
+    )
+    parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='utterances at a time (default: 8)')
+    parser.add_argument('--limit', type=int, metavar='N', help='use the first N utterances only')
+    parser.add_argument('--device', default='cpu', help='torch device (default: cpu)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints the table, writes JSON and picture; 0 whatever the verdict."""
+    import json
+    from pathlib import Path
+
+    for name in ('batch_size', 'limit'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    if not Path(args.manifest).is_file():
+        raise FileNotFoundError(f"there is no manifest at '{args.manifest}'")
+
+    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+
+    for source in filter(None, (args.teacher, args.audio_model)):
+        check_source(source)
+
+    from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.evaluation.attention_picture import save_attention_picture
+    from nemo_oracle_kd.evaluation.diagnosis import diagnose
+    from nemo_oracle_kd.evaluation.diagnosis_data import read_utterances
+
+    teacher = restore_frozen(args.teacher, args.device)
+    if not getattr(teacher, 'reads_transcript', False):
+        kind = type(teacher).__name__
+        raise ConfigError(f"'{args.teacher}' is a {kind}, which reads no transcript: give an oracle teacher")
+    audio_model = restore_frozen(args.audio_model, args.device) if args.audio_model else None
+    utterances = read_utterances(teacher, args.manifest, args.limit)
+    diagnosis = diagnose(teacher, utterances, args.batch_size, audio_model)
+
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    record = {
+        'teacher': args.teacher,
+        'manifest': args.manifest,
+        'audio_model': args.audio_model,
+        **diagnosis.as_dict(),
+    }
+    (output / 'diagnosis.json').write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    print(table(diagnosis))
+    if diagnosis.examples:
+        save_attention_picture(diagnosis.examples, output / 'attention.png', diagnosis.verdict)
+    print(f"\nwritten: {output / 'diagnosis.json'}" + (f", {output / 'attention.png'}" if diagnosis.examples else ''))
+    return 0
+
+
+def table(diagnosis) -> str:
+    """The measures and the verdict as text."""
+    from nemo_oracle_kd.evaluation.diagnosis_measures import CONDITIONS
+
+    lines = [
+        f"{diagnosis.utterances} utterances",
+        '',
+        f"{'condition':<26}{'loss per label':>15}{'WER to spoken':>15}{'WER to given':>15}",
+    ]
+    for name, condition in diagnosis.conditions.items():
+        given = '' if condition.wer_given is None else f'{condition.wer_given:.1f}'
+        lines.append(f'{CONDITIONS[name]:<26}{condition.loss:>15.3f}{condition.wer_spoken:>15.1f}{given:>15}')
+    lines.append('')
+    if diagnosis.spike_distance_ms is not None:
+        lines.append(
+            f"spikes: {diagnosis.spike_distance_ms:.0f} ms from the {diagnosis.spike_reference} on average, median "
+            f"shift "
+            f"{diagnosis.spike_shift_ms:+.0f} ms"
+        )
+    if diagnosis.attention_monotonicity is not None:
+        lines.append(
+            f"cross-attention: rank correlation with time {diagnosis.attention_monotonicity:.2f} "
+            f"(silent audio {diagnosis.attention_monotonicity_silent:.2f}), looks at the emitted label in "
+            f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes"
+        )
+    lines += ['', f'verdict: {diagnosis.verdict}', *(f'  - {reason}' for reason in diagnosis.reasons)]
+    return '\n'.join(lines)

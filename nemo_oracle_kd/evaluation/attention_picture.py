@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The attention picture of a diagnosis: what the teacher looks at, with the audio and without."""
+
+from pathlib import Path
+
+import numpy as np
+
+from nemo_oracle_kd.evaluation.diagnosis_measures import Example
+
+__all__ = ['save_attention_picture']
+
+_MAX_TICKS = 40
+_TEACHER, _REFERENCE = '#d62728', '#1f77b4'
+
+
+def save_attention_picture(examples: list[Example], path: str | Path, verdict: str) -> Path:
+    """Draws one column per utterance: spectrogram with spikes, cross-attention, cross-attention with silent audio.
+
+    A teacher that listens attends along the audio, and loses its way in silence; a copying teacher draws the same line
+    through both.
+
+    Args:
+        examples: utterances, from a diagnosis.
+        path: PNG file to be written.
+        verdict: for the title.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: no examples.
+    """
+    # The object interface with its own canvas: no global backend is touched, no display needed.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not examples:
+        raise ValueError("there is no utterance to draw: none had enough frames for its text")
+    figure = Figure(figsize=(6.2 * len(examples), 9.0), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, len(examples), squeeze=False, height_ratios=[1, 1.6, 1.6])
+    for column, example in enumerate(examples):
+        extent = (0.0, example.seconds)
+        top = axes[0, column]
+        top.imshow(
+            example.features, origin='lower', aspect='auto', cmap='magma', extent=(*extent, 0, len(example.features))
+        )
+        for times, colour, name in (
+            (example.reference_spikes, _REFERENCE, 'audio only'),
+            (example.spikes, _TEACHER, 'teacher'),
+        ):
+            if times is not None:
+                low, high = (0.0, 0.5) if colour == _TEACHER else (0.5, 1.0)
+                for k, time in enumerate(times):
+                    top.axvline(time, low, high, color=colour, linewidth=1.2, label=name if k == 0 else None)
+        top.set_title(example.text if len(example.text) <= 60 else example.text[:57] + '...', fontsize=10)
+        top.set_ylabel('mel band')
+        top.legend(loc='upper right', fontsize=7)
+        for row, attention, title in (
+            (1, example.attention, 'cross-attention'),
+            (2, example.silent_attention, 'cross-attention, silent audio'),
+        ):
+            _draw_attention(axes[row, column], attention, example, title)
+        axes[2, column].set_xlabel('seconds')
+    figure.suptitle(f'Oracle teacher: {verdict}')
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _draw_attention(axis, attention: np.ndarray, example: Example, title: str) -> None:
+    """`attention [T, U + 1]` as labels over time; the first row is "no text"."""
+    names = ['no text', *(label if label != ' ' else '␣' for label in example.labels)]
+    axis.imshow(
+        attention.T,
+        origin='lower',
+        aspect='auto',
+        cmap='viridis',
+        vmin=0.0,
+        extent=(0.0, example.seconds, 0, len(names)),
+    )
+    if len(names) <= _MAX_TICKS:
+        axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+    axis.plot(example.spikes, np.arange(len(example.spikes)) + 1.5, '.', color=_TEACHER, markersize=4)
+    axis.set_title(title, fontsize=9)

@@ -1,0 +1,243 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The measuring part of a diagnosis: runs an oracle teacher under contradicting texts and audio, batch by batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nemo_oracle_kd.evaluation.diagnosis_data import Utterance
+from nemo_oracle_kd.functional import collapse_path, ctc_best_path, ctc_full_sum, ctc_greedy_path, spike_times
+
+__all__ = ['CONDITIONS', 'Example', 'Measures', 'frame_seconds']
+
+CONDITIONS = {
+    'true_text': 'true text',
+    'swapped_text': "another utterance's text",
+    'no_text': 'no text',
+    'silent_audio': 'true text, silent audio',
+    'audio_branch': 'audio branch alone',
+}
+"""Condition -> how the table calls it."""
+
+
+@dataclass
+class Example:
+    """One utterance for the picture.
+
+    Attributes:
+        text: the spoken text.
+        labels: its labels as strings.
+        features: `[F, T']`.
+        attention: cross-attention, averaged over layers and heads, `[T, U + 1]`; column 0 is "no text".
+        silent_attention: the same with silent audio.
+        spikes: when the teacher emits each label, seconds.
+        reference_spikes: the same of the audio-only model.
+        seconds: duration of the utterance.
+    """
+
+    text: str
+    labels: list[str]
+    features: np.ndarray
+    attention: np.ndarray
+    silent_attention: np.ndarray
+    spikes: np.ndarray
+    reference_spikes: np.ndarray | None
+    seconds: float
+
+
+def frame_seconds(model: Any) -> float:
+    """Duration of an output frame of a NeMo CTC model, seconds."""
+    return float(model.encoder.subsampling_factor) * float(model.cfg.preprocessor.window_stride)
+
+
+@dataclass
+class _Targets:
+    """Padded labels `[B, U]` and their lengths `[B]`."""
+
+    labels: torch.Tensor
+    lengths: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, ...]], device: torch.device) -> '_Targets':
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        labels = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
+        return cls(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), lengths)
+
+    def nll(self, log_probs: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """CTC loss, `[B]`; infinite where the text does not fit into the frames."""
+        blank = log_probs.shape[-1] - 1
+        return ctc_full_sum(log_probs, self.labels, frames, self.lengths, blank=blank)
+
+    def spikes(self, log_probs: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frame of each label on the best path that spells the targets, `[B, U]`, and who has such a path, `[B]`."""
+        blank = log_probs.shape[-1] - 1
+        times, counts = spike_times(ctc_best_path(log_probs, self.labels, frames, self.lengths, blank=blank), blank)
+        return times, counts == self.lengths
+
+
+def _mean_attention(maps: list[torch.Tensor]) -> np.ndarray:
+    """Layers and heads averaged: `[B, T, U + 1]`."""
+    return torch.stack(maps).mean(dim=(0, 2)).cpu().numpy()
+
+
+def rank_correlation(values: np.ndarray) -> float | None:
+    """Spearman correlation of `values` with their order; None for fewer than three."""
+    if len(values) < 3:
+        return None
+    ranks = np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
+    if ranks.std() == 0:
+        return 0.0
+    return float(np.corrcoef(ranks, np.arange(len(values)))[0, 1])
+
+
+def _attended_positions(attention: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and most attended label position at some frames, "no text" aside; `attention [T, U + 1]`."""
+    weights = attention[frames, 1:]
+    share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    return share @ np.arange(share.shape[1]), weights.argmax(axis=1)
+
+
+class Measures:
+    """Collects what a teacher does under every condition.
+
+    Args:
+        teacher: an oracle teacher in eval mode.
+        audio_model: audio-only model for the distance of spikes; None: the teacher's audio branch.
+        utterances: all utterances.
+        partners: for each the index of the utterance whose text it is misled with.
+        examples: indices of utterances to keep for the picture.
+
+    Attributes:
+        nll: condition -> CTC loss of each feasible utterance.
+        counts: condition -> labels of the same utterances.
+        outputs: condition -> utterance index -> emitted labels.
+        distances: teacher's spike minus the reference's, seconds.
+        correlations: rank correlation of attended position and time, one per utterance.
+        silent_correlations: the same with silent audio.
+        hits: for each spike, whether the most attended label is the one emitted.
+        examples: utterance index -> example.
+    """
+
+    def __init__(
+        self, teacher: Any, audio_model: Any, utterances: list[Utterance], partners: list[int], examples: set[int]
+    ):
+        self.teacher = teacher
+        self.audio_model = audio_model
+        self.utterances = utterances
+        self.partners = partners
+        self.wanted_examples = examples
+        self.nll: dict[str, list[float]] = {name: [] for name in CONDITIONS}
+        self.counts: dict[str, list[int]] = {name: [] for name in CONDITIONS}
+        self.outputs: dict[str, dict[int, list[int]]] = {name: {} for name in CONDITIONS}
+        self.distances: list[float] = []
+        self.correlations: list[float] = []
+        self.silent_correlations: list[float] = []
+        self.hits: list[bool] = []
+        self.examples: dict[int, Example] = {}
+
+    @torch.inference_mode()
+    def add(self, indices: list[int], signal: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Measures one batch: `signal [B, S]`, `lengths [B]`, the utterances `indices`."""
+        teacher, encoder, decoder = self.teacher, self.teacher.encoder, self.teacher.decoder
+        true = _Targets.of([self.utterances[i].labels for i in indices], signal.device)
+        swapped = _Targets.of([self.utterances[self.partners[i]].labels for i in indices], signal.device)
+
+        features, feature_lengths = teacher.preprocessor(input_signal=signal, length=lengths)
+        audio, frames = encoder.encode_audio(features, feature_lengths)
+        silence, _ = teacher.preprocessor(input_signal=torch.zeros_like(signal), length=lengths)
+        silent_audio, _ = encoder.encode_audio(silence, feature_lengths)
+
+        fused, maps = encoder.fuse(audio, frames, true.labels, true.lengths, return_attention=True)
+        silent, silent_maps = encoder.fuse(silent_audio, frames, true.labels, true.lengths, return_attention=True)
+        misled, _ = encoder.fuse(audio, frames, swapped.labels, swapped.lengths)
+        untold, _ = encoder.fuse(audio, frames, true.labels[:, :0], torch.zeros_like(true.lengths))
+        log_probs = {
+            'true_text': decoder(encoder_output=fused),
+            'swapped_text': decoder(encoder_output=misled),
+            'no_text': decoder(encoder_output=untold),
+            'silent_audio': decoder(encoder_output=silent),
+        }
+        if teacher.audio_decoder is not None:
+            log_probs['audio_branch'] = teacher.audio_decoder(encoder_output=audio)
+        for name, values in log_probs.items():
+            self._add_outputs(name, values, frames, true, indices)
+
+        spikes, feasible = true.spikes(log_probs['true_text'], frames)
+        reference = self._reference_seconds(signal, lengths, true, log_probs.get('audio_branch'), frames)
+        attention, silent_attention = _mean_attention(maps), _mean_attention(silent_maps)
+        seconds = frame_seconds(teacher)
+        for row, i in enumerate(indices):
+            count = len(self.utterances[i].labels)
+            if not bool(feasible[row]):
+                continue
+            own = spikes[row, :count].cpu().numpy()
+            if reference[row] is not None:
+                self.distances += (own * seconds - reference[row]).tolist()
+            expected, most = _attended_positions(attention[row, :, : count + 1], own)
+            silent_expected, _ = _attended_positions(silent_attention[row, :, : count + 1], own)
+            self.hits += (most == np.arange(count)).tolist()
+            for values, kept in ((expected, self.correlations), (silent_expected, self.silent_correlations)):
+                correlation = rank_correlation(values)
+                if correlation is not None:
+                    kept.append(correlation)
+            if i in self.wanted_examples:
+                valid = int(frames[row])
+                self.examples[i] = Example(
+                    text=self.utterances[i].text,
+                    labels=[teacher.decoder.vocabulary[label] for label in self.utterances[i].labels],
+                    features=features[row, :, : int(feature_lengths[row])].cpu().numpy(),
+                    attention=attention[row, :valid, : count + 1],
+                    silent_attention=silent_attention[row, :valid, : count + 1],
+                    spikes=own * seconds,
+                    reference_spikes=reference[row],
+                    seconds=valid * seconds,
+                )
+
+    def _add_outputs(
+        self, name: str, log_probs: torch.Tensor, frames: torch.Tensor, true: _Targets, indices: list[int]
+    ) -> None:
+        nll = true.nll(log_probs, frames)
+        feasible = torch.isfinite(nll)
+        self.nll[name] += nll[feasible].tolist()
+        self.counts[name] += true.lengths[feasible].tolist()
+        blank = log_probs.shape[-1] - 1
+        labels, counts = collapse_path(ctc_greedy_path(log_probs, frames), blank)
+        for row, i in enumerate(indices):
+            self.outputs[name][i] = labels[row, : counts[row]].tolist()
+
+    def _reference_seconds(
+        self,
+        signal: torch.Tensor,
+        lengths: torch.Tensor,
+        true: _Targets,
+        audio_branch: torch.Tensor | None,
+        frames: torch.Tensor,
+    ) -> list[np.ndarray | None]:
+        """Spikes of the audio-only model, seconds, per utterance; None where there are none."""
+        if self.audio_model is not None:
+            log_probs, frames, _ = self.audio_model(input_signal=signal, input_signal_length=lengths)
+            seconds = frame_seconds(self.audio_model)
+        elif audio_branch is not None:
+            log_probs, seconds = audio_branch, frame_seconds(self.teacher)
+        else:
+            return [None] * len(lengths)
+        times, feasible = true.spikes(log_probs, frames)
+        return [
+            times[row, : int(true.lengths[row])].cpu().numpy() * seconds if bool(feasible[row]) else None
+            for row in range(len(lengths))
+        ]
