@@ -50,11 +50,12 @@ setup(
     ],
     python_requires='>=3.10',
     # The configuration folder stands at the top of the repository and is installed inside the package, where
-    # Hydra reads it as pkg://nemo_oracle_kd.conf.  hydra_plugins is a namespace package shared with other plug-ins.
+    # Hydra reads it as pkg://nemo_oracle_kd.conf.  hydra_plugins is a namespace package shared with other plug-ins; it has
+    # to be listed itself, or else an editable installation hides its folder from Hydra's scan.
     packages=[
         *find_packages(include=['nemo_oracle_kd', 'nemo_oracle_kd.*']),
         'nemo_oracle_kd.conf',
-        *find_namespace_packages(include=['hydra_plugins.nemo_oracle_kd_plugin']),
+        *find_namespace_packages(include=['hydra_plugins', 'hydra_plugins.*']),
     ],
     package_dir={'nemo_oracle_kd.conf': 'conf'},
     package_data={'nemo_oracle_kd': ['py.typed'], 'nemo_oracle_kd.conf': ['**/*.yaml']},

@@ -35,7 +35,8 @@ ALLOWED = {
     'bridge': (3, {1}),
     'distillation': (4, {1, 2, 3}),
     'callbacks': (5, {1, 2, 3, 4}),
-    'models': (5, {1, 2, 3, 4}),
+    # One mechanism behind both front doors: the model classes put the callback into their trainer.
+    'models': (5, {1, 2, 3, 4, 'callbacks'}),
     'evaluation': (5, {1, 2, 3, 4}),
     'cli': (6, {1, 2, 3, 4, 5, 'experiments'}),
     'experiments': (6, {1, 2, 3, 4, 5}),

@@ -84,9 +84,10 @@ def refuse_unused_preset(trainer: Any, exp_manager_cfg: Any) -> None:
 
 
 def _is_ours(callback_class: type) -> bool:
+    # By name: importing the class would bring NeMo and torch into a module that is imported at start-up.
+    name = CALLBACK_TARGET.rpartition('.')[2]
     return any(
-        f'{base.__module__}.{base.__qualname__}'.startswith('nemo_oracle_kd.callbacks.')
-        for base in callback_class.__mro__
+        base.__name__ == name and base.__module__.startswith('nemo_oracle_kd.') for base in callback_class.__mro__
     )
 
 
@@ -111,7 +112,7 @@ def _errors_of_node(node: Any) -> list[str]:
             "in this environment ('nemo-oracle-kd presets' lists the presets)."
         ]
     return [
-        f"{NODE}.{key} is not set: add '{NODE}.{key}=VALUE' to the command, or set it in the configuration file."
+        f"{key} is not set: add '{key}=VALUE' to the command, or set it in the configuration file."
         for key in sorted(OmegaConf.missing_keys(node))
     ]
 

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Listing, showing and copying presets."""
+
+import pytest
+import yaml
+
+from nemo_oracle_kd.bridge.preset_callback import CALLBACK_TARGET
+from nemo_oracle_kd.cli.main import main
+from nemo_oracle_kd.cli.presets import preset_files, preset_text, summary
+
+
+def test_every_preset_is_listed_with_its_first_comment_line(capsys):
+    assert main(['presets']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(preset_files())
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines), "a preset begins with a comment that says what it does"
+
+
+def test_a_hydra_directive_is_no_summary():
+    assert summary("# @package _global_\n\n# What it does.\nteacher: {}\n") == "What it does."
+    assert summary("teacher: {}\n") == ""
+
+
+@pytest.mark.parametrize('name', list(preset_files()))
+def test_every_preset_has_a_teacher_to_be_named_and_objectives(name):
+    preset = yaml.safe_load(preset_text(name))
+    assert preset['teacher']['restore_from'] == '???' and preset['objectives']
+    assert 'trainer' not in preset, "a list in a preset would replace the callbacks of the recipe"
+
+
+@pytest.mark.parametrize('name', list(preset_files()))
+def test_a_preset_shown_as_a_callback_holds_the_same_values(name, capsys):
+    assert main(['presets', 'show', name, '--as-callback']) == 0
+    (entry,) = yaml.safe_load(capsys.readouterr().out)['trainer']['callbacks']
+    assert entry.pop('_target_') == CALLBACK_TARGET
+    assert entry == yaml.safe_load(preset_text(name))
+
+
+def test_show_prints_the_file_as_it_is(capsys):
+    name = next(iter(preset_files()))
+    assert main(['presets', 'show', name]) == 0
+    assert capsys.readouterr().out == preset_text(name)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest_one(capsys):
+    assert main(['presets', 'show', 'frame_kd']) == 2
+    assert "Did you mean 'frame_kl'?" in capsys.readouterr().err
+
+
+def test_copying_makes_the_folder_and_does_not_overwrite_without_force(tmp_path, capsys):
+    destination = f"{tmp_path}/mine/oracle_kd/"
+    copy = tmp_path / 'mine/oracle_kd/frame_kl.yaml'
+    assert main(['presets', 'cp', 'frame_kl', destination]) == 0
+    assert copy.read_text() == preset_text('frame_kl')
+    copy.write_text('# mine\n')
+    assert main(['presets', 'cp', 'frame_kl', destination]) == 2
+    assert 'exists already' in capsys.readouterr().err and copy.read_text() == '# mine\n'
+    assert main(['presets', 'cp', 'frame_kl', destination, '--force']) == 0
+    assert copy.read_text() == preset_text('frame_kl')
+
+
+def test_copying_to_a_file_name_renames_the_preset(tmp_path):
+    assert main(['presets', 'cp', 'frame_kl', f'{tmp_path}/stronger.yaml']) == 0
+    assert (tmp_path / 'stronger.yaml').read_text() == preset_text('frame_kl')

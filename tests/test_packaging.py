@@ -1,0 +1,145 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a user installs: a wheel and an editable installation, each in a clean environment far from the repository."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from clean_environment import ROOT, CleanEnvironment, build_wheel, copy_of_the_source
+
+pytestmark = pytest.mark.packaging
+
+PRESETS = sorted(path.stem for path in (ROOT / 'conf/oracle_kd').glob('*.yaml'))
+
+RECIPE = """
+import hydra
+from omegaconf import OmegaConf
+
+@hydra.main(config_path='.', config_name='recipe', version_base=None)
+def main(cfg):
+    print(OmegaConf.to_yaml(cfg))
+
+main()
+"""
+RECIPE_CONFIG = """
+trainer:
+  callbacks:
+    - _target_: lightning.pytorch.callbacks.LearningRateMonitor
+"""
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    return copy_of_the_source(tmp_path_factory.mktemp('source') / 'repository')
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    return build_wheel(source, tmp_path_factory.mktemp('wheel'))
+
+
+@pytest.fixture(scope='module', params=['wheel', 'editable'])
+def environment(request, source, wheel, tmp_path_factory):
+    environment = CleanEnvironment(tmp_path_factory.mktemp(request.param) / 'venv')
+    absent = environment.run_python('import nemo_oracle_kd', check=False)
+    assert "No module named 'nemo_oracle_kd'" in absent.stderr, "the environment already had the package"
+    environment.install(*([wheel] if request.param == 'wheel' else ['-e', source]))
+    environment.kind = request.param
+    return environment
+
+
+def test_the_wheel_holds_the_presets_the_plugin_and_the_type_marker_but_no_tests(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f'nemo_oracle_kd/conf/oracle_kd/{name}.yaml' for name in PRESETS} <= names
+    assert {'nemo_oracle_kd/py.typed', 'nemo_oracle_kd/conf/__init__.py'} <= names
+    assert 'hydra_plugins/nemo_oracle_kd_plugin/plugin.py' in names
+    assert 'hydra_plugins/__init__.py' not in names, "it would break other Hydra plug-ins"
+    top = {name.split('/')[0] for name in names}
+    assert {name for name in top if not name.endswith('.dist-info')} == {'nemo_oracle_kd', 'hydra_plugins'}
+
+
+def test_the_wheel_holds_every_module_of_the_package(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / 'nemo_oracle_kd').rglob('*.py')} <= names
+
+
+def test_importing_nemo_alone_registers_the_package(environment):
+    code = (
+        "import nemo.collections.asr as nemo_asr, sys\n"
+        "from nemo.core.classes import common\n"
+        "from nemo.utils import exp_manager, trainer_utils\n"
+        "import nemo.collections.asr.losses.rnnt as rnnt\n"
+        "print('allowed', 'nemo_oracle_kd.' in common.ALLOWED_TARGET_PREFIXES)\n"
+        "print('wrapped', all(hasattr(function, '__wrapped__') for function in\n"
+        "    (trainer_utils.resolve_trainer_cfg, exp_manager.exp_manager, rnnt.resolve_rnnt_loss)))\n"
+        "print('from', sys.modules['nemo_oracle_kd'].__file__)\n"
+    )
+    output = environment.run_python(code).stdout
+    assert 'allowed True' in output and 'wrapped True' in output
+    assert str(ROOT) not in output, "the package was taken from the repository"
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_any_hydra_app_composes_a_preset_and_keeps_its_own_callbacks(environment, preset, tmp_path):
+    (tmp_path / 'recipe.py').write_text(RECIPE)
+    (tmp_path / 'recipe.yaml').write_text(RECIPE_CONFIG)
+    command = [environment.python, 'recipe.py', 'hydra.run.dir=.', 'hydra.output_subdir=null', f'+oracle_kd={preset}']
+    output = environment.run(*command, 'oracle_kd.teacher.restore_from=t.nemo', cwd=tmp_path).stdout
+    assert 'LearningRateMonitor' in output
+    assert 'oracle_kd:\n' in output and 'restore_from: t.nemo' in output and 'objectives:\n' in output
+
+
+def test_the_console_command_runs_and_finds_the_installed_presets(environment):
+    command = environment.folder / 'bin' / 'nemo-oracle-kd'
+    assert environment.run(command, '--version').stdout.startswith('nemo-oracle-kd 0.')
+    listed = [line.split()[0] for line in environment.run(command, 'presets').stdout.splitlines()]
+    assert listed == PRESETS and PRESETS
+
+
+def test_the_entry_point_for_hydra_names_the_plugin_class(environment):
+    code = (
+        "from importlib.metadata import distribution\n"
+        f"entries = distribution('nemo_oracle_kd').entry_points\n"
+        "print([entry.load().__name__ for entry in entries if entry.group == 'hydra.plugins'])"
+    )
+    assert environment.run_python(code).stdout.strip() == "['OracleKDSearchPathPlugin']"
+
+
+def test_the_pinned_versions_are_those_of_the_dependencies_and_hold_no_local_build():
+    lines = [line for line in (ROOT / 'constraints.txt').read_text().splitlines() if not line.startswith('#')]
+    names = {line.split('==')[0].lower().replace('_', '-') for line in lines}
+    assert all(line.count('==') == 1 and '+' not in line for line in lines)
+    assert {'torch', 'nemo-toolkit', 'lightning', 'hydra-core', 'setuptools', 'pytest', 'ruff', 'black'} <= names
+    assert 'nemo-oracle-kd' not in names
+
+
+def test_the_makefile_goes_on_after_an_interrupted_installation_and_skips_a_finished_one(tmp_path):
+    for name in ('Makefile', 'setup.py', 'constraints.txt'):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    dry_run = ['make', '-n', '-C', str(tmp_path), 'venv']
+    (tmp_path / '.venv').mkdir()
+    unfinished = subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
+    assert 'pip install' in unfinished
+    (tmp_path / '.venv/.installed').touch()
+    assert 'pip install' not in subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
+
+
+def test_continuous_integration_runs_make_test():
+    script = ROOT / '.ci/run'
+    assert 'make test' in script.read_text() and script.stat().st_mode & 0o100
+    assert Path(sys.executable).exists()
