@@ -130,7 +130,11 @@ class Distiller:
         """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
         if self.config.teacher.time_resampling != 'none':
             log_probs = F.resample_frames(
-                teacher.log_probs, teacher.lengths, student.lengths, mode=self.config.teacher.time_resampling
+                teacher.log_probs,
+                teacher.lengths,
+                student.lengths,
+                mode=self.config.teacher.time_resampling,
+                max_target_length=student.log_probs.shape[1],
             )
             teacher = FramePosteriors(log_probs, student.lengths)
         difference = int((student.lengths - teacher.lengths).abs().max())
