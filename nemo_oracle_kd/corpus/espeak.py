@@ -17,8 +17,9 @@
 eSpeak NG keeps state from one utterance to the next (wave phase, flutter position, noise generators, the previous
 voice), and neither ``espeak_Terminate`` nor ``espeak_ng_SetRandSeed`` clears all of it: with them alone, 85 of the
 wheel's 107 voices gave other samples when the order of the utterances changed. :class:`Synthesizer` therefore
-unloads and reloads the library before every utterance (about 1 ms), which gives it fresh static data, and seeds both
-random generators it uses (its own and the C library's). An utterance then depends on its own arguments alone.
+unloads and reloads the library before every utterance (half a millisecond), which gives it fresh static data, and
+seeds both random generators it uses (its own and the C library's). An utterance then depends on its own arguments
+alone.
 """
 
 import ctypes

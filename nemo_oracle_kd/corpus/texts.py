@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the synthetic corpus says: digit strings, spelled names, dates and short commands.
+"""What the synthetic corpus says: digit strings, spelled names and letters, dates and short commands.
 
 The vocabulary is about that of AN4: some hundred words over the characters ``a``-``z``, space and apostrophe. Names
 are split between train, dev and test, so that a spelled name of the test set is a sequence of letters that training
@@ -105,7 +105,10 @@ def draw_sentence(rng: np.random.Generator, split: str, kinds: tuple[str, ...] =
     if kind == 'digits':
         words = [_pick(rng, _DIGITS) for _ in range(rng.integers(3, 8))]
     elif kind == 'spelling':
-        words = list(_pick(rng, names_of(split))[:8])
+        # Letters at random beside the names: few names would be learnt as words, and some letters are rare in them.
+        name = _pick(rng, names_of(split))
+        letters = rng.integers(1, 27, int(rng.integers(3, 7)))
+        words = list(name) if rng.random() < 0.6 else [ALPHABET[letter] for letter in letters]
     elif kind == 'dates':
         words = _date(rng)
     else:
