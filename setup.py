@@ -49,8 +49,8 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     python_requires='>=3.10',
-    # The configuration folder stands at the top of the repository and is installed inside the package, where
-    # Hydra reads it as pkg://nemo_oracle_kd.conf.  hydra_plugins is a namespace package shared with other plug-ins; it has
+    # The configuration folder stands at the top of the repository and is installed inside the package, where Hydra
+    # reads it as pkg://nemo_oracle_kd.conf.  hydra_plugins is a namespace package, shared with other plug-ins; it has
     # to be listed itself, or else an editable installation hides its folder from Hydra's scan.
     packages=[
         *find_packages(include=['nemo_oracle_kd', 'nemo_oracle_kd.*']),

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An environment for tests of what is installed: its own interpreter, the dependencies of this one, not our package."""
+"""An environment for tests of installations: an interpreter of its own, our dependencies, but not our package."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def build_wheel(source: Path, folder: Path) -> Path:
 class CleanEnvironment:
     """A virtual environment in ``folder`` which sees the dependencies of this one, but nothing of this package.
 
-    The dependencies are links in a folder on PYTHONPATH: every entry of the running environment except ours, and without
-    the ``.pth`` files, through which an editable installation works.
+    The dependencies are links in a folder on PYTHONPATH: every entry of the running environment except ours, and
+    without the ``.pth`` files, through which an editable installation works.
     """
 
     def __init__(self, folder: Path):

@@ -114,7 +114,7 @@ def test_the_console_command_runs_and_finds_the_installed_presets(environment):
 def test_the_entry_point_for_hydra_names_the_plugin_class(environment):
     code = (
         "from importlib.metadata import distribution\n"
-        f"entries = distribution('nemo_oracle_kd').entry_points\n"
+        "entries = distribution('nemo_oracle_kd').entry_points\n"
         "print([entry.load().__name__ for entry in entries if entry.group == 'hydra.plugins'])"
     )
     assert environment.run_python(code).stdout.strip() == "['OracleKDSearchPathPlugin']"

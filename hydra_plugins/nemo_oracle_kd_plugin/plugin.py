@@ -14,9 +14,9 @@
 
 """Hydra plug-in: registers nemo_oracle_kd with NeMo and adds its presets to every Hydra application.
 
-NeMo itself scans for Hydra plug-ins while it is imported, so that ``import nemo.collections.asr`` runs this module, also
-in notebooks and in the processes of distributed training.  Every Hydra application in the environment imports it too:
-nothing here may import torch or NeMo.
+NeMo itself scans for Hydra plug-ins while it is imported, so that ``import nemo.collections.asr`` runs this module,
+also in notebooks and in the processes of distributed training.  Every Hydra application in the environment imports it
+too: nothing here may import torch or NeMo.
 """
 
 from hydra.core.config_search_path import ConfigSearchPath

@@ -14,9 +14,9 @@
 
 """From the ``oracle_kd`` node of a recipe's configuration to a callback of its trainer.
 
-A preset (``+oracle_kd=<name>``) fills the top-level node ``oracle_kd``.  It leaves ``trainer.callbacks`` alone, because
-Hydra replaces lists: a preset with a list of its own would delete the callbacks of the recipe.  NeMo's recipes all
-call ``resolve_trainer_cfg(cfg.trainer)``; from ``cfg.trainer`` the parent configuration is found, and with it the node.
+A preset (``+oracle_kd=<name>``) fills the top-level node ``oracle_kd``.  It leaves ``trainer.callbacks`` alone, as
+Hydra replaces lists: a preset with a list of its own would delete the callbacks of the recipe.  NeMo's recipes call
+``resolve_trainer_cfg(cfg.trainer)``; from ``cfg.trainer`` the parent configuration is found, and with it the node.
 """
 
 from __future__ import annotations
@@ -55,13 +55,10 @@ def find_preset(trainer_cfg: Any) -> dict[str, Any] | None:
 
 def append_callback(trainer_arguments: dict[str, Any], distillation: Mapping[str, Any]) -> None:
     """Appends the distillation callback to ``trainer_arguments['callbacks']``, behind those of the recipe."""
-    from nemo.core.classes import common
+    from hydra.utils import get_class
 
-    # The same function and the same checks as for an entry of trainer.callbacks.
-    instantiate = getattr(common, 'safe_instantiate', None)
-    if instantiate is None:
-        from hydra.utils import instantiate
-    callback = instantiate({'_target_': CALLBACK_TARGET, **distillation})
+    # Called directly, not by Hydra's instantiate, which would wrap our errors into one of its own.
+    callback = get_class(CALLBACK_TARGET)(**distillation)
     callbacks = trainer_arguments.get('callbacks')
     trainer_arguments['callbacks'] = [*(callbacks or []), callback]
 

@@ -103,7 +103,7 @@ def _wrap_exp_manager(module: ModuleType) -> None:
     module.exp_manager = exp_manager
 
 
-# --- transducer losses ------------------------------------------------------------------------------------------------
+# --- transducer losses ---
 
 _RNNT_LOSSES: dict[str, dict[str, Any]] = {}
 _RNNT_MODULE = 'nemo.collections.asr.losses.rnnt'
@@ -133,7 +133,7 @@ def register_rnnt_loss(
         ValueError: if ``name`` is one of NeMo's own losses, or ``factory`` is a string without ':'.
     """
     if isinstance(factory, str) and factory.count(':') != 1:
-        raise ValueError(f"The factory of loss '{name}' has to be written 'package.module:attribute', not '{factory}'.")
+        raise ValueError(f"Write the factory of loss '{name}' as 'package.module:attribute', not as '{factory}'.")
     module = sys.modules.get(_RNNT_MODULE)
     if module is not None and not _is_half_imported(module):
         _refuse_names_of_nemo(module, [name])
@@ -197,7 +197,7 @@ def _make_rnnt_loss(name: str, blank_idx: int, options: Mapping[str, Any] | None
     return factory(blank_idx, **options)
 
 
-# --- when to run the hooks --------------------------------------------------------------------------------------------
+# --- when to run the hooks ---
 
 _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     'nemo.core.classes.common': _extend_allow_lists,
@@ -206,7 +206,7 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
     _RNNT_MODULE: _install_rnnt_losses,
 }
 
-_waiting_for_import: set[str] = set()
+_waiting_for_import: set[tuple[str, Callable[[ModuleType], None]]] = set()
 
 
 def _is_half_imported(module: ModuleType) -> bool:
@@ -214,11 +214,14 @@ def _is_half_imported(module: ModuleType) -> bool:
 
 
 def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None:
-    """Runs ``hook(module)`` now if the module is completely imported, otherwise as soon as it is."""
+    """Runs ``hook(module)`` now if the module is completely imported, otherwise as soon as it is.
+
+    Several hooks may wait for one module; they run in the order in which they were given.
+    """
     module = sys.modules.get(module_name)
     if module is None:
-        if module_name not in _waiting_for_import:
-            _waiting_for_import.add(module_name)
+        if (module_name, hook) not in _waiting_for_import:
+            _waiting_for_import.add((module_name, hook))
             wrapt.register_post_import_hook(functools.partial(_after_import, hook), module_name)
     elif _is_half_imported(module):
         _PendingHooks.add(module_name, hook)
@@ -227,7 +230,7 @@ def _when_imported(module_name: str, hook: Callable[[ModuleType], None]) -> None
 
 
 def _after_import(hook: Callable[[ModuleType], None], module: ModuleType) -> None:
-    _waiting_for_import.discard(module.__name__)
+    _waiting_for_import.discard((module.__name__, hook))
     hook(module)
 
 
@@ -238,25 +241,28 @@ class _PendingHooks:
     after it is the first occasion to act; NeMo's packages import dozens of modules after the ones that we wait for.
     """
 
-    _hooks: dict[str, Callable[[ModuleType], None]] = {}
+    _hooks: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     @classmethod
     def add(cls, module_name: str, hook: Callable[[ModuleType], None]) -> None:
-        cls._hooks[module_name] = hook
+        hooks = cls._hooks.setdefault(module_name, [])
+        if hook not in hooks:
+            hooks.append(hook)
         if cls not in sys.meta_path:
             sys.meta_path.insert(0, cls)
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> None:
-        for module_name, hook in list(cls._hooks.items()):
+        for module_name, hooks in list(cls._hooks.items()):
             module = sys.modules.get(module_name)
             if module is not None and _is_half_imported(module):
                 continue
             cls._hooks.pop(module_name, None)
-            if module is None:  # its import failed; wait for the next attempt
-                _when_imported(module_name, hook)
-            else:
-                hook(module)
+            for hook in hooks:
+                if module is None:  # its import failed; wait for the next attempt
+                    _when_imported(module_name, hook)
+                else:
+                    hook(module)
         if not cls._hooks and cls in sys.meta_path:
             sys.meta_path.remove(cls)
         return None

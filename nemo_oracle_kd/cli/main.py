@@ -14,9 +14,9 @@
 
 """Entry of the ``nemo-oracle-kd`` command: finds the subcommand, parses, runs, and turns errors into one sentence.
 
-Every module of this folder is a subcommand, except those whose names begin with an underscore and this one.  It has
-``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``; what is slow to import, it imports inside ``run``.
-Only the module of the requested command is imported.
+Every module of this folder is a subcommand, except this one and those whose names begin with an underscore.  It has
+``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``; what is slow to import, it imports inside of
+``run``.  Only the module of the requested command is imported.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def one_sentence(error: BaseException) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: that of the process) and returns the exit code.
 
-    Mistakes of the user (ValueError, with it ConfigError, and files that cannot be read or written) end with exit code 2
-    and one sentence on the error stream; with ``--debug`` the traceback comes first.  Other errors are mistakes of ours
-    and keep their traceback.
+    Mistakes of the user (ValueError, with it ConfigError, and files that cannot be read or written) end with exit
+    code 2 and one sentence on the error stream; with ``--debug`` the traceback comes first.  Other errors are mistakes
+    of ours and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = command_modules()

@@ -31,7 +31,7 @@ examples:
   nemo-oracle-kd presets                               list all presets
   nemo-oracle-kd presets show NAME                     print one, as '+oracle_kd=NAME' puts it under 'oracle_kd'
   nemo-oracle-kd presets show NAME --as-callback       print it as an entry of your own trainer.callbacks list
-  nemo-oracle-kd presets cp NAME my_conf/oracle_kd/    copy one to change it; then: --config-dir my_conf +oracle_kd=NAME
+  nemo-oracle-kd presets cp NAME my_conf/oracle_kd/    copy one to change it; use it with --config-dir my_conf
 """
 
 

@@ -120,6 +120,12 @@ def test_a_teacher_that_was_not_named_is_refused_with_the_words_to_add(composed)
         resolve_trainer_cfg(cfg.trainer)
 
 
+def test_a_teacher_that_does_not_exist_is_refused_before_a_model_is_built(composed):
+    cfg = composed('+oracle_kd=frame_kl', 'oracle_kd.teacher.restore_from=nowhere.nemo')
+    with pytest.raises(FileNotFoundError, match="nowhere.nemo"):
+        resolve_trainer_cfg(cfg.trainer)
+
+
 def test_a_preset_beside_an_entry_of_the_list_is_refused(composed, teacher):
     cfg = composed('+oracle_kd=frame_kl', f'oracle_kd.teacher.restore_from={teacher}', AS_LIST_ENTRY)
     with pytest.raises(ConfigError, match="configured twice"):

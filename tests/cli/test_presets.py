@@ -26,7 +26,9 @@ def test_every_preset_is_listed_with_its_first_comment_line(capsys):
     assert main(['presets']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(preset_files())
-    assert all(len(line.split(maxsplit=1)) == 2 for line in lines), "a preset begins with a comment that says what it does"
+    assert all(
+        len(line.split(maxsplit=1)) == 2 for line in lines
+    ), "a preset begins with a line that says what it does"
 
 
 def test_a_hydra_directive_is_no_summary():
