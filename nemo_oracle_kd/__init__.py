@@ -19,9 +19,11 @@ imported, accepts our classes in its configuration files (see :mod:`nemo_oracle_
 """
 
 from nemo_oracle_kd.bridge.registration import register
+from nemo_oracle_kd.bridge.transducer_losses import register_transducer_losses
 
 __version__ = '0.1.0'
 
 __all__ = ['__version__', 'register']
 
 register()
+register_transducer_losses()

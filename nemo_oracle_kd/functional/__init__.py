@@ -14,7 +14,8 @@
 
 """The mathematics of distillation: pure tensor functions that need torch and nothing else.
 
-Shapes are `[B, T, V]` for posteriors, `[B, U]` for labels and `[B]` for lengths and results; logarithms are natural.
+Shapes are `[B, T, V]` for posteriors, `[B, T, U+1, V]` for transducer logits, `[B, U]` for labels and `[B]` for
+lengths and results; logarithms are natural.
 """
 
 from nemo_oracle_kd.functional.blank_frames import BLANK_MODES, blank_frame_weights
@@ -35,8 +36,24 @@ from nemo_oracle_kd.functional.frame_divergences import (
     softmax_l2,
 )
 from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
+from nemo_oracle_kd.functional.multiblank import multiblank_full_sum
 from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
+from nemo_oracle_kd.functional.rnnt import rnnt_alpha_beta, rnnt_full_sum
+from nemo_oracle_kd.functional.rnnt_occupancy import (
+    TransducerOccupancy,
+    multiblank_occupancy,
+    rnnt_occupancy,
+    tdt_occupancy,
+)
+from nemo_oracle_kd.functional.rnnt_paths import (
+    TransducerPath,
+    multiblank_best_path,
+    rnnt_best_path,
+    tdt_best_path,
+)
+from nemo_oracle_kd.functional.select_log_probs import select_log_probs
+from nemo_oracle_kd.functional.tdt import tdt_full_sum
 
 __all__ = [
     # masking
@@ -68,4 +85,20 @@ __all__ = [
     'resample_frames',
     # reference
     'enumerate_ctc_alignments',
+    # rnnt, tdt, multiblank
+    'multiblank_full_sum',
+    'rnnt_alpha_beta',
+    'rnnt_full_sum',
+    'select_log_probs',
+    'tdt_full_sum',
+    # rnnt_occupancy
+    'TransducerOccupancy',
+    'multiblank_occupancy',
+    'rnnt_occupancy',
+    'tdt_occupancy',
+    # rnnt_paths
+    'TransducerPath',
+    'multiblank_best_path',
+    'rnnt_best_path',
+    'tdt_best_path',
 ]
