@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nemo_oracle_kd.corpus.manifest import write_text_atomically
 
 PathLike = str | Path
 
@@ -136,21 +137,6 @@ def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
     return result
 
 
-def write_atomically(path: PathLike, text: str) -> None:
-    """Writes a file so that readers, also after a crash, see the old or the new content, never half of one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(temporary, 'w', encoding='utf-8') as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @dataclass
 class JobRecord:
     """What is known about a job from earlier starts; kept next to its log as ``NAME.json``.
@@ -176,4 +162,5 @@ class JobRecord:
 
     def write(self, path: PathLike) -> None:
         """Writes the record atomically."""
-        write_atomically(path, json.dumps(self.__dict__, indent=2) + '\n')
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, json.dumps(self.__dict__, indent=2) + '\n')

@@ -16,7 +16,7 @@
 
 import pytest
 
-from nemo_oracle_kd.experiments.jobs import Job, JobRecord, fingerprints, order_jobs, write_atomically
+from nemo_oracle_kd.experiments.jobs import Job, JobRecord, fingerprints, order_jobs
 
 
 @pytest.mark.unit
@@ -69,11 +69,3 @@ def test_a_record_survives_a_round_trip_and_a_broken_one_counts_as_none(tmp_path
     path.write_text('{"fingerprint": "ab')
     assert JobRecord.read(path) is None
     assert JobRecord.read(tmp_path / 'absent.json') is None
-
-
-@pytest.mark.unit
-def test_atomic_writing_leaves_no_temporary_file(tmp_path):
-    write_atomically(tmp_path / 'a.json', 'one')
-    write_atomically(tmp_path / 'a.json', 'two')
-    assert (tmp_path / 'a.json').read_text() == 'two'
-    assert [path.name for path in tmp_path.iterdir()] == ['a.json']

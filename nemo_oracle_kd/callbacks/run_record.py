@@ -1,0 +1,185 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A record of a training run that needs no TensorBoard to read: the learning curve and what it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from nemo.core.classes.common import Serialization
+
+from nemo_oracle_kd.callbacks.training_clock import TrainingClock
+from nemo_oracle_kd.corpus.manifest import write_text_atomically
+
+__all__ = ['RunRecord']
+
+
+# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+class RunRecord(Callback, Serialization):
+    """Writes ``curve.jsonl`` during the training and ``run.json`` at its end.
+
+    ```yaml
+    trainer:
+      callbacks:
+        - _target_: nemo_oracle_kd.callbacks.RunRecord
+          directory: out/student_alone
+    ```
+
+    A line of ``curve.jsonl``: ``update`` (optimizer updates so far), ``max_updates`` (``null`` if time decides),
+    ``epoch``, ``seconds`` (of training, without validation), ``train_loss`` (mean since the line before) and, after a
+    validation, ``val_loss`` and ``val_wer`` as NeMo logs them (a share, not percent) and the further ``metrics``
+    asked for.
+
+    ``run.json``: ``parameters``, ``trainable_parameters``, ``updates``, ``epochs``, ``train_seconds``,
+    ``last_val_wer``, ``best_val_wer``. It appears only when the training has ended by itself.
+
+    A resumed run continues the file: lines after the update of the checkpoint are dropped, since they will be trained
+    again.
+
+    Args:
+        directory: where to write; by default the trainer's log folder.
+        every_n_updates: also write a line every so many updates, so that progress shows between validations.
+        metrics: further names of logged values to put into the lines of a validation, for example
+            ``train/kd/frame_kl``.
+    """
+
+    def __init__(
+        self, directory: str | None = None, every_n_updates: int | None = 50, metrics: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        if every_n_updates is not None and every_n_updates < 1:
+            raise ValueError(
+                "every_n_updates of RunRecord starts at 1, or is null for validations only; got " f"{every_n_updates}."
+            )
+        self.directory = directory
+        self.every_n_updates = every_n_updates
+        self.metrics = tuple(metrics)
+        self.clock = TrainingClock()
+        self._loss_sum: torch.Tensor | float = 0.0
+        self._loss_count = 0
+        self._written_update = 0
+        self._max_updates: int | None = None
+        self._val_wers: list[float] = []
+
+    @property
+    def curve_path(self) -> Path:
+        """The learning curve; known from the start of the training on."""
+        return Path(self.directory) / 'curve.jsonl'
+
+    @property
+    def run_path(self) -> Path:
+        """The summary; known from the start of the training on."""
+        return Path(self.directory) / 'run.json'
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for the checkpoint: the seconds so far."""
+        return {'seconds': self.clock.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where the checkpoint was written."""
+        self.clock.set(state_dict['seconds'])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the record: a fresh one, or the lines up to the checkpoint's update."""
+        if self.directory is None:
+            self.directory = str(trainer.log_dir or trainer.default_root_dir)
+        self._max_updates = trainer.max_steps if trainer.max_steps > 0 else None
+        self._written_update = trainer.global_step
+        kept = [row for row in read_rows(self.curve_path) if row['update'] <= trainer.global_step]
+        if trainer.global_step == 0:
+            kept = []
+        self._val_wers = [row['val_wer'] for row in kept if row.get('val_wer') is not None]
+        if trainer.is_global_zero:
+            self.curve_path.parent.mkdir(parents=True, exist_ok=True)
+            self.run_path.unlink(missing_ok=True)
+            write_text_atomically(self.curve_path, ''.join(json.dumps(row) + '\n' for row in kept))
+        self.clock.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Adds up the loss, without waiting for the device, and writes a line when it is time."""
+        loss = outputs.get('loss') if isinstance(outputs, dict) else outputs
+        if loss is not None:
+            # Lightning hands over the loss divided by the number of accumulated batches.
+            self._loss_sum = self._loss_sum + loss.detach() * trainer.accumulate_grad_batches
+            self._loss_count += 1
+        due = self.every_n_updates is not None and trainer.global_step >= self._written_update + self.every_n_updates
+        if due:
+            self._write(trainer, {})
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stops the clock."""
+        self.clock.stop()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the validation's line and lets the clock go on."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        logged = trainer.callback_metrics
+        values = {name: float(logged[name]) if name in logged else None for name in ('val_loss', 'val_wer')}
+        values.update({name: float(logged[name]) for name in self.metrics if name in logged})
+        if values['val_wer'] is not None:
+            self._val_wers.append(values['val_wer'])
+        self._write(trainer, values)
+        self.clock.start()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the summary."""
+        self.clock.stop()
+        if not trainer.is_global_zero:
+            return
+        parameters = list(pl_module.parameters())
+        summary = {
+            'parameters': sum(parameter.numel() for parameter in parameters),
+            'trainable_parameters': sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            'updates': trainer.global_step,
+            'epochs': trainer.current_epoch,
+            'train_seconds': round(self.clock.seconds, 3),
+            'last_val_wer': self._val_wers[-1] if self._val_wers else None,
+            'best_val_wer': min(self._val_wers, default=None),
+        }
+        write_text_atomically(self.run_path, json.dumps(summary, indent=2) + '\n')
+
+    def _write(self, trainer: pl.Trainer, values: dict[str, float | None]) -> None:
+        row = {
+            'update': trainer.global_step,
+            'max_updates': self._max_updates,
+            'epoch': trainer.current_epoch,
+            'seconds': round(self.clock.seconds, 3),
+            'train_loss': float(self._loss_sum) / self._loss_count if self._loss_count else None,
+            **values,
+        }
+        self._loss_sum, self._loss_count = 0.0, 0
+        self._written_update = trainer.global_step
+        if trainer.is_global_zero:
+            with open(self.curve_path, 'a', encoding='utf-8') as stream:
+                stream.write(json.dumps(row) + '\n')
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """Reads a learning curve; ``[]`` if there is none. A last line cut off by a crash is left out."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    complete = path.read_text(encoding='utf-8').split('\n')[:-1]
+    return [json.loads(line) for line in complete if line.strip()]

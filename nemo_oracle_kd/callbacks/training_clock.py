@@ -1,0 +1,54 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A stopwatch for training that stands still during validation.
+
+Both callbacks about time use it, so that the seconds in a run's record are the seconds of its budget.
+"""
+
+from __future__ import annotations
+
+import time
+
+
+class TrainingClock:
+    """Seconds of training, over all starts of a resumed run.
+
+    It runs between :meth:`start` and :meth:`stop`. What was measured before an interruption is put back with
+    :meth:`set`.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self._before + (time.monotonic() - self._since if self._since is not None else 0.0)
+
+    def start(self) -> None:
+        """Goes on; does nothing if it runs already."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def stop(self) -> None:
+        """Stands still; does nothing if it does so already."""
+        self._before, self._since = self.seconds, None
+
+    def set(self, seconds: float) -> None:
+        """Sets the seconds so far, running or not."""
+        self._before = float(seconds)
+        if self._since is not None:
+            self._since = time.monotonic()
