@@ -1,0 +1,182 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The oracle encoder around real NeMo audio encoders."""
+
+import pytest
+import tiny_oracle
+import torch
+from omegaconf import OmegaConf
+
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.modules import LabelCorruptionConfig, OracleEncoder
+
+pytestmark = pytest.mark.integration
+
+LABELS = 6
+
+
+def _encoder(kind='convolutional', **options) -> OracleEncoder:
+    from nemo.core.classes import Serialization
+
+    config = tiny_oracle.encoder(kind, num_labels=LABELS, **options)
+    return Serialization.from_config_dict(OmegaConf.create(config)).eval()
+
+
+def _batch():
+    features, lengths = torch.randn(2, 16, 120, generator=torch.Generator().manual_seed(1)), torch.tensor([120, 70])
+    transcript, transcript_length = torch.tensor([[1, 2, 3, 4, 5], [5, 1, 0, 0, 0]]), torch.tensor([5, 2])
+    return {
+        'audio_signal': features,
+        'length': lengths,
+        'transcript': transcript,
+        'transcript_length': transcript_length,
+    }
+
+
+def _forward(encoder, **changes):
+    with torch.no_grad():
+        return encoder(**{**_batch(), **changes})
+
+
+@pytest.mark.parametrize('kind', tiny_oracle.AUDIO_ENCODERS)
+def test_any_audio_encoder_gives_what_nemo_encoders_give(kind):
+    encoder = _encoder(kind, width=16)
+    outputs, lengths = _forward(encoder)
+    audio, audio_lengths = encoder.encode_audio(_batch()['audio_signal'], _batch()['length'])
+    assert outputs.shape == (2, 32, audio.shape[2]) and torch.equal(lengths, audio_lengths)
+    assert encoder.subsampling_factor == {'conformer': 2, 'fastconformer': 8, 'convolutional': 2}[kind]
+
+
+@pytest.mark.parametrize('kind', tiny_oracle.AUDIO_ENCODERS)
+def test_splitting_the_batch_changes_nothing(kind):
+    encoder = _encoder(kind)
+    together, lengths = _forward(encoder)
+    b = _batch()
+    alone, alone_length = _forward(
+        encoder,
+        audio_signal=b['audio_signal'][1:, :, :70],
+        length=b['length'][1:],
+        transcript=b['transcript'][1:, :2],
+        transcript_length=b['transcript_length'][1:],
+    )
+    valid = int(alone_length[0])
+    assert valid == int(lengths[1])
+    torch.testing.assert_close(together[1, :, :valid], alone[0, :, :valid], rtol=1e-4, atol=1e-5)
+
+
+def test_the_output_depends_on_the_labels():
+    encoder = _encoder()
+    other = torch.tensor([[5, 4, 3, 2, 1], [1, 5, 0, 0, 0]])
+    assert (_forward(encoder)[0] - _forward(encoder, transcript=other)[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('kind', tiny_oracle.AUDIO_ENCODERS)
+def test_without_the_attention_no_label_reaches_the_output(kind):
+    encoder = _encoder(kind)
+    for layer in encoder.fusion.layers:
+        torch.nn.init.zeros_(layer.cross_attention.value.weight)
+        torch.nn.init.zeros_(layer.cross_attention.value.bias)
+    first = _forward(encoder)[0]
+    second = _forward(encoder, transcript=torch.tensor([[5, 4, 3, 2, 1], [1, 5, 0, 0, 0]]))[0]
+    without = _forward(encoder, transcript_length=torch.tensor([0, 0]))[0]
+    assert torch.equal(first, second) and torch.equal(first, without)
+
+
+def test_labels_in_the_padding_change_nothing():
+    encoder = _encoder()
+    spoiled = torch.tensor([[1, 2, 3, 4, 5], [5, 1, 4, -3, 77]])
+    torch.testing.assert_close(_forward(encoder)[0], _forward(encoder, transcript=spoiled)[0])
+
+
+def test_an_empty_transcript_gives_a_defined_value_equal_to_length_zero():
+    encoder = _encoder()
+    none = torch.zeros(2, dtype=torch.long)
+    by_length, _ = _forward(encoder, transcript_length=none)
+    by_shape, _ = _forward(encoder, transcript=torch.zeros(2, 0, dtype=torch.long), transcript_length=none)
+    assert torch.isfinite(by_length).all()
+    torch.testing.assert_close(by_length, by_shape)
+
+
+def test_dropping_the_whole_target_is_the_same_as_an_empty_transcript():
+    encoder = _encoder()
+    empty, _ = _forward(encoder, transcript_length=torch.zeros(2, dtype=torch.long))
+    encoder.label_corruption.config = LabelCorruptionConfig(0.0, 0.0, dropout=1.0)
+    encoder.label_corruption.train()
+    torch.testing.assert_close(_forward(encoder)[0], empty)
+
+
+def test_eval_mode_applies_no_corruption_and_training_mode_does():
+    encoder = _encoder()
+    clean, _ = _forward(encoder)
+    encoder.label_corruption.config = LabelCorruptionConfig(masking_ratio=1.0, substitution_ratio=0.0, dropout=0.0)
+    assert torch.equal(_forward(encoder)[0], clean)
+    encoder.label_corruption.train()
+    assert not torch.allclose(_forward(encoder)[0], clean)
+
+
+def test_attention_weights_come_on_request_only():
+    encoder = _encoder(fusion={'n_layers': 2, 'n_heads': 4})
+    b = _batch()
+    with torch.no_grad():
+        silent = encoder.encode(b['audio_signal'], b['length'], b['transcript'], b['transcript_length'])
+        shown = encoder.encode(
+            b['audio_signal'], b['length'], b['transcript'], b['transcript_length'], return_attention=True
+        )
+    assert silent.attention == [] and len(shown.attention) == 2
+    frames = silent.fused.shape[2]
+    assert all(weights.shape == (2, 4, frames, 6) for weights in shown.attention)
+    assert all((weights[1, :, :, 3:] == 0).all() for weights in shown.attention)
+    torch.testing.assert_close(silent.fused, shown.fused)
+
+
+def test_a_frozen_audio_encoder_gets_no_gradient_and_keeps_its_batch_statistics():
+    encoder = _encoder()
+    encoder.freeze_audio()
+    encoder.train()
+    before = {name: value.clone() for name, value in encoder.audio_encoder.state_dict().items()}
+    b = _batch()
+    encoder.encode(b['audio_signal'], b['length'], b['transcript'], b['transcript_length']).fused.sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.audio_encoder.parameters())
+    assert encoder.fusion.layers[0].cross_attention.value.weight.grad.abs().sum() > 0
+    after = encoder.audio_encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_built_audio_encoder_may_be_passed():
+    built = _encoder().audio_encoder
+    encoder = OracleEncoder(audio_encoder=built, d_model=16, num_labels=LABELS)
+    assert encoder.audio_encoder is built and _forward(encoder.eval())[0].shape[1] == 16
+
+
+def test_a_missing_transcript_is_refused():
+    encoder = _encoder()
+    with pytest.raises(ValueError, match='reads the transcript'):
+        encoder(audio_signal=torch.randn(1, 16, 50), length=torch.tensor([50]))
+
+
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        ({'label_encoder': {'n_layer': 2}}, 'n_layers'),
+        ({'fusion': {'heads': 2}}, 'n_heads'),
+        ({'fusion': {'n_layers': 0}}, 'at least 1'),
+        ({'fusion': {'n_heads': 3}}, 'multiple of'),
+        ({'label_encoder': {'dropout': 1.0}}, 'below 1'),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_with_the_nearest_name(options, sentence):
+    built = _encoder().audio_encoder
+    with pytest.raises(ConfigError, match=sentence):
+        OracleEncoder(audio_encoder=built, d_model=32, num_labels=LABELS, **options)
