@@ -19,6 +19,7 @@ lengths and results; logarithms are natural.
 """
 
 from nemo_oracle_kd.functional.blank_frames import BLANK_MODES, blank_frame_weights
+from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy
 from nemo_oracle_kd.functional.ctc_paths import (
     PATH_PADDING,
@@ -52,7 +53,6 @@ from nemo_oracle_kd.functional.rnnt_paths import (
     rnnt_best_path,
     tdt_best_path,
 )
-from nemo_oracle_kd.functional.select_log_probs import select_log_probs
 from nemo_oracle_kd.functional.tdt import tdt_full_sum
 
 __all__ = [

@@ -22,9 +22,9 @@ past the last frame cannot be taken; the path ends with any blank that arrives e
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.masking import compute_dtype
 from nemo_oracle_kd.functional.rnnt import next_classes, scale_gradient
-from nemo_oracle_kd.functional.select_log_probs import select_log_probs
 from nemo_oracle_kd.functional.transducer_lattice import Arc, arc_full_sum
 
 __all__ = ['multiblank_full_sum', 'multiblank_arcs', 'multiblank_arc_scores']

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.masking import compute_dtype
-from nemo_oracle_kd.functional.select_log_probs import select_log_probs
 from nemo_oracle_kd.functional.transducer_lattice import Arc, ForwardBackward, arc_full_sum, forward_backward
 
 __all__ = ['rnnt_full_sum', 'rnnt_alpha_beta', 'rnnt_arc_scores', 'RNNT_ARCS']

@@ -31,9 +31,9 @@ reached. NeMo's implementations start their sums at -1000 nats, so that such a t
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.masking import compute_dtype
 from nemo_oracle_kd.functional.rnnt import next_classes, scale_gradient
-from nemo_oracle_kd.functional.select_log_probs import select_log_probs
 from nemo_oracle_kd.functional.transducer_lattice import Arc, arc_full_sum
 
 __all__ = ['tdt_full_sum', 'tdt_arcs', 'tdt_arc_scores']

@@ -217,12 +217,14 @@ class NumbaOrFullSumLoss(nn.Module):
 
     def __init__(self, numba_loss: nn.Module) -> None:
         super().__init__()
-        options = {'fastemit_lambda': numba_loss.fastemit_lambda, 'clamp': numba_loss.clamp, 'sigma': numba_loss.sigma}
+        blank, fastemit_lambda, clamp = numba_loss.blank, numba_loss.fastemit_lambda, numba_loss.clamp
         full_sum: _TransducerLoss
         if hasattr(numba_loss, 'big_blank_durations'):
-            full_sum = MultiblankFullSumLoss(numba_loss.blank, numba_loss.big_blank_durations, **options)
+            durations = numba_loss.big_blank_durations
+            full_sum = MultiblankFullSumLoss(blank, durations, fastemit_lambda, clamp, numba_loss.sigma)
         elif hasattr(numba_loss, 'durations'):
-            full_sum = TDTFullSumLoss(numba_loss.blank, numba_loss.durations, omega=numba_loss.omega, **options)
+            durations = numba_loss.durations
+            full_sum = TDTFullSumLoss(blank, durations, fastemit_lambda, clamp, numba_loss.sigma, numba_loss.omega)
         else:
             raise ValueError(f"{type(numba_loss).__name__} works on every device; there is nothing to replace.")
         self.numba = numba_loss
