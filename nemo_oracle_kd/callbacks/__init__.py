@@ -17,6 +17,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    'AlignmentPictures': 'alignment_pictures',
     'KnowledgeDistillation': 'knowledge_distillation',
     'RunRecord': 'run_record',
     'TimeBudget': 'time_budget',

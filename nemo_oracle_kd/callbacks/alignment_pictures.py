@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pictures of what teacher and student emit when, in TensorBoard or W&B while the student is training."""
+
+from contextlib import contextmanager
+from typing import Any, Iterator, List
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from nemo.core.classes.common import Serialization
+
+from nemo_oracle_kd.bridge.describe import describe
+from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors, Transcripts
+from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['AlignmentPictures']
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode, undone module by module: a student may hold frozen parts that were in eval mode before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+class AlignmentPictures(Callback, Serialization):
+    """Draws the posteriors of teacher and student under the spectrogram of the first utterances of the training data.
+
+    The same utterances every time, so that a slider over the steps shows the student's spikes move to the teacher's. Goes
+    next to :class:`KnowledgeDistillation` in `trainer.callbacks`; needs a TensorBoard or W&B logger.
+
+    Args:
+        every_n_steps: optimizer steps between pictures.
+        utterances: how many, taken from the first batch of the fit.
+
+    Raises:
+        ConfigError: numbers below 1.
+    """
+
+    def __init__(self, every_n_steps: int = 500, utterances: int = 2):
+        super().__init__()
+        ConfigError.raise_if_any(
+            f"`AlignmentPictures.{name}` is {value}: give a whole number of at least 1"
+            for name, value in (('every_n_steps', every_n_steps), ('utterances', utterances))
+            if value < 1
+        )
+        self.every_n_steps = every_n_steps
+        self.utterances = utterances
+        self._batch: AudioBatch | None = None
+        self._last_step = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Checks that there is something to draw and somewhere to put it.
+
+        Raises:
+            ConfigError: no distillation or no logger that takes pictures.
+        """
+        self._batch, self._last_step = None, -1
+        problems = []
+        if not self._distillation(trainer):
+            problems.append("AlignmentPictures draws what a distillation sees: add KnowledgeDistillation or remove it")
+        if not any(_takes_pictures(logger) for logger in trainer.loggers):
+            problems.append(
+                "AlignmentPictures needs a logger that takes pictures: set exp_manager.create_tensorboard_logger=true or "
+                "exp_manager.create_wandb_logger=true"
+            )
+        ConfigError.raise_if_any(problems)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Draws, if it is time."""
+        if self._batch is None:
+            whole = AudioBatch.from_nemo(batch)
+            count = self.utterances
+            transcripts = Transcripts(whole.transcripts.labels[:count], whole.transcripts.lengths[:count])
+            self._batch = AudioBatch(whole.signal[:count], whole.lengths[:count], transcripts)
+        step = trainer.global_step
+        if trainer.is_global_zero and step % self.every_n_steps == 0 and step != self._last_step:
+            self._last_step = step
+            self._draw(trainer, pl_module, step)
+
+    @staticmethod
+    def _distillation(trainer: pl.Trainer) -> List[KnowledgeDistillation]:
+        return [callback for callback in trainer.callbacks if isinstance(callback, KnowledgeDistillation)]
+
+    def _draw(self, trainer: pl.Trainer, student: Any, step: int) -> None:
+        import matplotlib.pyplot as plt
+
+        from nemo_oracle_kd.evaluation import plots
+
+        teacher = self._distillation(trainer)[0].distiller.teacher
+        with _evaluating(student):
+            answers = {
+                'teacher': (teacher.model, teacher.frame_posteriors(self._batch)),
+                'student': (student, frame_posteriors(student, self._batch)),
+            }
+            features, feature_lengths = student.preprocessor(
+                input_signal=self._batch.signal, length=self._batch.lengths
+            )
+        hop = float(student.cfg.preprocessor.window_stride)
+        for index in range(len(self._batch.lengths)):
+            tracks = [_track(name, model, answer, index) for name, (model, answer) in answers.items()]
+            spectrogram = features[index, :, : int(feature_lengths[index])].float().cpu().numpy()
+            figure = plots.alignments(spectrogram, hop, tracks)
+            for logger in trainer.loggers:
+                _log_picture(logger, f'train/kd/alignment_{index}', figure, step)
+            plt.close(figure)
+
+
+def _track(name: str, model: Any, answer: FramePosteriors, index: int):
+    from nemo_oracle_kd.evaluation.plots import Track
+
+    facts = describe(model)
+    posteriors = answer.log_probs[index, : int(answer.lengths[index])].exp().cpu().numpy()
+    return Track(name, posteriors, facts.vocabulary, facts.blank, facts.frame_seconds or 1.0)
+
+
+def _takes_pictures(logger: Any) -> bool:
+    return hasattr(logger, 'log_image') or hasattr(getattr(logger, 'experiment', None), 'add_figure')
+
+
+def _log_picture(logger: Any, name: str, figure: Any, step: int) -> None:
+    if hasattr(logger, 'log_image'):  # W&B
+        logger.log_image(key=name, images=[figure], step=step)
+    elif hasattr(logger.experiment, 'add_figure'):  # TensorBoard
+        logger.experiment.add_figure(name, figure, global_step=step, close=False)

@@ -1,0 +1,64 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pictures reach TensorBoard, at the steps asked for, and leave the student as it was."""
+
+import pytest
+import tiny
+
+from nemo_oracle_kd.callbacks import AlignmentPictures, KnowledgeDistillation
+from nemo_oracle_kd.errors import ConfigError
+
+
+def _fit(train, teacher, folder, pictures, max_steps=4, logger=True):
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    distillation = KnowledgeDistillation({'restore_from': str(teacher)}, {'frame_kl': {}})
+    trainer = tiny.trainer(
+        max_steps,
+        callbacks=[distillation, *pictures],
+        logger=TensorBoardLogger(folder) if logger else False,
+    )
+    student = tiny.ctc_model(tiny.ctc_config(train, hidden=16), trainer)
+    trainer.fit(student)
+    return student, trainer
+
+
+def test_every_second_step_shows_both_models_for_the_same_utterances(tone_corpus, tone_teacher, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, trainer = _fit(tone_corpus, tone_teacher, tmp_path, [AlignmentPictures(every_n_steps=2, utterances=2)])
+    events = EventAccumulator(trainer.logger.log_dir).Reload()
+    for index in range(2):
+        images = events.Images(f'train/kd/alignment_{index}')
+        assert [image.step for image in images] == [2, 4]
+        assert all(image.width > 300 and len(image.encoded_image_string) > 5000 for image in images)
+
+
+def test_drawing_does_not_change_the_training(tone_corpus, tone_teacher, tmp_path):
+    import torch
+
+    drawn, _ = _fit(tone_corpus, tone_teacher, tmp_path / 'a', [AlignmentPictures(every_n_steps=1, utterances=1)])
+    plain, _ = _fit(tone_corpus, tone_teacher, tmp_path / 'b', [])
+    for left, right in zip(drawn.state_dict().values(), plain.state_dict().values()):
+        torch.testing.assert_close(left, right)
+
+
+def test_without_a_logger_for_pictures_it_says_so_before_the_first_step(tone_corpus, tone_teacher, tmp_path):
+    with pytest.raises(ConfigError, match='create_tensorboard_logger=true'):
+        _fit(tone_corpus, tone_teacher, tmp_path, [AlignmentPictures()], logger=False)
+
+
+def test_numbers_below_one_are_refused():
+    with pytest.raises(ConfigError, match='every_n_steps'):
+        AlignmentPictures(every_n_steps=0)
