@@ -62,18 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'the options below have no effect',
     )
     sound.add_argument(
-        '--noise', type=float, default=0.8, metavar='SHARE', help='share of utterances with noise (default: 0.8)'
+        '--noise', type=float, default=0.6, metavar='SHARE', help='share of utterances with noise (default: 0.6)'
     )
     sound.add_argument(
         '--noise-snr',
         nargs=2,
         type=float,
-        default=[5.0, 25.0],
+        default=[15.0, 30.0],
         metavar=('LOW', 'HIGH'),
-        help='signal-to-noise ratio in dB, drawn evenly; white, pink, brown noise or babble (default: 5 25)',
+        help='signal-to-noise ratio in dB, drawn evenly; white, pink, brown noise or babble (default: 15 30)',
     )
     sound.add_argument(
-        '--reverb', type=float, default=0.4, metavar='SHARE', help='share of utterances in a room (default: 0.4)'
+        '--reverb', type=float, default=0.3, metavar='SHARE', help='share of utterances in a room (default: 0.3)'
     )
     sound.add_argument(
         '--rate',

@@ -50,9 +50,9 @@ class CorpusSettings:
     kinds: tuple[str, ...] = KINDS
     sample_rate: int = 16000
     plain: bool = False
-    noise: float = 0.8
-    noise_snr: tuple[float, float] = (5.0, 25.0)
-    reverb: float = 0.4
+    noise: float = 0.6
+    noise_snr: tuple[float, float] = (15.0, 30.0)
+    reverb: float = 0.3
     rate: tuple[int, int] = (110, 180)
 
     def check(self) -> 'CorpusSettings':
