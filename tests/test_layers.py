@@ -19,8 +19,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = 'nemo_oracle_kd'
 
@@ -46,6 +44,7 @@ HEAVY = {'torch', 'nemo', 'lightning', 'pytorch_lightning', 'transformers', 'mat
 LIGHT_FILES = ['nemo_oracle_kd/__init__.py', 'nemo_oracle_kd/errors.py', 'nemo_oracle_kd/bridge/__init__.py']
 LIGHT_FILES += ['nemo_oracle_kd/bridge/registration.py', 'nemo_oracle_kd/bridge/preset_callback.py']
 LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'hydra_plugins', 'conf']
+LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'strict_config', 'conf')
 HEADER = (ROOT / 'setup.py').read_text().split('\n\n')[0]
 
 
@@ -112,43 +111,61 @@ def _upward_imports(file):
     return wrong
 
 
+def _outside(imports, allowed):
+    return [entry for entry in imports if entry[0].split('.')[0] not in allowed]
+
+
+def _offenders(files, find):
+    """Returns file -> what ``find`` has against it, for the files with which something is wrong."""
+    return {file: wrong for file in files if (wrong := find(file))}
+
+
 def test_every_folder_of_the_package_has_a_layer():
     parts = {_own_part(file) for file in PACKAGE_FILES} - {'__init__', '__main__'}
     assert parts <= set(ALLOWED), f"give these a layer: {sorted(parts - set(ALLOWED))}"
 
 
-@pytest.mark.parametrize('file', [file for file in PACKAGE_FILES if _own_part(file) != '__main__'])
-def test_imports_point_down(file):
-    assert _upward_imports(file) == []
+def test_imports_point_down():
+    files = [file for file in PACKAGE_FILES if _own_part(file) != '__main__']
+    assert len(files) > 20 and _offenders(files, _upward_imports) == {}
 
 
-@pytest.mark.parametrize('file', [file for file in PACKAGE_FILES if _own_part(file) == 'functional'])
-def test_the_mathematics_imports_only_torch(file):
+def test_the_mathematics_imports_only_torch():
     allowed = set(sys.stdlib_module_names) | {'torch', PACKAGE}
-    assert [entry for entry in _imports(file) if entry[0].split('.')[0] not in allowed] == []
+    files = [file for file in PACKAGE_FILES if _own_part(file) == 'functional']
+    assert files and _offenders(files, lambda file: _outside(_imports(file), allowed)) == {}
 
 
-@pytest.mark.parametrize('file', LIGHT_FILES + [_relative(path) for path in _sources(*LIGHT_FOLDERS)])
-def test_what_runs_at_start_up_imports_nothing_heavy_at_module_level(file):
-    heavy = [entry for entry in _imports(file, module_level_only=True) if entry[0].split('.')[0] in HEAVY]
-    own = [entry for entry in _imports(file, module_level_only=True) if _part(entry[0]) not in (None, *_LIGHT_PARTS)]
-    assert heavy == [] and own == []
+def test_what_runs_at_start_up_imports_nothing_heavy_at_module_level():
+    def heavy(file):
+        imports = _imports(file, module_level_only=True)
+        return [entry for entry in imports if entry[0].split('.')[0] in HEAVY or _part(entry[0]) not in LIGHT_PARTS]
+
+    files = LIGHT_FILES + [_relative(path) for path in _sources(*LIGHT_FOLDERS)]
+    assert _offenders(files, heavy) == {}
 
 
-_LIGHT_PARTS = ('cli', 'bridge', 'errors', 'strict_config', 'conf')
-
-
-@pytest.mark.parametrize('file', ALL_FILES)
-def test_nobody_imports_the_second_lightning(file):
+def test_nobody_imports_the_second_lightning():
     # pytorch_lightning may be installed beside lightning; its Trainer is another class, which NeMo refuses.
-    assert [entry for entry in _imports(file) if entry[0].split('.')[0] == 'pytorch_lightning'] == []
+    def second(file):
+        return [entry for entry in _imports(file) if entry[0].split('.')[0] == 'pytorch_lightning']
+
+    assert _offenders(ALL_FILES, second) == {}
 
 
-@pytest.mark.parametrize('file', ALL_FILES + ['setup.py'])
-def test_every_file_has_the_licence_header_and_says_what_it_is_for(file):
-    text = (ROOT / file).read_text(encoding='utf-8')
-    assert text.startswith(HEADER) or (text.startswith('#!') and HEADER in text)
-    assert ast.get_docstring(ast.parse(text)), "a module docstring says what the module is for"
+def test_every_file_has_the_licence_header():
+    def without(file):
+        text = (ROOT / file).read_text(encoding='utf-8')
+        return not (text.startswith(HEADER) or (text.startswith('#!') and HEADER in text))
+
+    assert _offenders(ALL_FILES + ['setup.py'], without) == {}
+
+
+def test_every_file_says_what_it_is_for():
+    def silent(file):
+        return not ast.get_docstring(ast.parse((ROOT / file).read_text(encoding='utf-8')))
+
+    assert _offenders(ALL_FILES + ['setup.py'], silent) == {}
 
 
 def test_importing_the_package_and_the_plugin_brings_neither_torch_nor_nemo():

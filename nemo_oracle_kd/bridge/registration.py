@@ -73,8 +73,9 @@ def _extend_allow_lists(common: ModuleType) -> None:
 
 
 def _wrap_resolve_trainer_cfg(trainer_utils: ModuleType) -> None:
-    original = trainer_utils.resolve_trainer_cfg
-    if hasattr(original, _MARK):
+    original = getattr(trainer_utils, 'resolve_trainer_cfg', None)
+    # Without this function a preset reaches no trainer, and exp_manager will say so.
+    if original is None or hasattr(original, _MARK):
         return
 
     @functools.wraps(original)
