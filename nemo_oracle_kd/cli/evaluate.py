@@ -1,0 +1,170 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``nemo-oracle-kd evaluate MODEL``: word and character error rate with intervals, and paired comparison of models."""
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = 'transcribe a manifest and print WER and CER with intervals; compare models'
+
+_DESCRIPTION = """\
+Transcribe a manifest with one or several NeMo models (greedy decoding, no language model) and print word and character
+error rates in percent with bootstrap intervals. With more than one model, each is compared with the baseline on the
+same utterances: the difference with its interval, and the p-value of a matched-pairs permutation test.
+An oracle teacher is given the manifest's text; its figures are no recognition result.
+"""
+_EPILOG = """\
+examples:
+  nemo-oracle-kd evaluate student.nemo --manifest test.jsonl
+  nemo-oracle-kd evaluate student.nemo --manifest test.jsonl --output student.jsonl    keep the transcriptions
+  nemo-oracle-kd evaluate distilled.nemo --baseline alone.nemo --manifest test.jsonl   is the difference real?
+  nemo-oracle-kd evaluate *.nemo --manifest test.jsonl --output-dir out --json scores.json
+  nemo-oracle-kd evaluate student.jsonl --baseline alone.jsonl                         score kept transcriptions
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        'models', nargs='+', metavar='MODEL', help='.nemo files, or .jsonl files of kept ' 'transcriptions'
+    )
+    parser.add_argument('--baseline', metavar='BASE', help='model to compare with (default: the first of several)')
+    parser.add_argument('--manifest', metavar='M', help='NeMo manifest with audio and transcripts')
+    parser.add_argument('--output', metavar='OUT.jsonl', help='keep the transcriptions of the only MODEL here')
+    parser.add_argument('--output-dir', metavar='DIR', help='keep the transcriptions of each MODEL as DIR/NAME.jsonl')
+    parser.add_argument('--json', metavar='FILE', help='also write the figures as JSON')
+    parser.add_argument('--group-by', metavar='KEY', help='resample groups, e.g. speaker, instead of utterances')
+    parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='default: 16')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument(
+        '--resamples', type=int, default=10000, metavar='N', help='draws of each test (default: ' '10000)'
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of the draws (default: 0)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    paths = ([args.baseline] if args.baseline else []) + args.models
+    _check(args, paths)
+    from nemo_oracle_kd.evaluation.scoring import score
+    from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
+
+    scores, keys = {}, {}
+    for path in paths:
+        rows, parameters = _rows_of(path, args)
+        name = _name_of(path, paths)
+        scores[name] = score([row['text'] for row in rows], [row['pred_text'] for row in rows])
+        keys[name] = _group_names(rows, args.group_by, path)
+        words, characters = _counts(scores[name], keys[name])
+        scores[name] = (
+            bootstrap_interval(words, resamples=args.resamples, seed=args.seed),
+            bootstrap_interval(characters, resamples=args.resamples, seed=args.seed),
+            words,
+            {'utterances': len(rows), 'parameters': parameters},
+        )
+    unit = f'{args.group_by}s' if args.group_by else 'utterances'
+    width = max(len('system'), *map(len, scores))
+    print(f'\nPercent, with 95 % bootstrap intervals over {unit}.\n')
+    print(f'{"system":<{width}}  {"WER":<21}CER')
+    for name, (wer, cer, _, _) in scores.items():
+        print(f'{name:<{width}}  {wer!s:<21}{cer!s}')
+    baseline, comparisons = next(iter(scores)), {}
+    if len(scores) > 1:
+        print(f'\nAgainst {baseline} (WER; paired over {unit}):\n')
+        print(f'{"system":<{width}}  {"difference":<22}{"relative":<10}{"p":<9}better/worse/equal')
+    for name in list(scores)[1:]:
+        result = compare(scores[baseline][2], scores[name][2], resamples=args.resamples, seed=args.seed)
+        comparisons[name] = result.as_dict()
+        difference = f'{result.difference:+.1f} [{result.low:+.1f}, {result.high:+.1f}]'
+        relative = f'{result.relative:+.1f} %' if result.relative is not None else '-'
+        counts = f'{result.wins}/{result.losses}/{result.ties}'
+        print(f'{name:<{width}}  {difference:<22}{relative:<10}{result.p_permutation:<9.4f}{counts}')
+    if args.json:
+        _write_json(args.json, scores, baseline, comparisons)
+    return 0
+
+
+def _check(args: argparse.Namespace, paths: list[str]) -> None:
+    """Everything that can be wrong with the command line, before a model is loaded."""
+    for path in paths:
+        if not Path(path).expanduser().is_file():
+            raise ValueError(f"there is no file '{path}'; give .nemo models, or .jsonl files that --output wrote.")
+    if args.manifest is None and any(not path.endswith('.jsonl') for path in paths):
+        raise ValueError("a model needs something to transcribe: add --manifest test.jsonl.")
+    if args.output and (len(paths) > 1 or args.output_dir):
+        raise ValueError("--output is for one MODEL without --output-dir; with several use --output-dir DIR.")
+    stems = [Path(path).stem for path in paths]
+    if args.output_dir and len(set(stems)) < len(stems):
+        raise ValueError("--output-dir names files after the models, and two models have the same name; rename one.")
+    if args.manifest is not None and not Path(args.manifest).is_file():
+        raise ValueError(f"there is no manifest at '{args.manifest}'.")
+
+
+def _name_of(path: str, paths: list[str]) -> str:
+    """File name without suffix, or as much of the path as it takes to tell the models apart."""
+    stems = [Path(other).stem for other in paths]
+    return Path(path).stem if stems.count(Path(path).stem) == 1 else str(Path(path).with_suffix(''))
+
+
+def _rows_of(path: str, args: argparse.Namespace) -> tuple[list[dict], int | None]:
+    from nemo_oracle_kd.evaluation.scoring import read_transcriptions
+
+    if path.endswith('.jsonl'):
+        return read_transcriptions(path)[0], None
+    from nemo_oracle_kd.evaluation.transcription import load_model, transcribe_manifest
+
+    output = args.output
+    if args.output_dir:
+        output = Path(args.output_dir) / f'{Path(path).stem}.jsonl'
+    model = load_model(path, args.device)
+    rows = transcribe_manifest(model, args.manifest, output, args.batch_size, description=Path(path).stem)
+    return rows, sum(parameter.numel() for parameter in model.parameters())
+
+
+def _group_names(rows: list[dict], key: str | None, path: str) -> list[str] | None:
+    if key is None:
+        return None
+    for row in rows:
+        if key not in row:
+            raise ValueError(f"--group-by {key} needs '{key}' in every row, but a row of '{path}' has none.")
+    return [str(row[key]) for row in rows]
+
+
+def _counts(result, names):
+    if names is None:
+        return result.words, result.characters
+    return result.words.grouped(names), result.characters.grouped(names)
+
+
+def _write_json(path: str, scores: dict, baseline: str, comparisons: dict) -> None:
+    from nemo_oracle_kd.corpus.manifest import write_text_atomically
+
+    systems = {
+        name: {
+            'wer': wer.rate,
+            'wer_interval': [wer.low, wer.high],
+            'cer': cer.rate,
+            'cer_interval': [cer.low, cer.high],
+        }
+        | facts
+        for name, (wer, cer, _, facts) in scores.items()
+    }
+    content = {'units': 'percent', 'systems': systems, 'baseline': baseline, 'comparisons': comparisons}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps(content, indent=2) + '\n')

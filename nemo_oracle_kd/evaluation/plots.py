@@ -1,0 +1,351 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Figures of the report, each a function from plain arrays to a matplotlib ``Figure``.
+
+No state, no display: the figures are made without pyplot and drawn by Agg or SVG, so the same data give the same
+bytes. matplotlib is an optional dependency. Text and axes have one colour, :data:`FOREGROUND`, which the HTML report
+replaces by the colour of the page's text; that is what makes the figures readable on a dark page.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOREGROUND = '#20262f'
+# Eight hues that stay apart for colour-blind readers, light enough for a dark page and dark enough for a white one.
+COLOURS = ('#7d8590', '#e08e1b', '#2f81d6', '#c25b8f', '#1fa187', '#8f6fd1', '#b5862a', '#d1493f')
+_STYLE = {
+    'font.family': 'sans-serif',
+    'font.sans-serif': ['DejaVu Sans'],
+    'font.size': 10,
+    'axes.titlesize': 10.5,
+    'axes.titleweight': 'bold',
+    'axes.titlelocation': 'left',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.axisbelow': True,
+    'axes.labelsize': 9.5,
+    'xtick.labelsize': 9,
+    'ytick.labelsize': 9,
+    'legend.frameon': False,
+    'legend.fontsize': 9,
+    'figure.facecolor': 'none',
+    'axes.facecolor': 'none',
+    'savefig.facecolor': 'none',
+    'svg.fonttype': 'path',
+    'svg.hashsalt': 'nemo_oracle_kd',
+    **dict.fromkeys(
+        ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'axes.titlecolor', 'xtick.color', 'ytick.color'),
+        FOREGROUND,
+    ),
+}
+
+
+def _matplotlib():
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ImportError as error:
+        raise ImportError("Figures need matplotlib, which is not installed: pip install matplotlib") from error
+    return matplotlib
+
+
+def _new(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
+    """A figure with axes ``[rows, columns]``, sizes in inches."""
+    matplotlib = _matplotlib()
+    figure = matplotlib.figure.Figure(figsize=(width, height), layout='constrained')
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _styled(function):
+    """Runs a figure function with the style of this module, leaving the user's own style alone."""
+    import functools
+
+    @functools.wraps(function)
+    def inner(*args, **keywords):
+        with _matplotlib().rc_context(_STYLE):
+            return function(*args, **keywords)
+
+    return inner
+
+
+def to_svg(figure: Figure) -> str:
+    """SVG text of a figure; the same figure gives the same text."""
+    buffer = io.StringIO()
+    with _matplotlib().rc_context(_STYLE):
+        figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+    return buffer.getvalue()
+
+
+def save_png(figure: Figure, path, dpi: int = 150) -> None:
+    """Writes a figure as PNG on a white ground."""
+    with _matplotlib().rc_context(_STYLE):
+        figure.savefig(path, format='png', dpi=dpi, facecolor='white', metadata={'Software': None})
+
+
+def colour_of(names: Sequence[str]) -> dict[str, str]:
+    """One colour for each system, the same in every figure of a report."""
+    return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+
+
+@_styled
+def learning_curves(
+    curves: Mapping[str, Sequence[Sequence[Mapping]]], labels: Mapping[str, str] | None = None
+) -> Figure:
+    """Validation WER over updates and over seconds of training.
+
+    Args:
+        curves: by system, one curve per seed; a curve is the rows of ``curve.jsonl`` with ``val_wer`` in percent.
+        labels: what to call the systems.
+
+    Returns:
+        Two panels side by side; one line per system and seed, one colour per system.
+    """
+    figure, axes = _new(9.6, 3.9, 1, 2, sharey=True)
+    colours, labels = colour_of(list(curves)), labels or {}
+    for name, runs in curves.items():
+        for number, rows in enumerate(runs):
+            rows = [row for row in rows if row.get('val_wer') is not None]
+            for axis, key in zip(axes[0], ('update', 'seconds')):
+                axis.plot(
+                    [row[key] for row in rows],
+                    [row['val_wer'] for row in rows],
+                    color=colours[name],
+                    linewidth=1.8 if len(runs) == 1 else 1.2,
+                    alpha=1.0 if len(runs) == 1 else 0.8,
+                    label=labels.get(name, name) if number == 0 else None,
+                )
+    for axis, text in zip(axes[0], ('updates', 'seconds of training (without validation)')):
+        axis.set_xlabel(text)
+        axis.set_xlim(left=0)
+        axis.grid(color=FOREGROUND, alpha=0.12, linewidth=0.6)
+    axes[0, 0].set_ylabel('validation WER (%)')
+    axes[0, 0].set_ylim(0, 105)
+    legend = figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
+    for line in legend.get_lines():
+        line.set(linewidth=2.5, alpha=1.0)
+    return figure
+
+
+@_styled
+def wer_bars(
+    wers: Mapping[str, Sequence[float]],
+    intervals: Mapping[str, Sequence[float]] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """Mean WER of each system as a horizontal bar, with its interval as a line and each seed as a dot.
+
+    Args:
+        wers: percent, by system, one value per seed.
+        intervals: percent, by system, the two ends.
+        labels: what to call the systems.
+    """
+    figure, axes = _new(9.6, 0.9 + 0.42 * len(wers))
+    axis, labels, colours = axes[0, 0], labels or {}, colour_of(list(wers))
+    places = np.arange(len(wers))
+    means = [float(np.mean(values)) for values in wers.values()]
+    axis.barh(places, means, height=0.62, color=list(colours.values()), alpha=0.85)
+    right = max(means)
+    for place, (name, values) in zip(places, wers.items()):
+        end = means[place]
+        if intervals and name in intervals:
+            low, high = intervals[name]
+            axis.plot([low, high], [place, place], color=FOREGROUND, linewidth=1.6, solid_capstyle='butt')
+            end = max(end, high)
+        if len(values) > 1:
+            axis.plot(values, [place] * len(values), 'o', color=FOREGROUND, markersize=3.2, alpha=0.75)
+            end = max(end, *values)
+        axis.annotate(
+            f'{means[place]:.1f}',
+            (end, place),
+            xytext=(6, 0),
+            textcoords='offset points',
+            va='center',
+            fontweight='bold',
+        )
+        right = max(right, end)
+    axis.set_yticks(places, [labels.get(name, name) for name in wers])
+    axis.tick_params(axis='y', length=0)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.1 * right)
+    axis.set_xlabel('test WER (%), lower is better')
+    axis.grid(axis='x', color=FOREGROUND, alpha=0.12, linewidth=0.6)
+    return figure
+
+
+@dataclass(frozen=True)
+class Track:
+    """What one CTC model says over time.
+
+    Attributes:
+        name: what to call it.
+        posteriors: ``[T, V + 1]`` probabilities (not logarithms).
+        labels: the ``V`` labels as they are to be drawn.
+        blank: index of the blank.
+        frame_seconds: seconds from one frame to the next.
+        colour: of the line; by default a different one for each track.
+    """
+
+    name: str
+    posteriors: np.ndarray
+    labels: Sequence[str]
+    blank: int
+    frame_seconds: float
+    colour: str | None = None
+
+    def spikes(self) -> list[tuple[int, str]]:
+        """Frame and label of every label of the greedy path, at the most certain frame of its run."""
+        best = self.posteriors.argmax(axis=1)
+        found, start = [], 0
+        for frame in range(1, len(best) + 1):
+            if frame == len(best) or best[frame] != best[start]:
+                if best[start] != self.blank:
+                    peak = start + int(self.posteriors[start:frame, best[start]].argmax())
+                    found.append((peak, self.labels[best[start] - (best[start] > self.blank)]))
+                start = frame
+        return found
+
+
+@_styled
+def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Track], transcript: str = '') -> Figure:
+    """What several models emit when, under the spectrogram of the utterance.
+
+    Args:
+        spectrogram: ``[F, T]`` log energies, low frequencies first; the number of frames may differ from those of the
+            models.
+        hop_seconds: seconds from one spectrogram frame to the next.
+        tracks: the models, from top to bottom. Drawn is ``1 - p(blank)`` as an area and the emitted labels at their
+            frames.
+        transcript: the reference, as the title.
+    """
+    rows = 1 + len(tracks)
+    figure, axes = _new(
+        9.6, 1.9 + 0.95 * len(tracks), rows, 1, sharex=True, gridspec_kw={'height_ratios': [2.0] + [1.0] * len(tracks)}
+    )
+    seconds = spectrogram.shape[1] * hop_seconds
+    low, high = np.quantile(spectrogram, [0.05, 0.995])
+    top = axes[0, 0]
+    top.imshow(
+        spectrogram,
+        origin='lower',
+        aspect='auto',
+        extent=(0, seconds, 0, spectrogram.shape[0]),
+        cmap='magma',
+        vmin=low,
+        vmax=high,
+        interpolation='nearest',
+    )
+    top.set_ylabel('frequency')
+    top.set_yticks([])
+    if transcript:
+        top.set_title(f'“{transcript}”')
+    for number, (axis, track) in enumerate(zip(axes[1:, 0], tracks)):
+        colour = track.colour or COLOURS[number % len(COLOURS)]
+        time = (np.arange(len(track.posteriors)) + 0.5) * track.frame_seconds
+        activity = 1.0 - track.posteriors[:, track.blank]
+        axis.fill_between(time, 0.0, activity, color=colour, alpha=0.35, linewidth=0)
+        axis.plot(time, activity, color=colour, linewidth=1.1)
+        for frame, label in track.spikes():
+            # A space cannot be seen; U+2423 is the usual sign for it.
+            axis.text(time[frame], 1.06, label if label.strip() else '␣', ha='center', va='bottom', fontsize=8.5)
+        axis.set_ylim(0, 1.45)
+        axis.set_yticks([0, 1])
+        axis.set_title(track.name, fontsize=9.5, color=colour, pad=2)
+    axes[-1, 0].set_xlim(0, seconds)
+    axes[-1, 0].set_xlabel('seconds')
+    return figure
+
+
+@_styled
+def attention_map(
+    attention: np.ndarray, labels: Sequence[str], frame_seconds: float, title: str = 'cross-attention'
+) -> Figure:
+    """Which label the audio attends to at each time.
+
+    Args:
+        attention: ``[T, U]`` weights; the rows sum to one.
+        labels: ``U`` labels, from bottom to top.
+        frame_seconds: seconds from one encoder frame to the next.
+        title: of the figure.
+
+    Raises:
+        ValueError: if the numbers of labels and columns differ.
+    """
+    if attention.ndim != 2 or attention.shape[1] != len(labels):
+        raise ValueError(
+            f"The attention must be [T, U] with one column per label; got {attention.shape} and {len(labels)} "
+            "labels."
+        )
+    figure, axes = _new(9.6, min(4.8, max(2.6, 1.1 + 0.16 * len(labels))))
+    axis = axes[0, 0]
+    image = axis.imshow(
+        attention.T,
+        origin='lower',
+        aspect='auto',
+        extent=(0, attention.shape[0] * frame_seconds, -0.5, len(labels) - 0.5),
+        cmap='viridis',
+        vmin=0.0,
+        vmax=max(float(attention.max()), 1e-6),
+        interpolation='nearest',
+    )
+    axis.set_yticks(range(len(labels)), [label if label.strip() else '␣' for label in labels], fontsize=8)
+    axis.tick_params(axis='y', length=0)
+    axis.set_xlabel('seconds of audio')
+    axis.set_ylabel('label read')
+    axis.set_title(title)
+    bar = figure.colorbar(image, ax=axis, fraction=0.03, pad=0.01)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+@_styled
+def copying_bars(rates: Mapping[str, Mapping[str, float]], unit: str = 'WER (%)') -> Figure:
+    """How a teacher fares under each condition of the copying diagnosis.
+
+    Args:
+        rates: by teacher, the value under each condition (true text, another utterance's text, no text, silence for
+            audio). All teachers need the same conditions.
+        unit: label of the axis.
+    """
+    conditions = list(next(iter(rates.values())))
+    figure, axes = _new(9.6, 1.0 + 0.34 * len(conditions) * max(1, len(rates)))
+    axis, colours = axes[0, 0], dict(zip(rates, [COLOURS[2], *COLOURS]))
+    height = 0.8 / len(rates)
+    for number, (name, values) in enumerate(rates.items()):
+        places = np.arange(len(conditions)) + (number - (len(rates) - 1) / 2) * height
+        lengths = [values[condition] for condition in conditions]
+        axis.barh(places, lengths, height=0.92 * height, color=colours[name], alpha=0.85, label=name)
+        for place, length in zip(places, lengths):
+            axis.annotate(
+                f'{length:.1f}', (length, place), xytext=(5, 0), textcoords='offset points', va='center', fontsize=9
+            )
+    axis.set_yticks(range(len(conditions)), conditions)
+    axis.tick_params(axis='y', length=0)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.12 * max(max(values.values()) for values in rates.values()) + 1e-6)
+    axis.set_xlabel(unit)
+    axis.grid(axis='x', color=FOREGROUND, alpha=0.12, linewidth=0.6)
+    if len(rates) > 1:
+        figure.legend(*axis.get_legend_handles_labels(), loc='outside lower center', ncols=len(rates))
+    return figure

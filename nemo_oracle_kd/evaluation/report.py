@@ -1,0 +1,335 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One self-contained ``report.html`` from a ``results.json``: no script, no outside resource, readable light, dark and
+small.
+
+The page is made of the results alone plus what the caller has to say about them. Figures go in as SVG whose text takes
+the colour of the page.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nemo_oracle_kd.corpus.manifest import write_text_atomically
+from nemo_oracle_kd.evaluation import plots
+from nemo_oracle_kd.evaluation.report_style import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure with what to read from it.
+
+    Attributes:
+        figure: made by :mod:`nemo_oracle_kd.evaluation.plots`, or any other.
+        caption: plain text, one or two sentences.
+        alternative: what the figure shows, for readers who cannot see it.
+    """
+
+    figure: Figure
+    caption: str
+    alternative: str = 'figure'
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        header: names of the columns; all but the first are set as numbers.
+        rows: cells, as many as the header.
+        note: a sentence below.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ''
+
+
+@dataclass
+class Report:
+    """Content of a report; only ``title`` and ``results`` are needed.
+
+    Attributes:
+        title: of the page.
+        results: content of ``results.json`` (:mod:`nemo_oracle_kd.experiments.comparison`).
+        lead: one or two sentences below the title.
+        story: what was done, in plain words, one paragraph each.
+        labels: what to call the systems; by default their names with blanks for underscores.
+        headline: the system whose figures stand on top; by default ``student_from_oracle_teacher`` if there is one.
+        told: systems that read the transcript; the table says so.
+        settings: what was set, as name and value.
+        alignments: figures of what the models emit when.
+        attention: figures of the cross-attention.
+        diagnosis: tables and figures of the copying diagnosis, with ``verdict`` as the sentence above them.
+        verdict: see ``diagnosis``.
+        commands: what to type to get the same, one command each.
+        environment: versions and machine; by default those of this process.
+    """
+
+    title: str
+    results: Mapping[str, Any]
+    lead: str = ''
+    story: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    headline: str | None = None
+    told: Sequence[str] = ('oracle_teacher',)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    alignments: Sequence[Panel] = ()
+    attention: Sequence[Panel] = ()
+    diagnosis: Sequence[Panel | Table] = ()
+    verdict: str = ''
+    commands: Sequence[str] = ()
+    environment: Mapping[str, str] | None = None
+
+    def label(self, name: str) -> str:
+        """What the report calls a system."""
+        return self.labels.get(name, name.replace('_', ' '))
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions and machine of this process."""
+    versions = {}
+    for package in ('nemo_oracle_kd', 'nemo_toolkit', 'torch', 'lightning', 'jiwer', 'numpy'):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    machine = f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores'
+    return {'Python': platform.python_version(), **versions, 'machine': machine}
+
+
+def figure_html(panel: Panel, prefix: str) -> str:
+    """A figure as inline SVG; ``prefix`` keeps the ids of several figures on a page apart."""
+    svg = plots.to_svg(panel.figure)
+    svg = svg[svg.index('<svg') :].replace(plots.FOREGROUND, 'currentColor')
+    for before, after in (('id="', f'id="{prefix}-'), ('url(#', f'url(#{prefix}-'), ('href="#', f'href="#{prefix}-')):
+        svg = svg.replace(before, after)
+    svg = svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(panel.alternative, quote=True)}"', 1)
+    return f'<figure><div class="plot">{svg}</div><figcaption>{html.escape(panel.caption)}</figcaption></figure>'
+
+
+def table_html(table: Table, highlight: int | None = None) -> str:
+    """A table that scrolls sideways on a small screen; ``highlight`` is the row to mark."""
+    head = ''.join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
+    rows = []
+    for number, cells in enumerate(table.rows):
+        first, *rest = (html.escape(str(cell)) for cell in cells)
+        body = ''.join(f'<td>{cell}</td>' for cell in rest)
+        mark = ' class="marked"' if number == highlight else ''
+        rows.append(f'<tr{mark}><th scope="row">{first}</th>{body}</tr>')
+    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ''
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
+    )
+
+
+def p_text(p: float) -> str:
+    """``0.00012`` -> ``< 0.001``."""
+    return '< 0.001' if p < 0.001 else f'{p:.3f}'
+
+
+def _against_baseline(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The first paired comparison of each system, which is the one with the baseline."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for pair in results.get('paired', ()):
+        found.setdefault(pair['system'], pair)
+    return found
+
+
+def result_table(report: Report) -> Table:
+    """The table of all systems: size, error rates with intervals, change against the baseline, training time."""
+    results, paired = report.results, _against_baseline(report.results)
+    seeds = len(next(iter(results['systems'].values()))['wer'])
+    rows = []
+    for name, system in results['systems'].items():
+        interval = results.get('intervals', {}).get(name, {}).get('wer')
+        comparison = paired.get(name)
+        relative = comparison and comparison['relative']
+        rows.append(
+            [
+                report.label(name),
+                f"{system['parameters']:,}".replace(',', '\u202f'),
+                f"{np.mean(system['wer']):.1f}",
+                f'{interval[0]:.1f} – {interval[1]:.1f}' if interval else '–',
+                f"{np.mean(system['cer']):.1f}",
+                f'{relative:+.1f} %'.replace('-', '−') if relative is not None else '–',
+                p_text(comparison['p_permutation']) if comparison else '–',
+                f"{np.mean(system['train_seconds']):.0f}",
+            ]
+        )
+    baseline = next((pair['baseline'] for pair in results.get('paired', ())), None)
+    note = f"Error rates in percent, mean of {seeds} seeds." if seeds > 1 else "Error rates in percent."
+    note += " Greedy decoding, no language model. The interval is a bootstrap over utterances."
+    if baseline:
+        note += (
+            " Change and p-value (matched-pairs permutation test over utterances) are against "
+            f"“{report.label(baseline)}”."
+        )
+    told = [f'“{report.label(name)}”' for name in report.told if name in results['systems']]
+    if told:
+        note += f" {', '.join(told)} is given the transcript: its figures are no recognition result."
+    header = ['system', 'parameters', 'WER', '95 % interval', 'CER', 'WER change', 'p', 'training s']
+    return Table(header, rows, note)
+
+
+def pair_table(report: Report) -> Table | None:
+    """Paired comparisons other than those with the baseline, if there are any."""
+    first = _against_baseline(report.results)
+    rows = [
+        [
+            f"{report.label(pair['system'])} – {report.label(pair['baseline'])}",
+            f"{pair['difference']:+.1f}".replace('-', '−'),
+            f"{pair['low']:+.1f} to {pair['high']:+.1f}".replace('-', '−'),
+            p_text(pair['p_permutation']),
+            f"{pair['wins']} / {pair['losses']} / {pair['ties']}",
+        ]
+        for pair in report.results.get('paired', ())
+        if pair is not first[pair['system']]
+    ]
+    if not rows:
+        return None
+    return Table(['pair', 'WER points', '95 % interval', 'p', 'better / worse / equal'], rows)
+
+
+def headline_html(report: Report) -> str:
+    """The figures that matter, large."""
+    systems, paired = report.results['systems'], _against_baseline(report.results)
+    name = report.headline or 'student_from_oracle_teacher'
+    if name not in systems:
+        return ''
+    tiles = [(f"{np.mean(systems[name]['wer']):.1f} %", f'WER of “{report.label(name)}”')]
+    comparison = paired.get(name)
+    if comparison:
+        baseline = comparison['baseline']
+        tiles.append((f"{np.mean(systems[baseline]['wer']):.1f} %", f'WER of “{report.label(baseline)}”'))
+        if comparison['relative'] is not None:
+            tiles.append((f"{comparison['relative']:+.0f} %".replace('-', '−'), 'relative change'))
+        tiles.append((f"p {p_text(comparison['p_permutation'])}".replace('p 0', 'p = 0'), 'paired over utterances'))
+    tiles.append((f"{systems[name]['parameters'] / 1000:.0f} k", 'parameters'))
+    return (
+        '<ul class="tiles">'
+        + ''.join(f'<li><b>{html.escape(big)}</b><span>{html.escape(small)}</span></li>' for big, small in tiles)
+        + '</ul>'
+    )
+
+
+def _definition_list(values: Mapping[str, Any]) -> str:
+    return (
+        '<dl>'
+        + ''.join(
+            f'<div><dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd></div>'
+            for key, value in values.items()
+        )
+        + '</dl>'
+    )
+
+
+def _paragraphs(texts: Sequence[str]) -> str:
+    return ''.join(f'<p>{html.escape(text)}</p>' for text in texts)
+
+
+def build_report(report: Report) -> str:
+    """Makes the page.
+
+    Args:
+        report: its content.
+
+    Returns:
+        A complete HTML document.
+
+    Raises:
+        ValueError: if the results hold no system.
+    """
+    results = report.results
+    if not results.get('systems'):
+        raise ValueError("A report needs results with at least one system; run the comparison first.")
+    names = list(results['systems'])
+    labels = {name: report.label(name) for name in names}
+    marked = report.headline or 'student_from_oracle_teacher'
+    bars = plots.wer_bars(
+        {name: results['systems'][name]['wer'] for name in names},
+        {name: value['wer'] for name, value in results.get('intervals', {}).items()},
+        labels,
+    )
+    sections: list[tuple[str, str, str]] = []
+    if report.story or report.settings:
+        body = _paragraphs(report.story)
+        if report.settings:
+            body += f'<details><summary>Settings</summary>{_definition_list(report.settings)}</details>'
+        sections.append(('done', 'What was done', body))
+    body = table_html(result_table(report), names.index(marked) if marked in names else None)
+    caption = "Mean test WER; the line is the 95 % interval over utterances" + (
+        ", the dots are the seeds." if len(results.get('seeds', ())) > 1 else "."
+    )
+    body += figure_html(Panel(bars, caption, 'bar chart of the word error rates'), 'bars')
+    pairs = pair_table(report)
+    sections.append(('results', 'Results', body + (table_html(pairs) if pairs else '')))
+    curves = {name: list(runs.values()) for name, runs in results.get('curves', {}).items() if any(runs.values())}
+    if curves:
+        figure = plots.learning_curves({name: curves[name] for name in names if name in curves}, labels)
+        caption = "Word error rate on the validation set, by updates and by time. Validation is not counted as time."
+        sections.append(
+            ('curves', 'Learning curves', figure_html(Panel(figure, caption, 'learning curves'), 'curves'))
+        )
+    for key, title, panels in (
+        ('alignments', 'When the models say what', report.alignments),
+        ('attention', 'What the teacher reads while it listens', report.attention),
+    ):
+        if panels:
+            body = ''.join(figure_html(panel, f'{key}{number}') for number, panel in enumerate(panels))
+            sections.append((key, title, body))
+    if report.diagnosis or report.verdict:
+        body = f'<p class="verdict">{html.escape(report.verdict)}</p>' if report.verdict else ''
+        for number, part in enumerate(report.diagnosis):
+            body += table_html(part) if isinstance(part, Table) else figure_html(part, f'diagnosis{number}')
+        sections.append(('diagnosis', 'Does the teacher listen, or copy?', body))
+    if report.commands:
+        body = '<pre><code>' + html.escape('\n'.join(report.commands)) + '</code></pre>'
+        sections.append(('again', 'How to get the same', body))
+    environment = describe_environment() if report.environment is None else report.environment
+    sections.append(('environment', 'Environment', _definition_list(environment)))
+    contents = ''.join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections)
+    main = ''.join(
+        f'<section id="{key}"><h2>{html.escape(title)}</h2>{body}</section>' for key, title, body in sections
+    )
+    lead = f'<p class="lead">{html.escape(report.lead)}</p>' if report.lead else ''
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{html.escape(report.title)}</title>'
+        f'<style>{STYLE}</style></head><body><header><h1>{html.escape(report.title)}</h1>{lead}'
+        f'{headline_html(report)}<nav>{contents}</nav></header><main>{main}</main></body></html>\n'
+    )
+
+
+def write_report(report: Report, path: str | Path) -> Path:
+    """Writes the page, whole or not at all; returns its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, build_report(report))
+    return path

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Transcribes a manifest with any NeMo ASR model, greedily, and keeps the answers as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
+
+
+def load_model(path: str | Path, device: str = 'cpu') -> Any:
+    """Restores a model for inference: evaluation mode, no gradients, quietly.
+
+    Args:
+        path: a ``.nemo`` file, or the name of a pretrained model.
+        device: where to put it.
+
+    Raises:
+        FileNotFoundError: if the path names no file.
+    """
+    path = str(path)
+    if path.endswith('.nemo') and not Path(path).expanduser().is_file():
+        raise FileNotFoundError(f"There is no model at '{path}'; give the path of a .nemo file.")
+    return restore_frozen(path, device)
+
+
+def transcribe_manifest(
+    model: Any,
+    manifest: str | Path,
+    output: str | Path | None = None,
+    batch_size: int = 16,
+    progress: bool = True,
+    description: str = 'transcribing',
+) -> list[dict]:
+    """Transcribes all utterances of a manifest by greedy decoding.
+
+    A model that reads transcripts (``model.reads_transcript``) is given the manifest's text: what it then says shows
+    how well it times what it was told, and is no recognition result. All others get the audio alone.
+
+    Args:
+        model: a restored NeMo ASR model.
+        manifest: NeMo manifest; relative audio paths start at its folder. A row with ``offset`` is cut out of its
+            file.
+        output: if given, the rows are written there as JSON lines, at once at the end.
+        batch_size: utterances at a time; they are sorted by length to waste little on padding.
+        progress: whether to show a progress bar.
+        description: what the bar says.
+
+    Returns:
+        One row per utterance in the manifest's order: ``audio_filepath`` (absolute), ``text`` (the reference),
+        ``pred_text`` and the other keys of the manifest's row.
+
+    Raises:
+        FileNotFoundError: if the manifest does not exist.
+        ValueError: for a bad manifest or batch size.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size starts at 1; got {batch_size}.")
+    rows = read_manifest(manifest)
+    reads_transcript = bool(getattr(model, 'reads_transcript', False))
+    use_greedy_decoding(model)
+    order = sorted(range(len(rows)), key=lambda index: rows[index].get('duration', 0.0))
+    texts: list[str] = [''] * len(rows)
+    with tqdm(total=len(rows), desc=description, unit='utt', disable=not progress) as bar, quiet_nemo():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            # NeMo takes paths or waveforms, but not a mixture of them.
+            cut = any(rows[index].get('offset') for index in batch)
+            audio = [_samples(rows[index], model) if cut else rows[index]['audio_filepath'] for index in batch]
+            extra = {'transcripts': [rows[index]['text'] for index in batch]} if reads_transcript else {}
+            answers = model.transcribe(
+                audio,
+                batch_size=batch_size,
+                num_workers=0,
+                verbose=False,
+                **extra,
+            )
+            if isinstance(answers, tuple):  # transducers give the best hypothesis and the N-best lists
+                answers = answers[0]
+            for index, answer in zip(batch, answers):
+                texts[index] = answer if isinstance(answer, str) else answer.text
+            bar.update(len(batch))
+    results = [{**row, 'pred_text': text} for row, text in zip(rows, texts)]
+    if output is not None:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(output, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in results))
+    return results
+
+
+def use_greedy_decoding(model: Any) -> None:
+    """Switches a model that was saved with beam search to greedy decoding, so that models are compared without a search."""
+    decoding = getattr(model.cfg, 'decoding', None)
+    strategy = decoding.get('strategy', 'greedy_batch') if decoding is not None else 'greedy_batch'
+    if not strategy.startswith('greedy'):
+        decoding = decoding.copy()
+        decoding.strategy = 'greedy_batch'
+        with quiet_nemo():
+            model.change_decoding_strategy(decoding, verbose=False)
+
+
+def _samples(row: dict, model: Any) -> np.ndarray:
+    """The part of the file that a row is about, ``[N]`` samples at the model's rate."""
+    import librosa
+
+    offset, duration = row.get('offset') or 0.0, row.get('duration')
+    signal, _ = librosa.load(
+        row['audio_filepath'], sr=model.cfg.sample_rate, offset=offset, duration=duration, mono=True
+    )
+    return signal

@@ -1,0 +1,282 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Trains several systems over several seeds, scores them on one test set and keeps everything in ``results.json``.
+
+```python
+runs = [
+    SystemRun('student_alone', seed, Job(f'seed_{seed}/student_alone', [...], outputs=[nemo]), model=nemo,
+    record=folder) for seed in (0, 1, 2)
+]
+results = Comparison(runs, 'test.jsonl', 'out').run()
+```
+
+The jobs are whatever trains the systems, with :class:`nemo_oracle_kd.callbacks.RunRecord` among their callbacks. When
+all systems of a seed are trained, a further job transcribes the test set with ``nemo-oracle-kd evaluate``;
+``results.json`` is written, whole, after each seed. All of it can be interrupted and started again.
+
+``results.json`` (**error rates in percent**)::
+
+    {"systems": {NAME: {"wer": [per seed], "cer": [per seed], "parameters": n, "train_seconds": [per seed],
+                        "updates": [per seed]}},
+     "seeds": [...],                     which seeds the lists are about, in their order
+     "units": {"wer": "percent", ...},
+     "settings": {...},                  as given
+     "test": {"manifest": NAME, "utterances": n},
+     "intervals": {NAME: {"wer": [low, high], "cer": [low, high]}},
+     "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],
+     "curves": {NAME: {SEED: [{"update": ..., "seconds": ..., "train_loss": ..., "val_wer": percent}, ...]}}}
+
+Intervals and p-values pool the seeds per utterance (:func:`nemo_oracle_kd.evaluation.scoring.pool_seeds`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
+from nemo_oracle_kd.evaluation.scoring import Score, pool_seeds, read_transcriptions, score
+from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
+from nemo_oracle_kd.experiments.jobs import Job, PathLike
+from nemo_oracle_kd.experiments.runner import JobResult, JobRunner
+
+
+@dataclass(frozen=True)
+class SystemRun:
+    """One system trained with one seed.
+
+    Attributes:
+        name: name of the system in the results.
+        seed: the seed; also the number of its folder ``seed_N``.
+        job: what trains it; ``model`` should be among its outputs.
+        model: the ``.nemo`` that the job leaves behind; it is copied to ``OUT/seed_N/NAME.nemo``.
+        record: folder of its :class:`nemo_oracle_kd.callbacks.RunRecord`.
+    """
+
+    name: str
+    seed: int
+    job: Job
+    model: PathLike
+    record: PathLike
+
+
+class Comparison:
+    """Runs and scores systems.
+
+    Args:
+        runs: the same systems for every seed.
+        test_manifest: what to score on.
+        directory: where models, logs, transcriptions and ``results.json`` go.
+        baseline: the system that all others are compared with.
+        pairs: further paired comparisons as ``(baseline, system)``.
+        settings: put into the results as they are; plain JSON values.
+        extra_jobs: jobs that are no systems, such as making the corpus.
+        max_parallel: jobs at a time, each on one thread.
+        progress: whether to show progress.
+
+    Raises:
+        FileNotFoundError: if there is no test manifest (at the start of the run if a job makes it).
+        ValueError: if a seed lacks a system, a system occurs twice, or a name in ``pairs`` or ``baseline`` is unknown.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[SystemRun],
+        test_manifest: PathLike,
+        directory: PathLike,
+        baseline: str = 'student_alone',
+        pairs: Sequence[tuple[str, str]] = (),
+        settings: Mapping[str, Any] | None = None,
+        extra_jobs: Sequence[Job] = (),
+        max_parallel: int = 2,
+        progress: bool = True,
+    ) -> None:
+        self.directory = Path(directory)
+        self.test_manifest = Path(test_manifest)
+        self.settings = dict(settings or {})
+        self.extra_jobs = list(extra_jobs)
+        self.max_parallel = max_parallel
+        self.progress = progress
+        self.seeds: dict[int, list[SystemRun]] = {}
+        for run in runs:
+            self.seeds.setdefault(run.seed, []).append(run)
+        self.names = list(dict.fromkeys(run.name for run in runs))
+        self._check(baseline, pairs)
+        self.pairs = [(baseline, name) for name in self.names if name != baseline]
+        self.pairs += [pair for pair in pairs if pair not in self.pairs]
+
+    def _check(self, baseline: str, pairs: Sequence[tuple[str, str]]) -> None:
+        if not self.seeds:
+            raise ValueError("There is nothing to compare: give at least one run.")
+        for seed, runs in self.seeds.items():
+            names = [run.name for run in runs]
+            if len(set(names)) < len(names):
+                raise ValueError(f"Seed {seed} has the same system twice: {sorted(names)}.")
+            missing = sorted(set(self.names) - set(names))
+            if missing:
+                raise ValueError(f"Seed {seed} has no run of {', '.join(missing)}; every seed needs every system.")
+        for name in [baseline, *(name for pair in pairs for name in pair)]:
+            if name not in self.names:
+                raise ValueError(f"'{name}' is to be compared, but the systems are {', '.join(self.names)}.")
+        if not self.extra_jobs and not self.test_manifest.is_file():
+            raise FileNotFoundError(f"There is no test manifest at '{self.test_manifest}'.")
+
+    @property
+    def results_path(self) -> Path:
+        """Where the results are."""
+        return self.directory / 'results.json'
+
+    def model_path(self, name: str, seed: int) -> Path:
+        """``OUT/seed_N/NAME.nemo``."""
+        return self.directory / f'seed_{seed}' / f'{name}.nemo'
+
+    def transcripts_path(self, name: str, seed: int) -> Path:
+        """What the system said on the test set."""
+        return self.directory / f'seed_{seed}' / 'transcripts' / f'{name}.jsonl'
+
+    def jobs(self) -> list[Job]:
+        """All jobs: the extra ones, the trainings, and one evaluation for each seed."""
+        jobs = list(self.extra_jobs)
+        for seed, runs in self.seeds.items():
+            jobs += [run.job for run in runs]
+            jobs.append(self._evaluation(seed))
+        return jobs
+
+    def _evaluation_name(self, seed: int) -> str:
+        return f'seed_{seed}/evaluate'
+
+    def _evaluation(self, seed: int) -> Job:
+        scores = self.directory / f'seed_{seed}' / 'scores.json'
+        command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'evaluate']
+        command += [str(self.model_path(name, seed)) for name in self.names]
+        command += ['--manifest', str(self.test_manifest), '--json', str(scores)]
+        command += ['--output-dir', str(self.transcripts_path('x', seed).parent)]
+        return Job(
+            self._evaluation_name(seed),
+            command,
+            outputs=[scores, *(self.transcripts_path(name, seed) for name in self.names)],
+            depends=[job.name for job in self.extra_jobs] + [run.job.name for run in self.seeds[seed]],
+            inputs=[self.test_manifest],
+        )
+
+    def run(self) -> dict:
+        """Runs what is not done yet.
+
+        Returns:
+            The content of ``results.json``.
+
+        Raises:
+            nemo_oracle_kd.experiments.runner.JobsFailed: if a job failed; finished seeds are in ``results.json`` all
+            the same. nemo_oracle_kd.experiments.runner.JobsInterrupted: on Ctrl-C or SIGTERM.
+        """
+        run_of = {run.job.name: run for runs in self.seeds.values() for run in runs}
+        evaluations = {self._evaluation_name(seed): seed for seed in self.seeds}
+        finished: list[int] = []
+
+        def on_finished(job: Job, result: JobResult) -> None:
+            if job.name in run_of:
+                self._take_model(run_of[job.name], anew=result.state == 'done')
+            elif job.name in evaluations:
+                finished.append(evaluations[job.name])
+                content = self.collect([seed for seed in self.seeds if seed in finished])
+                write_text_atomically(self.results_path, json.dumps(content, indent=2) + '\n')
+
+        jobs = self.jobs()
+        JobRunner(
+            jobs, self.directory / 'jobs', self.max_parallel, on_finished=on_finished, progress=self.progress
+        ).run()
+        return json.loads(self.results_path.read_text(encoding='utf-8'))
+
+    def _take_model(self, run: SystemRun, anew: bool) -> None:
+        source, target = Path(run.model), self.model_path(run.name, run.seed)
+        if not source.is_file():
+            raise FileNotFoundError(
+                f"Job '{run.job.name}' has ended but left no model at '{source}'; correct " "SystemRun.model."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.resolve() != target.resolve() and (anew or not target.is_file()):
+            temporary = target.with_suffix('.part')
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)
+
+    def collect(self, seeds: Sequence[int]) -> dict:
+        """Makes the results of finished seeds from their files.
+
+        Args:
+            seeds: seeds whose evaluation is done.
+
+        Returns:
+            The content of ``results.json``.
+        """
+        scores = {name: [self._score(name, seed) for seed in seeds] for name in self.names}
+        words = {name: pool_seeds([one.words for one in runs]) for name, runs in scores.items()}
+        characters = {name: pool_seeds([one.characters for one in runs]) for name, runs in scores.items()}
+        systems, intervals, curves = {}, {}, {}
+        for name in self.names:
+            runs = [next(run for run in self.seeds[seed] if run.name == name) for seed in seeds]
+            summaries = [json.loads((Path(run.record) / 'run.json').read_text(encoding='utf-8')) for run in runs]
+            systems[name] = {
+                'wer': [one.wer for one in scores[name]],
+                'cer': [one.cer for one in scores[name]],
+                'parameters': self._parameters(name, seeds[0]),
+                'train_seconds': [summary['train_seconds'] for summary in summaries],
+                'updates': [summary['updates'] for summary in summaries],
+            }
+            word_interval, character_interval = bootstrap_interval(words[name]), bootstrap_interval(characters[name])
+            intervals[name] = {
+                'wer': [word_interval.low, word_interval.high],
+                'cer': [character_interval.low, character_interval.high],
+            }
+            curves[name] = {str(run.seed): read_curve(Path(run.record) / 'curve.jsonl') for run in runs}
+        return {
+            'systems': systems,
+            'seeds': list(seeds),
+            'units': {'wer': 'percent', 'cer': 'percent', 'train_seconds': 'seconds'},
+            'settings': self.settings,
+            'test': {'manifest': self.test_manifest.name, 'utterances': len(read_manifest(self.test_manifest))},
+            'intervals': intervals,
+            'paired': [
+                {'baseline': first, 'system': second, **compare(words[first], words[second]).as_dict()}
+                for first, second in self.pairs
+            ],
+            'curves': curves,
+        }
+
+    def _score(self, name: str, seed: int) -> Score:
+        _, references, hypotheses = read_transcriptions(self.transcripts_path(name, seed))
+        return score(references, hypotheses)
+
+    def _parameters(self, name: str, seed: int) -> int:
+        content = json.loads((self.directory / f'seed_{seed}' / 'scores.json').read_text(encoding='utf-8'))
+        return content['systems'][name]['parameters']
+
+
+def read_curve(path: PathLike) -> list[dict]:
+    """Reads a ``curve.jsonl``, with the validation WER turned into percent; ``[]`` if there is none."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        row = json.loads(line)
+        if row.get('val_wer') is not None:
+            row['val_wer'] = 100.0 * row['val_wer']
+        rows.append(row)
+    return rows

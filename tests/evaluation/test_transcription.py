@@ -1,0 +1,142 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tests of transcription with a tiny NeMo model that has learnt its tones."""
+
+import json
+
+import pytest
+import soundfile
+import tiny
+
+from nemo_oracle_kd.evaluation.scoring import read_transcriptions, score
+from nemo_oracle_kd.evaluation.transcription import load_model, transcribe_manifest
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A saved model that knows the corpus, and the corpus."""
+    folder = tmp_path_factory.mktemp('trained')
+    manifest = tiny.write_tone_corpus(folder, count=12)
+    trainer = tiny.trainer(max_steps=150)
+    model = tiny.ctc_model(tiny.ctc_config(manifest), trainer)
+    trainer.fit(model)
+    model.save_to(str(folder / 'model.nemo'))
+    return folder / 'model.nemo', manifest
+
+
+@pytest.mark.integration
+def test_a_trained_model_transcribes_in_the_order_of_the_manifest(trained, tmp_path):
+    model_path, manifest = trained
+    rows = transcribe_manifest(
+        load_model(model_path), manifest, tmp_path / 'sub' / 'out.jsonl', batch_size=5, progress=False
+    )
+    manifest_rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert [row['text'] for row in rows] == [row['text'] for row in manifest_rows]
+    read, references, hypotheses = read_transcriptions(tmp_path / 'sub' / 'out.jsonl')
+    assert read == rows
+    assert score(references, hypotheses).cer < 25.0  # would be far above if answers and utterances were mixed up
+
+
+@pytest.mark.integration
+def test_a_row_with_an_offset_is_cut_out_of_its_file(trained, tmp_path):
+    model_path, manifest = trained
+    first, second = (json.loads(line) for line in manifest.read_text().splitlines()[:2])
+    parts = [soundfile.read(row['audio_filepath'])[0] for row in (first, second)]
+    both = tmp_path / 'both.wav'
+    soundfile.write(both, [*parts[0], *parts[1]], tiny.SAMPLE_RATE, subtype='PCM_16')
+    rows = [
+        {'audio_filepath': 'both.wav', 'offset': 0, 'duration': first['duration'], 'text': first['text']},
+        {
+            'audio_filepath': 'both.wav',
+            'offset': first['duration'],
+            'duration': second['duration'],
+            'text': second['text'],
+        },
+    ]
+    (tmp_path / 'parts.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    model = load_model(model_path)
+    whole = transcribe_manifest(model, manifest, progress=False)[1]['pred_text']
+    assert transcribe_manifest(model, tmp_path / 'parts.jsonl', progress=False)[1]['pred_text'] == whole != ''
+
+
+@pytest.mark.integration
+def test_an_oracle_model_is_given_the_transcripts_in_the_order_of_its_audio(trained):
+    model = load_model(trained[0])
+    seen = {}
+
+    def transcribe(audio, batch_size, transcripts, **options):  # the signature of the oracle models
+        seen.update(zip(audio, transcripts))
+        return type(model).transcribe(model, audio, batch_size=batch_size, **options)
+
+    model.reads_transcript, model.transcribe = True, transcribe
+    rows = transcribe_manifest(model, trained[1], batch_size=3, progress=False)
+    assert seen == {row['audio_filepath']: row['text'] for row in rows} and len(seen) == 12
+
+
+@pytest.mark.integration
+def test_a_model_saved_with_beam_search_is_decoded_greedily(trained):
+    model = load_model(trained[0])
+    greedy = [row['pred_text'] for row in transcribe_manifest(model, trained[1], progress=False)]
+    model.cfg.decoding.strategy = 'beam_batch'
+    assert [row['pred_text'] for row in transcribe_manifest(model, trained[1], progress=False)] == greedy
+    assert model.cfg.decoding.strategy == 'greedy_batch'
+
+
+@pytest.mark.unit
+def test_missing_models_and_bad_batch_sizes_are_refused_in_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        load_model(tmp_path / 'absent.nemo')
+    with pytest.raises(ValueError, match='batch_size'):
+        transcribe_manifest(None, 'x', batch_size=0)
+
+
+@pytest.mark.integration
+def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    untrained = tmp_path / 'untrained.nemo'
+    tiny.ctc_model(tiny.ctc_config()).save_to(str(untrained))
+    options = ['--manifest', str(trained[1]), '--output-dir', str(tmp_path), '--json', str(tmp_path / 'scores.json')]
+    assert main(['evaluate', str(trained[0]), '--baseline', str(untrained), *options]) == 0
+    printed = capsys.readouterr().out
+    scores = json.loads((tmp_path / 'scores.json').read_text())
+    assert scores['baseline'] == 'untrained' and scores['comparisons']['model']['difference'] < 0
+    assert f"{scores['systems']['model']['wer']:.1f} [" in printed
+    assert f"{scores['comparisons']['model']['difference']:+.1f} [" in printed
+    assert scores['systems']['model']['parameters'] == scores['systems']['untrained']['parameters'] > 1000
+
+    kept = [str(tmp_path / 'untrained.jsonl'), str(tmp_path / 'model.jsonl')]
+    assert main(['evaluate', *kept]) == 0  # from kept transcriptions, without the models
+    again = capsys.readouterr().out
+    assert f"{scores['systems']['model']['wer']:.1f} [" in again
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['absent.nemo', '--manifest', 'm'], "no file 'absent.nemo'"),
+        (['{model}'], 'add --manifest'),
+        (['{model}', '{model}', '--manifest', 'm', '--output', 'o'], 'is for one MODEL'),
+        (['{model}', '--manifest', 'absent.jsonl'], "no manifest at 'absent.jsonl'"),
+    ],
+)
+def test_evaluate_refuses_bad_command_lines_before_loading_a_model(tmp_path, capsys, arguments, message):
+    from nemo_oracle_kd.cli.main import main
+
+    model = tmp_path / 'model.nemo'
+    model.write_bytes(b'not loaded')
+    assert main(['evaluate', *(argument.format(model=model) for argument in arguments)]) != 0
+    assert message in capsys.readouterr().err
