@@ -92,7 +92,7 @@ def test_a_transcript_of_one_label_three_times_is_counted_completely():
 
 @each_transducer
 def test_gradients_pass_gradcheck(transducer):
-    acts, targets, frames, labels = batch(transducer, [(4, 2), (3, 1), (2, 0)], seed=2)
+    acts, targets, frames, labels = batch(transducer, [(3, 2), (2, 1)], seed=2)
     acts.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: transducer.nll(x, targets, frames, labels), (acts,))
 
