@@ -31,7 +31,7 @@ class OracleConfig:
     """
 
     audio_ctc_weight: float = field(
-        default=0.5, metadata={'help': 'weight of the CTC loss on the audio branch; 0: no audio branch'}
+        default=1.0, metadata={'help': 'weight of the CTC loss on the audio branch; 0: no audio branch'}
     )
     label_corruption: LabelCorruptionConfig = field(
         default_factory=LabelCorruptionConfig, metadata={'help': 'what is done to the transcript in training'}

@@ -52,7 +52,12 @@ class MultiHeadAttention(nn.Module):
         return x.view(x.shape[0], x.shape[1], self.n_heads, x.shape[2] // self.n_heads).transpose(1, 2)
 
     def forward(
-        self, query: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, return_attention: bool = False
+        self,
+        query: torch.Tensor,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor,
+        return_attention: bool = False,
+        logit_bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
@@ -60,6 +65,7 @@ class MultiHeadAttention(nn.Module):
             memory: keys and values, `[B, M, D]`.
             memory_mask: bool `[B, M]`, true where the memory is valid.
             return_attention: also give the weights.
+            logit_bias: added to the attention logits of every head, `[B, N, M]`.
 
         Returns:
             `[B, N, D]` and, on request, the weights `[B, H, N, M]` (otherwise None). A row without any valid key
@@ -69,6 +75,9 @@ class MultiHeadAttention(nn.Module):
         bias = torch.zeros(memory_mask.shape, dtype=q.dtype, device=q.device)
         # The lowest finite number and not -inf: softmax over an entirely masked row stays finite.
         bias = bias.masked_fill(~memory_mask, torch.finfo(q.dtype).min)[:, None, None, :]
+        if logit_bias is not None:
+            # Masked keys stay masked: the sum may not fall below the lowest number.
+            bias = torch.where(memory_mask[:, None, None, :], bias + logit_bias[:, None].to(q.dtype), bias)
         attention = None
         if return_attention:
             attention = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias, dim=-1)

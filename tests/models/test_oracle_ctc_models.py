@@ -70,9 +70,7 @@ def test_training_lowers_the_loss_and_logs_its_parts(tone_corpus, trained):
     after = {name: float(value) for name, value in trained[0].callback_metrics.items()}
     for name in ('train_loss_fused', 'train_loss_audio', 'train_loss'):
         assert after[name] < 0.5 * before[name]
-    assert before['train_loss'] == pytest.approx(
-        before['train_loss_fused'] + 0.5 * before['train_loss_audio'], rel=1e-5
-    )
+    assert before['train_loss'] == pytest.approx(before['train_loss_fused'] + before['train_loss_audio'], rel=1e-5)
 
 
 def test_validation_scores_the_true_text_and_the_audio_branch(trained):

@@ -166,12 +166,27 @@ def test_a_missing_transcript_is_refused():
         encoder(audio_signal=torch.randn(1, 16, 50), length=torch.tensor([50]))
 
 
+def test_the_alignment_prior_expects_labels_at_their_share_of_the_utterance():
+    from nemo_oracle_kd.functional import length_mask
+    from nemo_oracle_kd.modules.label_fusion import alignment_bias
+
+    audio_mask, memory_mask = length_mask(torch.tensor([8, 4]), 8), length_mask(torch.tensor([5, 3]), 5)
+    bias = alignment_bias(audio_mask, memory_mask, sigma=0.1, no_text_bias=-2.0)
+    assert (bias[:, :, 0] == -2.0).all()
+    assert bias[0, :, 1:].argmax(-1).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert bias[1, :4, 1:3].argmax(-1).tolist() == [0, 0, 1, 1]
+    assert bias[0, 0, 1].item() == pytest.approx(-((0.5 / 8 - 0.5 / 4) ** 2) / 0.02)
+    flat = alignment_bias(audio_mask, memory_mask, sigma=None, no_text_bias=-2.0)
+    assert (flat[:, :, 1:] == 0).all()
+
+
 @pytest.mark.parametrize(
     'options, sentence',
     [
         ({'label_encoder': {'n_layer': 2}}, 'n_layers'),
         ({'fusion': {'heads': 2}}, 'n_heads'),
         ({'fusion': {'n_layers': 0}}, 'at least 1'),
+        ({'fusion': {'alignment_prior': 0.0}}, 'null for none'),
         ({'fusion': {'n_heads': 3}}, 'multiple of'),
         ({'label_encoder': {'dropout': 1.0}}, 'below 1'),
     ],
