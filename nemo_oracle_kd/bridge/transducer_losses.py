@@ -20,6 +20,8 @@
    NeMo compares them as strings when it sets up the joint's duration outputs and the decoding.
 3. `change_vocabulary` builds a new loss. NeMo's BPE models forget `model.loss` when they do, all forget the reduction,
    and all count a TDT's durations as labels. After it we put back what the configuration says, for the names above.
+4. A saved model names NeMo's default loss in the place of `oracle_kd_rnnt`. Both are the same function with the same options,
+   and the file restores where this package is not installed.
 
 Nothing here imports torch or NeMo: the hooks run when NeMo is imported.
 """
@@ -57,6 +59,7 @@ def register_transducer_losses() -> None:
     _when_imported('nemo.collections.asr.losses.rnnt', _wrap_resolver)
     for module_name in _MODELS:
         _when_imported(module_name, _wrap_change_vocabulary)
+    _when_imported('nemo.collections.asr.models.rnnt_models', _wrap_to_config_file)
 
 
 def restore_configured_loss(model: Any) -> bool:
@@ -119,3 +122,33 @@ def _wrap_change_vocabulary(module: ModuleType) -> None:
 
     setattr(change_vocabulary, _MARK, True)
     cls.change_vocabulary = change_vocabulary
+
+
+def _wrap_to_config_file(module: ModuleType) -> None:
+    cls = module.EncDecRNNTModel  # the other transducer models are its subclasses
+    original = cls.to_config_file
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def to_config_file(self: Any, path2yaml_file: str) -> None:
+        original(self, path2yaml_file)
+        _name_a_stock_loss(path2yaml_file)
+
+    setattr(to_config_file, _MARK, True)
+    cls.to_config_file = to_config_file
+
+
+def _name_a_stock_loss(path: str) -> None:
+    """Replaces our loss in the configuration of a saved model by NeMo's default, with the same options."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(path)
+    loss = config.get('loss')
+    if not loss or loss.get('loss_name') != LOSS_NAME:
+        return
+    options = loss.pop(f'{LOSS_NAME}_kwargs', None)
+    loss.loss_name = 'default'
+    if options:
+        loss.warprnnt_numba_kwargs = options
+    OmegaConf.save(config, path)

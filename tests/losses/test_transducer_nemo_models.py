@@ -14,6 +14,8 @@
 
 """Tiny real NeMo transducer models that train with our losses, selected by `model.loss.loss_name` alone."""
 
+import tarfile
+
 import pytest
 import tiny
 import torch
@@ -150,13 +152,29 @@ def test_a_hybrid_model_uses_the_loss_too(audio):
 
 
 @pytest.mark.integration
-def test_a_model_file_keeps_the_loss_and_stays_a_stock_model(audio, tmp_path):
-    model = rnnt_model(rnnt_config(None, 'oracle_kd_rnnt', fused=True))
+def test_a_saved_model_is_a_stock_model_with_nemos_own_loss(audio, tmp_path):
+    options = {'fastemit_lambda': 0.1, 'clamp': 0.5}
+    model = rnnt_model(rnnt_config(None, 'oracle_kd_rnnt', options, fused=True))
+    expected, _ = one_training_loss(model, audio)
+    model.save_to(str(tmp_path / 'model.nemo'))
+    assert model.cfg.loss.loss_name == 'oracle_kd_rnnt'
+    with tarfile.open(tmp_path / 'model.nemo') as archive:
+        member = next(name for name in archive.getnames() if name.endswith('model_config.yaml'))
+        text = archive.extractfile(member).read().decode()
+    assert 'oracle_kd' not in text
+    restored = EncDecRNNTModel.restore_from(str(tmp_path / 'model.nemo'))
+    assert type(restored) is EncDecRNNTModel and isinstance(restored.joint.loss._loss, RNNTLossNumba)
+    assert restored.cfg.loss.warprnnt_numba_kwargs == options
+    assert one_training_loss(restored, audio)[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.integration
+def test_a_saved_tdt_keeps_its_loss(audio, tmp_path):
+    model = rnnt_model(rnnt_config(None, 'tdt', TDT))
     expected, _ = one_training_loss(model, audio)
     model.save_to(str(tmp_path / 'model.nemo'))
     restored = EncDecRNNTModel.restore_from(str(tmp_path / 'model.nemo'))
-    assert type(restored) is EncDecRNNTModel and restored.cfg.loss.loss_name == 'oracle_kd_rnnt'
-    assert isinstance(restored.joint.loss._loss, RNNTFullSumLoss)
+    assert restored.cfg.loss.loss_name == 'tdt' and isinstance(restored.loss._loss, NumbaOrFullSumLoss)
     assert one_training_loss(restored, audio)[0] == pytest.approx(expected, rel=1e-5)
 
 
