@@ -17,10 +17,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
@@ -80,12 +80,11 @@ def transcribe_manifest(
     use_greedy_decoding(model)
     order = sorted(range(len(rows)), key=lambda index: rows[index].get('duration', 0.0))
     texts: list[str] = [''] * len(rows)
-    with tqdm(total=len(rows), desc=description, unit='utt', disable=not progress) as bar, quiet_nemo():
+    bar = tqdm(total=len(rows), desc=description, unit='utt', disable=not progress)
+    with bar, quiet_nemo(), tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            # NeMo takes paths or waveforms, but not a mixture of them.
-            cut = any(rows[index].get('offset') for index in batch)
-            audio = [_samples(rows[index], model) if cut else rows[index]['audio_filepath'] for index in batch]
+            audio = [_whole_file(rows[index], model, Path(folder)) for index in batch]
             extra = {'transcripts': [rows[index]['text'] for index in batch]} if reads_transcript else {}
             answers = model.transcribe(
                 audio,
@@ -117,12 +116,18 @@ def use_greedy_decoding(model: Any) -> None:
             model.change_decoding_strategy(decoding, verbose=False)
 
 
-def _samples(row: dict, model: Any) -> np.ndarray:
-    """The part of the file that a row is about, ``[N]`` samples at the model's rate."""
-    import librosa
+def _whole_file(row: dict, model: Any, folder: Path) -> str:
+    """A file that holds just what the row is about: its own, or the part of it cut out into ``folder``.
 
-    offset, duration = row.get('offset') or 0.0, row.get('duration')
-    signal, _ = librosa.load(
-        row['audio_filepath'], sr=model.cfg.sample_rate, offset=offset, duration=duration, mono=True
-    )
-    return signal
+    Parts go through files because NeMo pads waveforms shorter than a second with silence, files it leaves alone.
+    """
+    if not row.get('offset'):
+        return row['audio_filepath']
+    import librosa
+    import soundfile
+
+    rate = model.cfg.sample_rate
+    signal, _ = librosa.load(row['audio_filepath'], sr=rate, offset=row['offset'], duration=row.get('duration'))
+    path = folder / f'{len(list(folder.iterdir()))}.wav'
+    soundfile.write(path, signal, rate, subtype='FLOAT')
+    return str(path)

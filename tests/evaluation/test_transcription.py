@@ -19,21 +19,16 @@ import json
 import pytest
 import soundfile
 import tiny
+import tiny_oracle
 
 from nemo_oracle_kd.evaluation.scoring import read_transcriptions, score
 from nemo_oracle_kd.evaluation.transcription import load_model, transcribe_manifest
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
+def trained(tone_teacher, tone_corpus):
     """A saved model that knows the corpus, and the corpus."""
-    folder = tmp_path_factory.mktemp('trained')
-    manifest = tiny.write_tone_corpus(folder, count=12)
-    trainer = tiny.trainer(max_steps=150)
-    model = tiny.ctc_model(tiny.ctc_config(manifest), trainer)
-    trainer.fit(model)
-    model.save_to(str(folder / 'model.nemo'))
-    return folder / 'model.nemo', manifest
+    return tone_teacher, tone_corpus
 
 
 @pytest.mark.integration
@@ -72,17 +67,14 @@ def test_a_row_with_an_offset_is_cut_out_of_its_file(trained, tmp_path):
 
 
 @pytest.mark.integration
-def test_an_oracle_model_is_given_the_transcripts_in_the_order_of_its_audio(trained):
-    model = load_model(trained[0])
-    seen = {}
+def test_an_oracle_teacher_is_given_the_transcripts_in_the_order_of_its_audio(trained):
+    from nemo_oracle_kd.models import EncDecOracleCTCModel
 
-    def transcribe(audio, batch_size, transcripts, **options):  # the signature of the oracle models
-        seen.update(zip(audio, transcripts))
-        return type(model).transcribe(model, audio, batch_size=batch_size, **options)
-
-    model.reads_transcript, model.transcribe = True, transcribe
-    rows = transcribe_manifest(model, trained[1], batch_size=3, progress=False)
-    assert seen == {row['audio_filepath']: row['text'] for row in rows} and len(seen) == 12
+    model = tiny.ctc_model(tiny_oracle.oracle_config(), cls=EncDecOracleCTCModel).eval()
+    rows = transcribe_manifest(model, trained[1], batch_size=5, progress=False)
+    for row in rows[:2]:
+        (alone,) = model.transcribe([row['audio_filepath']], transcripts=[row['text']], verbose=False)
+        assert row['pred_text'] == alone.text
 
 
 @pytest.mark.integration
@@ -107,20 +99,20 @@ def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path
     from nemo_oracle_kd.cli.main import main
 
     untrained = tmp_path / 'untrained.nemo'
-    tiny.ctc_model(tiny.ctc_config()).save_to(str(untrained))
+    tiny.ctc_model(tiny.ctc_config(hidden=48)).save_to(str(untrained))
     options = ['--manifest', str(trained[1]), '--output-dir', str(tmp_path), '--json', str(tmp_path / 'scores.json')]
     assert main(['evaluate', str(trained[0]), '--baseline', str(untrained), *options]) == 0
     printed = capsys.readouterr().out
     scores = json.loads((tmp_path / 'scores.json').read_text())
-    assert scores['baseline'] == 'untrained' and scores['comparisons']['model']['difference'] < 0
-    assert f"{scores['systems']['model']['wer']:.1f} [" in printed
-    assert f"{scores['comparisons']['model']['difference']:+.1f} [" in printed
-    assert scores['systems']['model']['parameters'] == scores['systems']['untrained']['parameters'] > 1000
+    assert scores['baseline'] == 'untrained' and scores['comparisons']['teacher']['difference'] < 0
+    assert f"{scores['systems']['teacher']['wer']:.1f} [" in printed
+    assert f"{scores['comparisons']['teacher']['difference']:+.1f} [" in printed
+    assert scores['systems']['teacher']['parameters'] == scores['systems']['untrained']['parameters'] > 1000
 
-    kept = [str(tmp_path / 'untrained.jsonl'), str(tmp_path / 'model.jsonl')]
+    kept = [str(tmp_path / 'untrained.jsonl'), str(tmp_path / 'teacher.jsonl')]
     assert main(['evaluate', *kept]) == 0  # from kept transcriptions, without the models
     again = capsys.readouterr().out
-    assert f"{scores['systems']['model']['wer']:.1f} [" in again
+    assert f"{scores['systems']['teacher']['wer']:.1f} [" in again
 
 
 @pytest.mark.unit
