@@ -23,7 +23,7 @@ from nemo_oracle_kd.evaluation.diagnosis_measures import Example
 __all__ = ['save_attention_picture']
 
 _MAX_TICKS = 40
-_TEACHER, _REFERENCE = '#d62728', '#1f77b4'
+_TEACHER, _REFERENCE = '#ff5a36', '#3fd0ff'
 
 
 def save_attention_picture(examples: list[Example], path: str | Path, verdict: str) -> Path:
@@ -69,11 +69,12 @@ def save_attention_picture(examples: list[Example], path: str | Path, verdict: s
         top.set_title(example.text if len(example.text) <= 60 else example.text[:57] + '...', fontsize=10)
         top.set_ylabel('mel band')
         top.legend(loc='upper right', fontsize=7)
+        scale = max(float(example.attention.max()), float(example.silent_attention.max()))
         for row, attention, title in (
             (1, example.attention, 'cross-attention'),
             (2, example.silent_attention, 'cross-attention, silent audio'),
         ):
-            _draw_attention(axes[row, column], attention, example, title)
+            _draw_attention(axes[row, column], attention, example, title, scale)
         axes[2, column].set_xlabel('seconds')
     figure.suptitle(f'Oracle teacher: {verdict}')
     path = Path(path)
@@ -82,8 +83,8 @@ def save_attention_picture(examples: list[Example], path: str | Path, verdict: s
     return path
 
 
-def _draw_attention(axis, attention: np.ndarray, example: Example, title: str) -> None:
-    """`attention [T, U + 1]` as labels over time; the first row is "no text"."""
+def _draw_attention(axis, attention: np.ndarray, example: Example, title: str, scale: float) -> None:
+    """`attention [T, U + 1]` as labels over time, up to `scale`; the first row is "no text"."""
     names = ['no text', *(label if label != ' ' else '␣' for label in example.labels)]
     axis.imshow(
         attention.T,
@@ -91,6 +92,7 @@ def _draw_attention(axis, attention: np.ndarray, example: Example, title: str) -
         aspect='auto',
         cmap='viridis',
         vmin=0.0,
+        vmax=scale,
         extent=(0.0, example.seconds, 0, len(names)),
     )
     if len(names) <= _MAX_TICKS:
