@@ -63,6 +63,7 @@ def make_runs(models, folder, seeds, fail_in=()):
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tmp_path, material):
     manifest, models = material
     comparison = Comparison(
