@@ -90,6 +90,18 @@ class _Targets:
         return times, counts == self.lengths
 
 
+def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) -> torch.Tensor:
+    """White noise at the level of NeMo's dither, 1e-5, in the shape of `signal [B, S]`; the same for the same utterance.
+
+    Not zeros: the normalisation of the features would divide rounding errors by their own deviation.
+    """
+    silence = torch.zeros(signal.shape)
+    for row, i in enumerate(indices):
+        length = int(lengths[row])
+        silence[row, :length] = 1e-5 * torch.randn(length, generator=torch.Generator().manual_seed(i))
+    return silence.to(signal)
+
+
 def _mean_attention(maps: list[torch.Tensor]) -> np.ndarray:
     """Layers and heads averaged: `[B, T, U + 1]`."""
     return torch.stack(maps).mean(dim=(0, 2)).cpu().numpy()
@@ -159,7 +171,7 @@ class Measures:
 
         features, feature_lengths = teacher.preprocessor(input_signal=signal, length=lengths)
         audio, frames = encoder.encode_audio(features, feature_lengths)
-        silence, _ = teacher.preprocessor(input_signal=torch.zeros_like(signal), length=lengths)
+        silence, _ = teacher.preprocessor(input_signal=_silence(signal, lengths, indices), length=lengths)
         silent_audio, _ = encoder.encode_audio(silence, feature_lengths)
 
         fused, maps = encoder.fuse(audio, frames, true.labels, true.lengths, return_attention=True)

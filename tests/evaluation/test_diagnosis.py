@@ -1,0 +1,228 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The diagnosis tells real teachers apart: one that listens, one trained to copy, one that ignores the text."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import tiny_oracle
+import torch
+
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.evaluation.diagnosis import Condition, Diagnosis, diagnose, judge
+from nemo_oracle_kd.evaluation.diagnosis_data import Utterance, read_utterances, swap_partners
+from nemo_oracle_kd.evaluation.diagnosis_measures import rank_correlation
+from nemo_oracle_kd.models import EncDecOracleCTCModel
+
+pytestmark = pytest.mark.integration
+
+
+def _train(config, steps):
+    trainer = tiny.trainer(steps)
+    torch.manual_seed(0)
+    teacher = EncDecOracleCTCModel(cfg=config, trainer=trainer)
+    trainer.fit(teacher)
+    return teacher.eval()
+
+
+@pytest.fixture(scope='module')
+def held_out(tmp_path_factory):
+    """Manifest of tones that no teacher was trained on."""
+    return tiny.write_tone_corpus(tmp_path_factory.mktemp('held_out'), 'dev', 12, seed=5)
+
+
+@pytest.fixture(scope='module')
+def listener(tmp_path_factory):
+    """Trained on tones, with the default guards."""
+    manifest = tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 48, seed=1)
+    return _train(tiny_oracle.oracle_config(manifest), 150)
+
+
+@pytest.fixture(scope='module')
+def copier(tmp_path_factory):
+    """Trained on noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
+    folder = tmp_path_factory.mktemp('noise')
+    manifest = tiny.write_tone_corpus(folder, 'train', 160, seed=2)
+    generator = np.random.default_rng(0)
+    for row in map(json.loads, manifest.read_text().splitlines()):
+        length = soundfile.info(row['audio_filepath']).frames
+        noise = 0.01 * generator.standard_normal(length).astype(np.float32)
+        soundfile.write(row['audio_filepath'], noise, tiny.SAMPLE_RATE)
+    config = tiny_oracle.oracle_config(
+        manifest, audio_ctc_weight=0.0, label_corruption=tiny_oracle.NO_CORRUPTION, kind='conformer'
+    )
+    config.encoder.audio_encoder.self_attention_model = 'abs_pos'
+    config.encoder.audio_encoder.subsampling_factor = 4
+    for name in ('dropout', 'dropout_pre_encoder', 'dropout_emb', 'dropout_att'):
+        config.encoder.audio_encoder[name] = 0.0
+    config.optim.lr = 3e-3
+    return _train(config, 160)
+
+
+def test_a_teacher_that_listens_is_called_so(listener, held_out):
+    diagnosis = diagnose(listener, read_utterances(listener, held_out), batch_size=5, progress=False)
+    conditions = diagnosis.conditions
+    assert diagnosis.verdict == 'listens', diagnosis.reasons
+    assert conditions['true_text'].wer_spoken < 50 < conditions['silent_audio'].wer_spoken
+    assert conditions['true_text'].loss < conditions['swapped_text'].loss
+    assert diagnosis.copied_share_swapped < 0.4 and diagnosis.copied_share_silent < 0.4
+    assert diagnosis.spike_reference == 'audio branch of the teacher' and diagnosis.spike_distance_ms >= 0
+    assert -1 <= diagnosis.attention_monotonicity <= 1 and 0 <= diagnosis.attention_hit_rate <= 1
+
+
+def test_a_teacher_trained_to_copy_is_called_so(copier, held_out):
+    diagnosis = diagnose(copier, read_utterances(copier, held_out), progress=False)
+    assert diagnosis.verdict == 'copies', diagnosis.reasons
+    # With the true text alone it looks perfect: that is the danger.
+    assert diagnosis.conditions['true_text'].given_label_errors < 30
+    assert diagnosis.copied_share_swapped > 0.5 and diagnosis.copied_share_silent > 0.5
+    assert 'audio_branch' not in diagnosis.conditions and diagnosis.spike_reference is None
+
+
+def test_a_teacher_whose_attention_is_cut_ignores_the_text(listener, held_out):
+    deaf = EncDecOracleCTCModel(cfg=listener.cfg)
+    deaf.load_state_dict(listener.state_dict())
+    for layer in deaf.encoder.fusion.layers:
+        torch.nn.init.zeros_(layer.cross_attention.value.weight)
+        torch.nn.init.zeros_(layer.cross_attention.value.bias)
+    diagnosis = diagnose(deaf, read_utterances(deaf, held_out), progress=False)
+    assert diagnosis.verdict == 'ignores the text'
+    assert diagnosis.text_gain == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_size_of_the_batch_changes_nothing(listener, held_out):
+    utterances = read_utterances(listener, held_out, limit=5)
+    one = diagnose(listener, utterances, batch_size=1, progress=False).as_dict()
+    five = diagnose(listener, utterances, batch_size=5, progress=False).as_dict()
+    for name, condition in one['conditions'].items():
+        for measure, value in condition.items():
+            other = five['conditions'][name][measure]
+            assert value is other is None or value == pytest.approx(other, rel=1e-3)
+    assert one['spike_distance_ms'] == pytest.approx(five['spike_distance_ms'])
+
+
+def test_spikes_can_be_compared_with_an_audio_only_model(listener, held_out, tone_teacher):
+    from nemo_oracle_kd.bridge.restore import restore_frozen
+
+    utterances = read_utterances(listener, held_out, limit=4)
+    audio_model = restore_frozen(str(tone_teacher))
+    diagnosis = diagnose(listener, utterances, audio_model=audio_model, progress=False)
+    assert diagnosis.spike_reference == 'audio-only model' and diagnosis.spike_distance_ms > 0
+    other = tiny.ctc_model(tiny.ctc_config(labels=[' ', 'a', 'b', 'c', 'x']))
+    with pytest.raises(ConfigError, match='another vocabulary'):
+        diagnose(listener, utterances, audio_model=other, progress=False)
+
+
+def test_the_command_prints_a_table_and_writes_json_and_picture(listener, held_out, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    listener.save_to(str(tmp_path / 'oracle.nemo'))
+    command = [
+        'diagnose',
+        str(tmp_path / 'oracle.nemo'),
+        '--manifest',
+        str(held_out),
+        '--output',
+        str(tmp_path / 'out'),
+    ]
+    assert main([*command, '--limit', '6']) == 0
+    printed = capsys.readouterr().out
+    assert 'verdict: listens' in printed and "another utterance's text" in printed
+    record = json.loads((tmp_path / 'out' / 'diagnosis.json').read_text())
+    assert record['verdict'] == 'listens' and record['utterances'] == 6 and record['reasons']
+    assert (tmp_path / 'out' / 'attention.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_the_command_refuses_an_ordinary_model(tone_teacher, held_out, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    assert main(['diagnose', str(tone_teacher), '--manifest', str(held_out), '--output', str(tmp_path)]) == 2
+    assert 'give an oracle teacher' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'lines, sentence',
+    [
+        (['{"audio_filepath": "AUDIO", "duration": 1.0}'], 'holds no text'),
+        (['{"audio_filepath": "AUDIO", "text": "ab"}'] * 2, 'two different texts'),
+        (['{"audio_filepath": "AUDIO"'], 'not JSON'),
+    ],
+)
+def test_manifests_that_cannot_be_used_are_refused(listener, held_out, tmp_path, lines, sentence):
+    audio = json.loads(held_out.read_text().splitlines()[0])['audio_filepath']
+    manifest = tmp_path / 'bad.jsonl'
+    manifest.write_text('\n'.join(line.replace('AUDIO', audio) for line in lines))
+    with pytest.raises(ConfigError, match=sentence):
+        read_utterances(listener, manifest)
+
+
+def test_missing_files_are_refused(listener, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no manifest'):
+        read_utterances(listener, tmp_path / 'none.jsonl')
+    (tmp_path / 'm.jsonl').write_text('{"audio_filepath": "none.wav", "text": "ab"}\n')
+    with pytest.raises(FileNotFoundError, match='no audio file'):
+        read_utterances(listener, tmp_path / 'm.jsonl')
+
+
+def test_partners_have_another_text_of_similar_length():
+    texts = ['a', 'a', 'bb', 'ccc', 'ccc']
+    utterances = [Utterance('x.wav', text, tuple(range(len(text)))) for text in texts]
+    partners = swap_partners(utterances)
+    assert all(utterances[j].text != utterances[i].text for i, j in enumerate(partners))
+    assert partners == [2, 2, 3, 2, 2]
+
+
+def test_rank_correlation_knows_order_reversal_and_ties():
+    assert rank_correlation(np.array([0.1, 0.5, 2.0, 9.0])) == pytest.approx(1.0)
+    assert rank_correlation(np.array([3.0, 2.0, 1.0])) == pytest.approx(-1.0)
+    assert rank_correlation(np.array([1.0, 1.0, 1.0])) == 0.0
+    assert rank_correlation(np.array([1.0, 2.0])) is None
+
+
+def _diagnosis(swapped=0.1, silent=0.1, text_gain=0.5, wrong_text_gain=0.5):
+    condition = Condition(loss=1.0, wer_spoken=10.0, wer_given=10.0, given_label_errors=10.0)
+    return Diagnosis(
+        utterances=1,
+        conditions={'true_text': condition},
+        copied_share_swapped=swapped,
+        copied_share_silent=silent,
+        text_gain=text_gain,
+        wrong_text_gain=wrong_text_gain,
+        spike_reference=None,
+        spike_distance_ms=None,
+        spike_shift_ms=None,
+        attention_monotonicity=None,
+        attention_monotonicity_silent=None,
+        attention_hit_rate=None,
+    )
+
+
+@pytest.mark.parametrize(
+    'measures, verdict',
+    [
+        ({}, 'listens'),
+        ({'swapped': 0.6}, 'copies'),
+        ({'silent': 0.6}, 'copies'),
+        ({'text_gain': 0.0, 'wrong_text_gain': 0.0}, 'ignores the text'),
+        ({'text_gain': 0.0}, 'listens'),
+        ({'silent': 0.9, 'text_gain': 0.0, 'wrong_text_gain': 0.0}, 'copies'),
+    ],
+)
+def test_the_verdict_follows_the_thresholds(measures, verdict):
+    found, reasons = judge(_diagnosis(**measures))
+    assert found == verdict and reasons
