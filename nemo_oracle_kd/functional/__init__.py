@@ -36,6 +36,19 @@ from nemo_oracle_kd.functional.frame_divergences import (
     occupancy_kl,
     softmax_l2,
 )
+from nemo_oracle_kd.functional.lattice import lattice_cell_divergence, lattice_divergence
+from nemo_oracle_kd.functional.lattice_alignment import teacher_frame_map, to_student_frames
+from nemo_oracle_kd.functional.lattice_bins import LATTICE_BINS
+from nemo_oracle_kd.functional.lattice_delay import EmissionDelay, estimate_delay
+from nemo_oracle_kd.functional.lattice_divergences import LATTICE_DIVERGENCES
+from nemo_oracle_kd.functional.lattice_joint import JOINT_ACTIVATIONS, JointTensors
+from nemo_oracle_kd.functional.lattice_weights import band_cells, occupancy_weights, path_cells, valid_cells
+from nemo_oracle_kd.functional.lattice_window import (
+    WINDOW_MODES,
+    WINDOW_UNITS,
+    WindowedDivergence,
+    windowed_lattice_divergence,
+)
 from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
 from nemo_oracle_kd.functional.multiblank import multiblank_full_sum
 from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
@@ -101,4 +114,23 @@ __all__ = [
     'multiblank_best_path',
     'rnnt_best_path',
     'tdt_best_path',
+    # lattice
+    'lattice_cell_divergence',
+    'lattice_divergence',
+    'JOINT_ACTIVATIONS',
+    'JointTensors',
+    'LATTICE_BINS',
+    'LATTICE_DIVERGENCES',
+    'band_cells',
+    'occupancy_weights',
+    'path_cells',
+    'valid_cells',
+    'teacher_frame_map',
+    'to_student_frames',
+    'EmissionDelay',
+    'estimate_delay',
+    'WINDOW_MODES',
+    'WINDOW_UNITS',
+    'WindowedDivergence',
+    'windowed_lattice_divergence',
 ]
