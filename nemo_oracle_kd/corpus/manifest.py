@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 AUDIO_KEY = 'audio_filepath'
+REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is something else
 
 
 class ManifestError(ValueError):

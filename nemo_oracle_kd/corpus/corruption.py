@@ -1,0 +1,231 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Transcripts with errors, made to measure: substitutions, deletions and insertions at a given error rate.
+
+Each unit of a transcript (a word or a character) has its own random numbers, which depend on the seed and the row alone. They
+are compared with the rate, so that the errors of a lower rate are among those of a higher one, and what else is in the
+manifest does not matter, apart from the words to insert and the calibration. Calibration: some errors cancel (a deletion
+beside an insertion is one substitution to an aligner), so the rate at which errors are made is raised until the measured
+error rate is the one asked for.
+"""
+
+import bisect
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, REFERENCE_KEY
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['UNITS', 'CorruptionReport', 'CorruptionSettings', 'corrupt_rows']
+
+UNITS = ('word', 'character')
+
+#: rows that the calibration measures; a larger manifest is thinned evenly
+CALIBRATION_ROWS = 2000
+CALIBRATION_STEPS = 14
+
+
+@dataclass(frozen=True)
+class CorruptionSettings:
+    """What errors to make.
+
+    Attributes:
+        rate: errors per unit of the true transcripts, as a share: 0.3 for 30 %.
+        seed: of the random numbers.
+        unit: `word` or `character`; spaces are never changed as characters.
+        shares: of substitutions, deletions and insertions among the errors; they are made to sum to one.
+    """
+
+    rate: float
+    seed: int = 0
+    unit: str = 'word'
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.rate <= 2:
+            problems.append(f"the error rate is a share, 0.3 for 30 %, and at most 2; not {self.rate}")
+        if self.unit not in UNITS:
+            problems.append(f"the unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
+        if len(self.shares) != 3 or min(self.shares) < 0 or sum(self.shares) <= 0:
+            problems.append(f"shares are three numbers, none negative and not all zero; not {list(self.shares)}")
+        ConfigError.raise_if_any(problems)
+
+    @property
+    def probabilities(self) -> tuple[float, float, float]:
+        """Shares that sum to one."""
+        total = sum(self.shares)
+        substitutions, deletions, insertions = self.shares
+        return substitutions / total, deletions / total, insertions / total
+
+    @property
+    def highest(self) -> float:
+        """The rate at which every unit has an error."""
+        substitutions, deletions, insertions = self.probabilities
+        return 1.0 / max(substitutions + deletions, insertions)
+
+
+@dataclass(frozen=True)
+class CorruptionReport:
+    """What came out, measured by jiwer.
+
+    Attributes:
+        wer: word error rate as a share.
+        cer: character error rate as a share.
+        substitutions: in the unit of the settings, as are the next two.
+        deletions: likewise.
+        insertions: likewise.
+        units: in the true transcripts.
+        rows: rows.
+        changed: rows with at least one error.
+        emptied: rows that lost all their words.
+    """
+
+    wer: float
+    cer: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    units: int
+    rows: int
+    changed: int
+    emptied: int
+
+
+def corrupt_rows(
+    rows: Sequence[Mapping[str, Any]], settings: CorruptionSettings
+) -> tuple[list[dict[str, Any]], CorruptionReport]:
+    """Makes errors in the `text` of each row; the true text goes to `reference_text`.
+
+    Args:
+        rows: of a manifest.
+        settings: what errors.
+
+    Returns:
+        New rows in the same order, and what was measured.
+
+    Raises:
+        ConfigError: rows that are corrupted already; no text; a rate that cannot be reached.
+    """
+    used = sum(REFERENCE_KEY in row for row in rows)
+    if used:
+        raise ConfigError(
+            f"{used} of {len(rows)} rows hold a `{REFERENCE_KEY}` already, so their `text` is not the true one: corrupt the "
+            "original manifest"
+        )
+    truths = [' '.join(row['text'].split()) for row in rows]
+    if not any(truths):
+        raise ConfigError("all texts of the manifest are empty: there is nothing to make errors in")
+    inventory = _Inventory(truths, settings.unit)
+    keys = [_key(row, truth, settings.seed) for row, truth in zip(rows, truths)]
+    rate = _calibrated(truths, keys, inventory, settings)
+    texts = [_corrupt(truth, key, rate, inventory, settings) for truth, key in zip(truths, keys)]
+    corrupted = [{**row, 'text': text, REFERENCE_KEY: truth} for row, text, truth in zip(rows, texts, truths)]
+    return corrupted, _measure(truths, texts, settings.unit)
+
+
+class _Inventory:
+    """The units of a corpus, drawn as often as they occur."""
+
+    def __init__(self, texts: Iterable[str], unit: str):
+        counts = Counter(piece for text in texts for piece in _split(text, unit) if piece != ' ')
+        self.units = sorted(counts)
+        self._cumulative = list(itertools.accumulate(counts[piece] for piece in self.units))
+        if len(self.units) < 2:
+            raise ConfigError(f"the manifest knows only one {unit}, {self.units[0]!r}, so none can replace it")
+
+    def draw(self, number: float, instead_of: str | None = None) -> str:
+        """The unit for a number in [0, 1), never `instead_of`."""
+        index = min(bisect.bisect_right(self._cumulative, number * self._cumulative[-1]), len(self.units) - 1)
+        if self.units[index] == instead_of:
+            index = (index + 1) % len(self.units)
+        return self.units[index]
+
+
+def _split(text: str, unit: str) -> list[str]:
+    return text.split() if unit == 'word' else list(text)
+
+
+def _key(row: Mapping[str, Any], truth: str, seed: int) -> str:
+    # the file's name without its folder: a corpus that was moved gets the same errors
+    return '\n'.join([str(seed), os.path.basename(row[AUDIO_KEY]), str(row.get('offset') or 0), truth])
+
+
+def _corrupt(text: str, key: str, rate: float, inventory: _Inventory, settings: CorruptionSettings) -> str:
+    substitution, deletion, insertion = (rate * share for share in settings.probabilities)
+    generator = random.Random(key)
+    result = []
+    for piece in _split(text, settings.unit):
+        if piece == ' ':
+            result.append(piece)
+            continue
+        # always four numbers per unit, so that the errors in front do not decide the errors behind
+        change, replacement, insert, extra = (generator.random() for _ in range(4))
+        if change < substitution:
+            result.append(inventory.draw(replacement, instead_of=piece))
+        elif change < 1.0 - deletion:
+            result.append(piece)
+        if insert < insertion:
+            result.append(inventory.draw(extra))
+    joined = ' '.join(result) if settings.unit == 'word' else ''.join(result)
+    return ' '.join(joined.split())
+
+
+def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, settings: CorruptionSettings) -> float:
+    """The rate of making errors at which the measured rate is `settings.rate`, found by bisection."""
+    if settings.rate == 0:
+        return 0.0
+    step = -(-len(truths) // CALIBRATION_ROWS)
+    sample = [(truth, key) for truth, key in zip(truths[::step], keys[::step]) if truth]
+    references = [truth for truth, _ in sample]
+
+    def measured(rate: float) -> float:
+        texts = [_corrupt(truth, key, rate, inventory, settings) for truth, key in sample]
+        report = _measure(references, texts, settings.unit)
+        return report.wer if settings.unit == 'word' else report.cer
+
+    low, high = 0.0, settings.highest
+    most = measured(high) if sample else 0.0
+    if most < settings.rate:
+        raise ConfigError(
+            f"an error rate of {settings.rate:g} cannot be reached: with shares {list(settings.shares)} errors everywhere "
+            f"give {most:.3f}; ask for less, or for more insertions"
+        )
+    for _ in range(CALIBRATION_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if measured(middle) < settings.rate else (low, middle)
+    return high
+
+
+def _measure(truths: list[str], texts: list[str], unit: str) -> CorruptionReport:
+    import jiwer
+
+    words, characters = jiwer.process_words(truths, texts), jiwer.process_characters(truths, texts)
+    of_unit = words if unit == 'word' else characters
+    return CorruptionReport(
+        wer=float(words.wer),
+        cer=float(characters.cer),
+        substitutions=of_unit.substitutions,
+        deletions=of_unit.deletions,
+        insertions=of_unit.insertions,
+        units=of_unit.hits + of_unit.substitutions + of_unit.deletions,
+        rows=len(truths),
+        changed=sum(truth != text for truth, text in zip(truths, texts)),
+        emptied=sum(bool(truth) and not text for truth, text in zip(truths, texts)),
+    )
