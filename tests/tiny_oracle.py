@@ -63,6 +63,7 @@ def oracle_config(
     """Config of an oracle teacher over characters; `oracle` overrides the defaults of that section."""
     config = tiny.ctc_config(train, validation, learning_rate=5e-3, batch_size=8)
     config.encoder = encoder(kind)
+    config.encoder.self_conditioning = oracle.get('audio_ctc_weight', 1.0) > 0
     config.decoder.feat_in = None
     config.oracle = oracle
     return config

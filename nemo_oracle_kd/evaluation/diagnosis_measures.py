@@ -174,18 +174,21 @@ class Measures:
         silence, _ = teacher.preprocessor(input_signal=_silence(signal, lengths, indices), length=lengths)
         silent_audio, _ = encoder.encode_audio(silence, feature_lengths)
 
-        fused, maps = encoder.fuse(audio, frames, true.labels, true.lengths, return_attention=True)
-        silent, silent_maps = encoder.fuse(silent_audio, frames, true.labels, true.lengths, return_attention=True)
-        misled, _ = encoder.fuse(audio, frames, swapped.labels, swapped.lengths)
-        untold, _ = encoder.fuse(audio, frames, true.labels[:, :0], torch.zeros_like(true.lengths))
+        heard, nothing_heard = teacher.audio_posteriors(audio), teacher.audio_posteriors(silent_audio)
+        fused, maps = encoder.fuse(audio, frames, true.labels, true.lengths, heard, return_attention=True)
+        silent, silent_maps = encoder.fuse(
+            silent_audio, frames, true.labels, true.lengths, nothing_heard, return_attention=True
+        )
+        misled, _ = encoder.fuse(audio, frames, swapped.labels, swapped.lengths, heard)
+        untold, _ = encoder.fuse(audio, frames, true.labels[:, :0], torch.zeros_like(true.lengths), heard)
         log_probs = {
             'true_text': decoder(encoder_output=fused),
             'swapped_text': decoder(encoder_output=misled),
             'no_text': decoder(encoder_output=untold),
             'silent_audio': decoder(encoder_output=silent),
         }
-        if teacher.audio_decoder is not None:
-            log_probs['audio_branch'] = teacher.audio_decoder(encoder_output=audio)
+        if heard is not None:
+            log_probs['audio_branch'] = heard
         for name, values in log_probs.items():
             self._add_outputs(name, values, frames, true, indices)
 

@@ -75,6 +75,11 @@ class OracleCTCMixin(OracleTranscriptionMixin):
                 f"`model.encoder` of an oracle teacher must be nemo_oracle_kd.modules.OracleEncoder with your "
                 f"{type(self.encoder).__name__} as its `audio_encoder`"
             )
+        if self.encoder.self_conditioning and oracle.audio_ctc_weight == 0:
+            raise ConfigError(
+                "`model.encoder.self_conditioning` reads the posteriors of the audio branch: set model.oracle.audio_ctc_weight "
+                "above 0 or model.encoder.self_conditioning=false"
+            )
         self.oracle = oracle
         self.encoder.label_corruption.config = oracle.label_corruption
         self.audio_decoder = None
@@ -141,6 +146,10 @@ class OracleCTCMixin(OracleTranscriptionMixin):
             'transcript_length': NeuralType(tuple('B'), LengthsType(), optional=True),
         }
 
+    def audio_posteriors(self, audio: torch.Tensor) -> torch.Tensor | None:
+        """Log posteriors `[B, T, V + 1]` of the audio branch from the audio encoder's `[B, D, T]`; None without one."""
+        return self.audio_decoder(encoder_output=audio) if self.audio_decoder is not None else None
+
     def forward_branches(
         self,
         input_signal: torch.Tensor | None = None,
@@ -172,17 +181,14 @@ class OracleCTCMixin(OracleTranscriptionMixin):
             )
         if self.spec_augmentation is not None and self.training:
             processed_signal = self.spec_augmentation(input_spec=processed_signal, length=processed_signal_length)
-        encoding = self.encoder.encode(
-            processed_signal, processed_signal_length, transcript, transcript_length, return_attention
+        audio, lengths = self.encoder.encode_audio(processed_signal, processed_signal_length)
+        audio_log_probs = self.audio_posteriors(audio)
+        if transcript is None:
+            return OracleBranches(None, audio_log_probs, lengths, [])
+        fused, attention = self.encoder.fuse(
+            audio, lengths, transcript, transcript_length, audio_log_probs, return_attention
         )
-        return OracleBranches(
-            log_probs=self.decoder(encoder_output=encoding.fused) if encoding.fused is not None else None,
-            audio_log_probs=(
-                self.audio_decoder(encoder_output=encoding.audio) if self.audio_decoder is not None else None
-            ),
-            lengths=encoding.lengths,
-            attention=encoding.attention,
-        )
+        return OracleBranches(self.decoder(encoder_output=fused), audio_log_probs, lengths, attention)
 
     @typecheck()
     def forward(

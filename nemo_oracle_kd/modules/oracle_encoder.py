@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from nemo.core.classes import Serialization, typecheck
 from nemo.core.classes.module import NeuralModule
-from nemo.core.neural_types import AcousticEncodedRepresentation, LabelsType, LengthsType, NeuralType, SpectrogramType
+from nemo.core.neural_types import AcousticEncodedRepresentation, LabelsType, LengthsType, LogprobsType, NeuralType, SpectrogramType
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -39,20 +39,7 @@ from nemo_oracle_kd.modules.label_encoder import LabelEncoder, LabelEncoderConfi
 from nemo_oracle_kd.modules.label_fusion import FusionConfig, LabelFusion
 from nemo_oracle_kd.strict_config import build_or_raise
 
-__all__ = ['FusedEncoding', 'OracleEncoder']
-
-
-class FusedEncoding(NamedTuple):
-    """What :meth:`OracleEncoder.encode` gives."""
-
-    fused: torch.Tensor | None
-    """Audio stream after reading the labels, `[B, D, T]`; None if no labels were asked for."""
-    audio: torch.Tensor
-    """Output of the audio encoder alone, `[B, D_audio, T]`."""
-    lengths: torch.Tensor
-    """Valid frames, `[B]`."""
-    attention: list[torch.Tensor]
-    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
+__all__ = ['OracleEncoder']
 
 
 def _plain(config: Any) -> Any:
@@ -69,6 +56,9 @@ class OracleEncoder(NeuralModule):
         num_labels: labels without the CTC blank; below 1: filled in by the model (:meth:`set_num_labels`).
         label_encoder: see :class:`LabelEncoderConfig`.
         fusion: see :class:`FusionConfig`.
+        self_conditioning: add the audio branch's own CTC posteriors, projected and detached, to the query of the fusion
+            (as self-conditioned CTC does between layers, arXiv 2104.02724). They tell the query which labels to look for,
+            so that matching by content is learned at once; they come from the audio alone and open no path for copying.
 
     The attribute `label_corruption` is the identity until its `config` is set (the models do it from
     `oracle.label_corruption`).
@@ -81,6 +71,7 @@ class OracleEncoder(NeuralModule):
         num_labels: int = -1,
         label_encoder: dict | None = None,
         fusion: dict | None = None,
+        self_conditioning: bool = True,
     ):
         super().__init__()
         # Hydra instantiates nested `_target_` entries before this constructor runs; Python users may pass a config.
@@ -109,6 +100,8 @@ class OracleEncoder(NeuralModule):
         self.label_corruption = LabelCorruption()
         self.fusion = LabelFusion(d_model, fusion_config)
         self.label_encoder: LabelEncoder | None = None
+        self.self_conditioning = self_conditioning
+        self.posterior_projection: nn.Linear | None = None
         self._audio_frozen = False
         if num_labels >= 1:
             self.set_num_labels(num_labels)
@@ -122,6 +115,9 @@ class OracleEncoder(NeuralModule):
             fresh = LabelEncoder(num_labels, self.d_model, self._label_encoder_config)
             self.label_encoder.embedding = fresh.embedding.to(device=old.device, dtype=old.dtype)
             self.label_encoder.num_labels = num_labels
+        if self.self_conditioning:
+            device = next(self.audio_encoder.parameters()).device
+            self.posterior_projection = nn.Linear(num_labels + 1, self.d_model, device=device)
 
     @property
     def subsampling_factor(self) -> int:
@@ -135,6 +131,7 @@ class OracleEncoder(NeuralModule):
             'length': NeuralType(tuple('B'), LengthsType()),
             'transcript': NeuralType(('B', 'T'), LabelsType(), optional=True),
             'transcript_length': NeuralType(tuple('B'), LengthsType(), optional=True),
+            'audio_log_probs': NeuralType(('B', 'T', 'D'), LogprobsType(), optional=True),
         }
 
     @property
@@ -174,6 +171,7 @@ class OracleEncoder(NeuralModule):
         lengths: torch.Tensor,
         transcript: torch.Tensor,
         transcript_length: torch.Tensor,
+        audio_log_probs: torch.Tensor | None = None,
         return_attention: bool = False,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Lets the audio stream read the labels.
@@ -183,6 +181,7 @@ class OracleEncoder(NeuralModule):
             lengths: valid frames, `[B]`.
             transcript: label ids, `[B, U]`; U may be 0.
             transcript_length: `[B]`; 0 means "no text".
+            audio_log_probs: the audio branch's posteriors `[B, T, V + 1]`, for self-conditioning; detached here.
             return_attention: also give the cross-attention weights.
 
         Returns:
@@ -191,27 +190,18 @@ class OracleEncoder(NeuralModule):
         if self.label_encoder is None:
             raise ValueError("the size of the vocabulary is unknown: set encoder.num_labels or call set_num_labels()")
         x = self.audio_projection(audio.transpose(1, 2))
+        if self.posterior_projection is not None:
+            if audio_log_probs is None:
+                raise ValueError(
+                    "this oracle encoder is conditioned on the audio branch's posteriors: pass audio_log_probs [B, T, V + 1]"
+                )
+            x = x + self.posterior_projection(audio_log_probs.detach().softmax(dim=-1).to(x.dtype))
         labels, label_lengths = self.label_corruption(
             transcript, transcript_length, self.label_encoder.num_labels, self.label_encoder.mask_id
         )
         memory, memory_mask = self.label_encoder(labels, label_lengths)
         x, maps = self.fusion(x, length_mask(lengths, x.shape[1]), memory, memory_mask, return_attention)
         return x.transpose(1, 2), maps
-
-    def encode(
-        self,
-        audio_signal: torch.Tensor,
-        length: torch.Tensor,
-        transcript: torch.Tensor | None = None,
-        transcript_length: torch.Tensor | None = None,
-        return_attention: bool = False,
-    ) -> FusedEncoding:
-        """Both branches from one run of the audio encoder; the fused one only if there is a transcript."""
-        audio, lengths = self.encode_audio(audio_signal, length)
-        if transcript is None:
-            return FusedEncoding(None, audio, lengths, [])
-        fused, maps = self.fuse(audio, lengths, transcript, transcript_length, return_attention)
-        return FusedEncoding(fused, audio, lengths, maps)
 
     @typecheck()
     def forward(
@@ -220,6 +210,7 @@ class OracleEncoder(NeuralModule):
         length: torch.Tensor,
         transcript: torch.Tensor | None = None,
         transcript_length: torch.Tensor | None = None,
+        audio_log_probs: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
@@ -227,6 +218,7 @@ class OracleEncoder(NeuralModule):
             length: valid feature frames, `[B]`.
             transcript: label ids, `[B, U]`.
             transcript_length: `[B]`.
+            audio_log_probs: `[B, T', V + 1]`, for self-conditioning.
 
         Returns:
             `[B, D, T']` and lengths `[B]`, as every NeMo encoder gives.
@@ -239,5 +231,6 @@ class OracleEncoder(NeuralModule):
                 "an oracle encoder reads the transcript: pass transcript [B, U] and transcript_length [B] (length 0 "
                 "for no text)"
             )
-        encoding = self.encode(audio_signal, length, transcript, transcript_length)
-        return encoding.fused, encoding.lengths
+        audio, lengths = self.encode_audio(audio_signal, length)
+        fused, _ = self.fuse(audio, lengths, transcript, transcript_length, audio_log_probs)
+        return fused, lengths

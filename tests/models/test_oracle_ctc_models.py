@@ -58,7 +58,7 @@ def _rows(manifest):
 def trained(tone_corpus, tmp_path_factory):
     """Trainer, teacher and `.nemo` file of an oracle teacher that has learned the tones."""
     config = tiny_oracle.oracle_config(tone_corpus, tone_corpus)
-    trainer, teacher = _fit(config, max_steps=60, limit_val_batches=1.0, check_val_every_n_epoch=30)
+    trainer, teacher = _fit(config, max_steps=120, limit_val_batches=1.0, check_val_every_n_epoch=60)
     path = tmp_path_factory.mktemp('oracle') / 'oracle.nemo'
     teacher.save_to(str(path))
     return trainer, teacher.eval(), path
@@ -223,6 +223,13 @@ def test_training_resumes_from_a_checkpoint(tone_corpus, tmp_path):
 def test_an_oracle_section_that_makes_no_sense_is_refused(oracle, sentence):
     with pytest.raises(ConfigError, match=sentence):
         _teacher(tiny_oracle.oracle_config(**oracle))
+
+
+def test_self_conditioning_without_an_audio_branch_is_refused():
+    config = tiny_oracle.oracle_config(audio_ctc_weight=0.0)
+    config.encoder.self_conditioning = True
+    with pytest.raises(ConfigError, match='self_conditioning=false'):
+        _teacher(config)
 
 
 def test_an_ordinary_encoder_is_refused():

@@ -30,7 +30,7 @@ LABELS = 6
 def _encoder(kind='convolutional', **options) -> OracleEncoder:
     from nemo.core.classes import Serialization
 
-    config = tiny_oracle.encoder(kind, num_labels=LABELS, **options)
+    config = tiny_oracle.encoder(kind, num_labels=LABELS, **{'self_conditioning': False, **options})
     return Serialization.from_config_dict(OmegaConf.create(config)).eval()
 
 
@@ -129,16 +129,28 @@ def test_eval_mode_applies_no_corruption_and_training_mode_does():
 def test_attention_weights_come_on_request_only():
     encoder = _encoder(fusion={'n_layers': 2, 'n_heads': 4})
     b = _batch()
+    labels = (b['transcript'], b['transcript_length'])
     with torch.no_grad():
-        silent = encoder.encode(b['audio_signal'], b['length'], b['transcript'], b['transcript_length'])
-        shown = encoder.encode(
-            b['audio_signal'], b['length'], b['transcript'], b['transcript_length'], return_attention=True
-        )
-    assert silent.attention == [] and len(shown.attention) == 2
-    frames = silent.fused.shape[2]
-    assert all(weights.shape == (2, 4, frames, 6) for weights in shown.attention)
-    assert all((weights[1, :, :, 3:] == 0).all() for weights in shown.attention)
-    torch.testing.assert_close(silent.fused, shown.fused)
+        audio, lengths = encoder.encode_audio(b['audio_signal'], b['length'])
+        silent, nothing = encoder.fuse(audio, lengths, *labels)
+        shown, maps = encoder.fuse(audio, lengths, *labels, return_attention=True)
+    assert nothing == [] and len(maps) == 2
+    assert all(weights.shape == (2, 4, silent.shape[2], 6) for weights in maps)
+    assert all((weights[1, :, :, 3:] == 0).all() for weights in maps)
+    torch.testing.assert_close(silent, shown)
+
+
+def test_self_conditioning_reads_the_posteriors_of_the_audio_branch_without_gradient():
+    encoder = _encoder(self_conditioning=True)
+    frames = _encoder().encode_audio(_batch()['audio_signal'], _batch()['length'])[0].shape[2]
+    first, second = torch.randn(2, 2, frames, LABELS + 1, generator=torch.Generator().manual_seed(2))
+    first.requires_grad_()
+    outputs, _ = encoder(**_batch(), audio_log_probs=first)
+    outputs.sum().backward()
+    assert first.grad is None and encoder.posterior_projection.weight.grad.abs().sum() > 0
+    assert (outputs - _forward(encoder, audio_log_probs=second)[0]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match='pass audio_log_probs'):
+        _forward(encoder)
 
 
 def test_a_frozen_audio_encoder_gets_no_gradient_and_keeps_its_batch_statistics():
@@ -147,7 +159,7 @@ def test_a_frozen_audio_encoder_gets_no_gradient_and_keeps_its_batch_statistics(
     encoder.train()
     before = {name: value.clone() for name, value in encoder.audio_encoder.state_dict().items()}
     b = _batch()
-    encoder.encode(b['audio_signal'], b['length'], b['transcript'], b['transcript_length']).fused.sum().backward()
+    encoder(**b)[0].sum().backward()
     assert all(parameter.grad is None for parameter in encoder.audio_encoder.parameters())
     assert encoder.fusion.layers[0].cross_attention.value.weight.grad.abs().sum() > 0
     after = encoder.audio_encoder.state_dict()
@@ -156,7 +168,7 @@ def test_a_frozen_audio_encoder_gets_no_gradient_and_keeps_its_batch_statistics(
 
 def test_a_built_audio_encoder_may_be_passed():
     built = _encoder().audio_encoder
-    encoder = OracleEncoder(audio_encoder=built, d_model=16, num_labels=LABELS)
+    encoder = OracleEncoder(audio_encoder=built, d_model=16, num_labels=LABELS, self_conditioning=False)
     assert encoder.audio_encoder is built and _forward(encoder.eval())[0].shape[1] == 16
 
 
