@@ -91,14 +91,15 @@ class _Targets:
 
 
 def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) -> torch.Tensor:
-    """White noise at the level of NeMo's dither, 1e-5, in the shape of `signal [B, S]`; the same for the same utterance.
+    """Faint white noise (-80 dB of full scale) in the shape of `signal [B, S]`; the same for the same utterance.
 
-    Not zeros: the normalisation of the features would divide rounding errors by their own deviation.
+    Not zeros, nor anything below the floor of the logarithm: normalised features would be rounding errors, divided by
+    their own deviation.
     """
     silence = torch.zeros(signal.shape)
     for row, i in enumerate(indices):
         length = int(lengths[row])
-        silence[row, :length] = 1e-5 * torch.randn(length, generator=torch.Generator().manual_seed(i))
+        silence[row, :length] = 1e-4 * torch.randn(length, generator=torch.Generator().manual_seed(i))
     return silence.to(signal)
 
 
