@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`nemo-oracle-kd perturb`: copies of a corpus at other speeds."""
+
+import argparse
+
+HELP = 'write copies of a corpus at other speeds (speed perturbation, once instead of in every epoch)'
+
+EPILOG = """example:
+  nemo-oracle-kd perturb --manifest train.jsonl --output train_speeds --speeds 0.9 1.0 1.1
+
+writes train_speeds/train.jsonl with three rows per utterance.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument('--manifest', required=True, metavar='IN.jsonl', help='NeMo manifest')
+    parser.add_argument('--output', required=True, metavar='DIR', help='folder for audio and manifest')
+    parser.add_argument(
+        '--speeds',
+        nargs='+',
+        type=float,
+        default=[0.9, 1.0, 1.1],
+        metavar='FACTOR',
+        help='speeds; 1 refers to the recording itself (default: 0.9 1.0 1.1)',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the copies and says how much audio there is."""
+    from pathlib import Path
+
+    from nemo_oracle_kd.corpus.speed import write_speed_copies
+
+    rows = write_speed_copies(args.manifest, args.output, args.speeds)
+    hours = sum(row.get('duration', 0.0) for row in rows) / 3600
+    print(f'{len(rows)} rows, {hours:.2f} hours: {Path(args.output) / Path(args.manifest).name}')
+    return 0
