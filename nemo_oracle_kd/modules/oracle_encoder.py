@@ -23,12 +23,19 @@ After arXiv 2111.03664 (the teacher receives the source *and* the output labels)
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from nemo.core.classes import Serialization, typecheck
 from nemo.core.classes.module import NeuralModule
-from nemo.core.neural_types import AcousticEncodedRepresentation, LabelsType, LengthsType, LogprobsType, NeuralType, SpectrogramType
+from nemo.core.neural_types import (
+    AcousticEncodedRepresentation,
+    LabelsType,
+    LengthsType,
+    LogprobsType,
+    NeuralType,
+    SpectrogramType,
+)
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
