@@ -117,6 +117,102 @@ def ctc_config(
     return OmegaConf.create(config)
 
 
+def rnnt_config(
+    train: Optional[Path] = None,
+    validation: Optional[Path] = None,
+    kind: str = 'rnnt',
+    hybrid: bool = False,
+    joint_hidden: int = 24,
+    durations: Sequence[int] = (0, 1, 2),
+    big_blanks: Sequence[int] = (2, 4),
+    **options: Any,
+) -> DictConfig:
+    """Config of a character transducer over the encoder of `ctc_config` (its options are `options`).
+
+    Args:
+        train: training manifest.
+        validation: validation manifest.
+        kind: 'rnnt', 'tdt' or 'multiblank_rnnt', which is also the name of NeMo's loss.
+        hybrid: with a CTC head besides.
+        joint_hidden: width of prediction network and joint.
+        durations: of a TDT model.
+        big_blanks: durations of a multi-blank model.
+    """
+    config = ctc_config(train, validation, **options)
+    hidden = config.decoder.feat_in
+    ctc_decoder = config.pop('decoder')
+    config.model_defaults = {'enc_hidden': hidden, 'pred_hidden': joint_hidden}
+    config.decoder = {
+        '_target_': 'nemo.collections.asr.modules.RNNTDecoder',
+        'normalization_mode': None,
+        'random_state_sampling': False,
+        'blank_as_pad': True,
+        'prednet': {'pred_hidden': joint_hidden, 'pred_rnn_layers': 1, 't_max': None, 'dropout': 0.0},
+    }
+    config.joint = {
+        '_target_': 'nemo.collections.asr.modules.RNNTJoint',
+        'log_softmax': None,
+        'preserve_memory': False,
+        'fuse_loss_wer': False,
+        'jointnet': {'joint_hidden': joint_hidden, 'activation': 'relu', 'dropout': 0.0},
+    }
+    if kind == 'tdt':
+        config.joint.num_extra_outputs = len(durations)
+        config.loss = {'loss_name': 'tdt', 'tdt_kwargs': {'durations': list(durations), 'sigma': 0.05}}
+    elif kind == 'multiblank_rnnt':
+        config.joint.num_extra_outputs = len(big_blanks)
+        config.loss = {
+            'loss_name': 'multiblank_rnnt',
+            'multiblank_rnnt_kwargs': {'big_blank_durations': list(big_blanks), 'sigma': 0.05},
+        }
+    config.decoding = {'strategy': 'greedy_batch', 'greedy': {'max_symbols': 4}, 'beam': {'beam_size': 2}}
+    if kind != 'rnnt':  # NeMo fills it in from the options of the loss
+        config.decoding['durations' if kind == 'tdt' else 'big_blank_durations'] = []
+        config.decoding.model_type = 'tdt' if kind == 'tdt' else 'multiblank'
+    if hybrid:
+        config.aux_ctc = {'ctc_loss_weight': 0.3, 'use_cer': False, 'decoder': ctc_decoder}
+        config.aux_ctc.decoding = {'strategy': 'greedy'}
+    return config
+
+
+def train_tokenizer(folder: Path, pieces: int = 16, seed: int = 0) -> Path:
+    """Trains a SentencePiece tokenizer on texts of the tone corpus; returns its folder, as `tokenizer.dir` wants it."""
+    import sentencepiece
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    texts = [''.join(generator.choice(LABELS[1:], size=n)) for n in generator.integers(2, 6, size=200)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([' '.join(pair) for pair in zip(texts[::2], texts[1::2])]),
+        model_prefix=str(folder / 'tokenizer'),
+        model_type='bpe',
+        vocab_size=pieces,
+        bos_id=-1,
+        eos_id=-1,
+        minloglevel=2,
+    )
+    vocabulary = (folder / 'tokenizer.vocab').read_text(encoding='utf-8').splitlines()
+    pieces_only = [line.split('\t')[0] for line in vocabulary[1:]]
+    (folder / 'vocab.txt').write_text(''.join(piece + '\n' for piece in pieces_only), encoding='utf-8')
+    return folder
+
+
+def with_tokenizer(config: DictConfig, folder: Path) -> DictConfig:
+    """The config of a CTC model or transducer with sub-words instead of characters, for NeMo's `...ModelBPE` classes."""
+    config = config.copy()
+    config.pop('labels')
+    config.tokenizer = {'dir': str(folder), 'type': 'bpe'}
+    for name in ('train_ds', 'validation_ds'):
+        if name in config:
+            config[name].pop('labels')
+    if 'joint' not in config:
+        config.decoder.update(num_classes=-1, vocabulary=[])
+    if 'aux_ctc' in config:
+        config.aux_ctc.decoder.update(num_classes=-1, vocabulary=[])
+    return config
+
+
 def trainer(max_steps: int = 4, **options: Any):
     """A quiet CPU trainer."""
     import lightning.pytorch as pl
@@ -144,3 +240,13 @@ def ctc_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed
 
     torch.manual_seed(seed)
     return (cls or EncDecCTCModel)(cfg=config, trainer=trainer)
+
+
+def rnnt_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed: int = 0):
+    """Builds a transducer (hybrid if the config has a CTC head) with seeded weights."""
+    import torch
+    from nemo.collections.asr.models import EncDecHybridRNNTCTCModel, EncDecRNNTModel
+
+    torch.manual_seed(seed)
+    default = EncDecHybridRNNTCTCModel if 'aux_ctc' in config else EncDecRNNTModel
+    return (cls or default)(cfg=config, trainer=trainer)

@@ -17,7 +17,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-__all__ = ['ModelDescription', 'describe', 'has_ctc_head']
+__all__ = ['ModelDescription', 'describe', 'has_ctc_head', 'tokenizer_fingerprint']
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def frame_seconds(model: Any) -> Optional[float]:
     return None if factor is None or stride is None else float(stride) * factor
 
 
-def _tokenizer_fingerprint(model: Any) -> Optional[str]:
+def tokenizer_fingerprint(model: Any) -> Optional[str]:
+    """Hash of the tokenizer itself, whatever its file is called; `None` for a model of characters."""
     tokenizer = getattr(getattr(model, 'tokenizer', None), 'tokenizer', None)
     if tokenizer is None:
         return None
@@ -99,7 +100,7 @@ def describe(model: Any) -> ModelDescription:
     return ModelDescription(
         name=type(model).__name__,
         vocabulary=tuple(decoder.vocabulary),
-        tokenizer=_tokenizer_fingerprint(model),
+        tokenizer=tokenizer_fingerprint(model),
         blank=decoder.num_classes_with_blank - 1,
         sample_rate=int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000))),
         frame_seconds=frame_seconds(model),

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Audio files as batches, read as NeMo reads them for training.
+
+A `duration` that is shorter than the file cuts it off, so a teacher hears what a student will be trained on.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Optional, Sequence
+
+import torch
+
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
+
+__all__ = ['AudioSpan', 'audio_batch', 'audio_seconds', 'read_audio']
+
+
+@dataclass(frozen=True)
+class AudioSpan:
+    """A stretch of an audio file.
+
+    Attributes:
+        path: the file.
+        offset: where it begins, in seconds.
+        duration: its length in seconds; `None` for all the rest.
+    """
+
+    path: str
+    offset: float = 0.0
+    duration: Optional[float] = None
+
+
+def audio_seconds(span: AudioSpan) -> float:
+    """Length of a stretch, from the file where `duration` is not given."""
+    if span.duration is not None:
+        return float(span.duration)
+    import soundfile
+
+    return max(0.0, float(soundfile.info(span.path).duration) - span.offset)
+
+
+def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
+    """Samples `[S]` in [-1, 1], mixed to one channel and resampled.
+
+    Raises:
+        ValueError: the file cannot be read, or there are no samples.
+    """
+    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
+
+    try:
+        segment = AudioSegment.from_file(
+            span.path,
+            target_sr=sample_rate,
+            offset=span.offset,
+            duration=span.duration or 0,  # 0: to the end
+            channel_selector='average',
+        )
+    except Exception as error:  # soundfile, pydub and ffmpeg each raise their own
+        raise ValueError(f"{span.path} cannot be read as audio: {error}") from error
+    if len(segment.samples) == 0:
+        raise ValueError(f"{span.path} holds no audio at {span.offset} s: remove the row from the manifest")
+    return torch.as_tensor(segment.samples, dtype=torch.float32)
+
+
+def audio_batch(signals: Sequence[torch.Tensor], device: Any = 'cpu') -> AudioBatch:
+    """Pads signals `[S]` to a batch without transcripts."""
+    lengths = torch.tensor([len(signal) for signal in signals])
+    signal = torch.nn.utils.rnn.pad_sequence(list(signals), batch_first=True)
+    no_labels = torch.zeros(len(signals), 0, dtype=torch.long)
+    no_lengths = torch.zeros(len(signals), dtype=torch.long)
+    return AudioBatch(signal.to(device), lengths.to(device), Transcripts(no_labels.to(device), no_lengths.to(device)))

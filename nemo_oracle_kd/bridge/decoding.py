@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""N-best texts from NeMo's batched beam search, for any model with a CTC or transducer head."""
+
+from typing import Any, Callable, List
+
+from omegaconf import OmegaConf
+
+from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.scoring import EncodedAudio
+from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
+
+__all__ = ['decoding_strategy', 'make_nbest_decoder']
+
+
+def decoding_strategy(head: Head, beam_size: int) -> str:
+    """NeMo's name of the search: the batched beam search of the head, or `greedy_batch` for a beam of one.
+
+    Raises:
+        ValueError: a beam for a multi-blank transducer, for which NeMo has no beam search.
+    """
+    if beam_size == 1:
+        return 'greedy_batch'
+    if head.kind == 'multiblank':
+        raise ValueError("NeMo has no beam search for multi-blank transducers: use a beam and an N-best size of 1")
+    return 'beam_batch' if head.kind == 'ctc' else 'malsd_batch'
+
+
+def make_nbest_decoder(
+    model: Any, head: Head, beam_size: int, nbest: int, max_symbols: int = 10
+) -> Callable[[EncodedAudio], List[List[str]]]:
+    """Builds a decoder beside the model's own, which stays as it is.
+
+    Args:
+        model: a NeMo model in eval mode.
+        head: what `find_head(model)` found.
+        beam_size: width of the search.
+        nbest: at most so many texts per utterance.
+        max_symbols: of a transducer: labels per frame.
+
+    Returns:
+        A function from encoded audio to texts: distinct, best first by the score of the search, spaces normalised. There is
+        at least one per utterance, if only the empty text.
+
+    Raises:
+        ValueError: an oracle model, which has no text to read; `nbest` above `beam_size`; a beam where NeMo has none.
+    """
+    if getattr(model, 'reads_transcript', False):
+        raise ValueError("an oracle model reads the transcript and cannot decode: score given transcripts instead")
+    if not 1 <= nbest <= beam_size:
+        raise ValueError(f"the N-best size must lie between 1 and the beam size {beam_size}, not {nbest}")
+    strategy = decoding_strategy(head, beam_size)
+    settings = {
+        'strategy': strategy,
+        'beam': {'beam_size': beam_size, 'return_best_hypothesis': False},
+        'greedy': {},
+    }
+    if head.kind == 'ctc':
+        # beta is a bonus per label, which would favour long hypotheses; the rest is deprecated but read
+        settings['beam'].update(beam_beta=0.0, beam_alpha=None, kenlm_path=None)
+        decoding = _ctc_decoding(model, head, settings)
+
+        def search(audio: EncodedAudio) -> list:
+            return decoding.ctc_decoder_predictions_tensor(
+                audio.log_probs, decoder_lengths=audio.lengths, return_hypotheses=True
+            )
+
+    else:
+        settings['model_type'] = head.kind
+        settings['durations'] = list(head.durations) if head.kind == 'tdt' else []
+        settings['big_blank_durations'] = list(head.durations) if head.kind == 'multiblank' else []
+        settings['beam'].update(max_symbols=max_symbols, score_norm=False)
+        settings['greedy']['max_symbols'] = max_symbols
+        decoding = _transducer_decoding(model, head, settings)
+
+        def search(audio: EncodedAudio) -> list:
+            return decoding.rnnt_decoder_predictions_tensor(audio.encoded, audio.lengths, return_hypotheses=True)
+
+    def decode(audio: EncodedAudio) -> List[List[str]]:
+        hypotheses = search(audio)
+        lists = [one if isinstance(one, list) else [one] for one in hypotheses]
+        return [_distinct(one, nbest) for one in lists]
+
+    return decode
+
+
+def _distinct(hypotheses: list, nbest: int) -> List[str]:
+    texts = dict.fromkeys(normalize_spaces(hypothesis.text) for hypothesis in hypotheses)
+    return list(texts)[:nbest] or ['']
+
+
+def _ctc_decoding(model: Any, head: Head, settings: dict) -> Any:
+    from nemo.collections.asr.parts.submodules.ctc_decoding import CTCBPEDecoding, CTCDecoding
+
+    if getattr(model, 'tokenizer', None) is not None:
+        return CTCBPEDecoding(OmegaConf.create(settings), tokenizer=model.tokenizer)
+    return CTCDecoding(OmegaConf.create(settings), vocabulary=list(head.vocabulary))
+
+
+def _transducer_decoding(model: Any, head: Head, settings: dict) -> Any:
+    from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTBPEDecoding, RNNTDecoding
+
+    modules = {'decoder': model.decoder, 'joint': model.joint}
+    if getattr(model, 'tokenizer', None) is not None:
+        return RNNTBPEDecoding(OmegaConf.create(settings), tokenizer=model.tokenizer, **modules)
+    return RNNTDecoding(OmegaConf.create(settings), vocabulary=list(head.vocabulary), **modules)
