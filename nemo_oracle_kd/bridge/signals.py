@@ -14,6 +14,7 @@
 """Signals: tensors with lengths that a model exposes, the same for student and teacher."""
 
 from dataclasses import dataclass
+from typing import List
 
 import torch
 
@@ -47,9 +48,18 @@ class AudioBatch:
     lengths: torch.Tensor
     transcripts: Transcripts
 
+    def select(self, rows: List[int]) -> 'AudioBatch':
+        """The utterances of some rows, padded no further than they need."""
+        lengths, label_lengths = self.lengths[rows], self.transcripts.lengths[rows]
+        labels = self.transcripts.labels[rows, : int(label_lengths.max())]
+        return AudioBatch(self.signal[rows, : int(lengths.max())], lengths, Transcripts(labels, label_lengths))
+
     @classmethod
     def from_nemo(cls, batch) -> 'AudioBatch':
-        """Reads a NeMo batch.
+        """Reads a NeMo batch before the model does.
+
+        The signal is copied: NeMo's preprocessor adds its dither in place, and the next reader would hear the student's
+        noise instead of the audio.
 
         Raises:
             ValueError: the batch holds features instead of audio (DALI) or has another layout.
@@ -63,7 +73,7 @@ class AudioBatch:
             raise ValueError(
                 f"a training batch must be (signal, signal_len, transcript, transcript_len), not {len(batch)} items"
             )
-        return cls(batch[0], batch[1], Transcripts(batch[2], batch[3]))
+        return cls(batch[0].clone(), batch[1], Transcripts(batch[2], batch[3]))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,14 @@ class TeacherConfig:
         metadata={'help': "how the teacher's frames are brought to the student's rate: none, nearest or linear"},
     )
 
+    memory_mb: float = field(
+        default=0.0,
+        metadata={'help': 'keep answers to audio that comes again in every epoch, up to so many megabytes; 0: none'},
+    )
+
     def problems(self, path: str) -> Iterator[str]:
+        if self.memory_mb < 0:
+            yield f"`{path}.memory_mb` must be at least 0, not {self.memory_mb}"
         if self.time_resampling not in RESAMPLING_MODES:
             yield (
                 f"`{path}.time_resampling` is {self.time_resampling!r}: choose one of {', '.join(RESAMPLING_MODES)}"

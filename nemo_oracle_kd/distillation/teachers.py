@@ -13,7 +13,8 @@
 # limitations under the License.
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
 
-from typing import Any
+import hashlib
+from typing import Any, Dict, List, Optional
 
 import torch
 
@@ -23,7 +24,47 @@ from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
 from nemo_oracle_kd.distillation.settings import TeacherConfig
 
-__all__ = ['OnlineTeacher']
+__all__ = ['AnswerMemory', 'OnlineTeacher']
+
+
+class AnswerMemory:
+    """Posteriors of utterances the teacher has heard before, found by the samples and labels themselves.
+
+    A frozen teacher gives the same answer to the same audio in every epoch. Audio that changes from epoch to epoch
+    (augmentation in the data loader) is simply never found again.
+
+    Args:
+        megabytes: no answer is added beyond this size; what is there stays.
+    """
+
+    def __init__(self, megabytes: float):
+        self.room = int(megabytes * 2**20)
+        self._answers: Dict[bytes, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @staticmethod
+    def keys(batch: AudioBatch) -> List[bytes]:
+        """One key per utterance."""
+        signal, labels = batch.signal.cpu(), batch.transcripts.labels.cpu().long()
+        found = []
+        for row, (samples, count) in enumerate(zip(batch.lengths.tolist(), batch.transcripts.lengths.tolist())):
+            digest = hashlib.blake2b(signal[row, :samples].contiguous().numpy().tobytes(), digest_size=16)
+            digest.update(labels[row, :count].contiguous().numpy().tobytes())
+            found.append(digest.digest())
+        return found
+
+    def get(self, key: bytes) -> Optional[torch.Tensor]:
+        """`[T, V]` on the CPU, or `None`."""
+        return self._answers.get(key)
+
+    def put(self, key: bytes, log_probs: torch.Tensor) -> None:
+        """Keeps `[T, V]`, if there is room."""
+        size = log_probs.numel() * log_probs.element_size()
+        if size <= self.room and key not in self._answers:
+            self.room -= size
+            self._answers[key] = log_probs.cpu().clone()
 
 
 class OnlineTeacher:
@@ -38,6 +79,7 @@ class OnlineTeacher:
         self.source = config.restore_from
         self.model: Any = restore_frozen(config.restore_from)
         self.description: ModelDescription = describe(self.model)
+        self.memory = AnswerMemory(config.memory_mb) if config.memory_mb > 0 else None
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
@@ -62,5 +104,17 @@ class OnlineTeacher:
                 "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without "
                 "`text` from the training manifest"
             )
-        return frame_posteriors(self.model, batch)
+        if self.memory is None:
+            return frame_posteriors(self.model, batch)
+        keys = self.memory.keys(batch)
+        answers = [self.memory.get(key) for key in keys]
+        missing = [row for row, answer in enumerate(answers) if answer is None]
+        if missing:
+            heard = frame_posteriors(self.model, batch.select(missing))
+            for row, log_probs, length in zip(missing, heard.log_probs, heard.lengths.tolist()):
+                answers[row] = log_probs[:length]
+                self.memory.put(keys[row], answers[row])
+        lengths = torch.tensor([len(answer) for answer in answers], device=batch.signal.device)
+        answers = [answer.to(batch.signal.device) for answer in answers]
+        return FramePosteriors(torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths)
 

@@ -23,7 +23,7 @@ teaches nothing. It betrays itself when text and audio contradict each other:
 * its spikes lie elsewhere than those of a model that only hears.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,14 @@ class Diagnosis:
         result = asdict(self)
         del result['examples']
         return result
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> 'Diagnosis':
+        """The inverse of :meth:`as_dict`, for a report made from `diagnosis.json`; further keys are ignored."""
+        known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        known['conditions'] = {name: Condition(**condition) for name, condition in values['conditions'].items()}
+        known['thresholds'] = Thresholds(**values['thresholds'])
+        return cls(**known)
 
 
 def judge(diagnosis: Diagnosis) -> tuple[str, list[str]]:

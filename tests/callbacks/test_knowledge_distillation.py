@@ -240,3 +240,37 @@ def test_after_a_failed_fit_the_student_has_its_own_loss(tone_corpus, tone_teach
     with pytest.raises(KeyError):
         trainer.fit(student)
     assert student.loss is before
+
+
+def test_a_teacher_that_remembers_gives_the_same_student_and_is_asked_once_per_utterance(tone_corpus, tone_teacher):
+    weights, asked = [], []
+    for memory_mb in (0, 10):
+        callback = _callback(tone_teacher, ALL, teacher_options={'memory_mb': memory_mb})
+        count = []
+        trainer = tiny.trainer(12, callbacks=[callback])
+        student = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer)
+        attach = callback.distiller.attach
+
+        def attach_and_count(model, attach=attach, count=count, callback=callback):
+            report = attach(model)
+            callback.distiller.teacher.model.preprocessor.register_forward_hook(
+                lambda module, inputs, outputs: count.append(outputs[0].shape[0])
+            )
+            return report
+
+        callback.distiller.attach = attach_and_count
+        trainer.fit(student)
+        weights.append(student.state_dict())
+        asked.append(sum(count))
+    assert asked == [48, 16]  # 12 batches of 4 from a corpus of 16
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_memory_of_a_teacher_is_bounded():
+    from nemo_oracle_kd.distillation.teachers import AnswerMemory
+
+    memory = AnswerMemory(megabytes=0.001)  # 1048 bytes
+    memory.put(b'a', torch.zeros(10, 20))
+    memory.put(b'b', torch.zeros(10, 20))
+    assert len(memory) == 1 and memory.get(b'a') is not None and memory.get(b'b') is None

@@ -1,0 +1,104 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The comparison on real speech: CMU AN4, character CTC, greedy decoding, no language model.
+
+    python examples/an4/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
+
+`--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. Writes
+`OUT/results.json`, `OUT/report.html` and the models `OUT/seed_N/NAME.nemo`. What was tried on the way, also what failed, is
+in docs/experiments/an4.md. An interrupted run goes on where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'asr_ctc'))
+
+from comparison import Distilled, Plan, compare_and_report, print_table  # noqa: E402
+
+from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
+from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
+from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
+
+FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.3', 'oracle_kd.objectives.frame_kl.temperature=3.0']
+STUDENTS = {
+    'student_alone': None,
+    'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
+    'student_from_oracle_teacher': Distilled('oracle_teacher', 'frame_kl', FRAME_KL),
+    'student_guided_ctc': Distilled('oracle_teacher', 'guided_ctc'),
+    'student_occupancy': Distilled('conventional_teacher', 'occupancy', ['oracle_kd.objectives.occupancy.weight=0.5']),
+}
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
+    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
+    parser.add_argument('--out', type=Path, required=True, help='output folder')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds (default: 0)')
+    parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
+    parser.add_argument('--updates', type=int, default=2120, help='optimizer steps of every student (default: 2120)')
+    parser.add_argument(
+        '--teacher-seconds', type=float, default=120, help='training seconds of each teacher (default: 120)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs the comparison."""
+    args = parse()
+    out = args.out.resolve()
+    train, dev, test = (path.resolve() for path in (args.data / 'train.jsonl', args.data / 'dev.jsonl', args.test))
+    for manifest in (train, dev, test):
+        read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
+    out.mkdir(parents=True, exist_ok=True)
+    copies = out / 'data'
+    speeds = Job(
+        'speed_copies',
+        [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'perturb', '--manifest', str(train), '--output', str(copies)],
+        outputs=[copies / 'train.jsonl'],
+        inputs=[train],
+    )
+    report = Report(
+        title='Oracle distillation on AN4',
+        results={},
+        lead=(
+            'A small speech recogniser learns from a teacher that was allowed to read the transcript while it listened. This '
+            'page shows what that bought, against the same student alone and taught by an ordinary teacher.'
+        ),
+        story=[
+            'A teacher that hears the audio and reads the transcript knows what was said and only has to find out when. Its '
+            'frame posteriors are taught to a small CTC model, which at test time has the audio alone.',
+            f'Both teachers were trained for the same {args.teacher_seconds:g} seconds. All students are the same network, '
+            f'trained for the same {args.updates} updates on the same audio (three speeds of every recording); they differ '
+            'only in what is added to their loss. Decoding is greedy, without a language model.',
+        ],
+        settings={'corpus': 'CMU AN4', 'objective': 'frame KL, temperature 3, weight 0.3', 'seeds': args.seeds},
+        commands=[
+            'python examples/an4/run.py --data DIR --test TEST.jsonl --out OUT --seeds '
+            + ' '.join(str(seed) for seed in args.seeds),
+            'nemo-oracle-kd diagnose OUT/seed_0/oracle_teacher.nemo --manifest DIR/dev.jsonl',
+        ],
+    )
+    plan = Plan(STUDENTS, updates=args.updates, teacher_seconds=args.teacher_seconds)
+    data = {'train': copies / 'train.jsonl', 'dev': dev, 'test': test}
+    results = compare_and_report(plan, data, out, args.seeds, args.parallel, report, extra_jobs=[speeds])
+    print_table(results)
+    print(f'results: {out / "results.json"}\nreport:  {out / "report.html"}')
+
+
+if __name__ == '__main__':
+    main()

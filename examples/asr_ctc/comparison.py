@@ -1,0 +1,238 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The comparison that the AN4 recipe and the demo share: students alone and distilled, from two kinds of teacher.
+
+Every system is trained by an ordinary recipe of this folder with overrides on its command line; `jobs/logs` of an output
+folder holds what each printed, and each command can be run by hand.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from nemo_oracle_kd.evaluation.diagnosis import Diagnosis
+from nemo_oracle_kd.evaluation.plots import colour_of
+from nemo_oracle_kd.evaluation.report import Report, write_report
+from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels
+from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
+from nemo_oracle_kd.experiments.jobs import Job
+
+RECIPES = Path(__file__).resolve().parent
+STUDENT = ('train_ctc.py', 'separable_ctc_char')
+TEACHERS = {
+    'conventional_teacher': ('train_ctc.py', 'separable_ctc_char_teacher'),
+    'oracle_teacher': ('train_oracle_ctc.py', 'oracle_separable_ctc_char'),
+}
+LABELS = {
+    'student_from_conventional_teacher': 'student of the conventional teacher',
+    'student_from_oracle_teacher': 'student of the oracle teacher',
+    'student_guided_ctc': 'student, guided CTC',
+    'student_occupancy': 'student, occupancy',
+}
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled student: which teacher, which preset, with which overrides."""
+
+    teacher: str
+    preset: str
+    overrides: Sequence[str] = ()
+
+
+@dataclass
+class Plan:
+    """What to train and for how long.
+
+    Attributes:
+        students: name -> distillation, or `None` for the student alone. All get the same number of updates.
+        updates: optimizer steps of every student.
+        teacher_seconds: training seconds of every teacher (validation not counted).
+        student_overrides: overrides for every student.
+        teacher_overrides: teacher -> overrides.
+    """
+
+    students: Dict[str, Optional[Distilled]]
+    updates: int
+    teacher_seconds: float
+    student_overrides: Sequence[str] = ()
+    teacher_overrides: Dict[str, Sequence[str]] = field(default_factory=dict)
+
+
+def _quoted(path: Path) -> str:
+    """A path as Hydra reads it, whatever characters it has."""
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def _training(
+    name: str,
+    seed: int,
+    out: Path,
+    recipe: Sequence[str],
+    overrides: Sequence[str],
+    callbacks: Sequence[str],
+    data: Dict[str, Path],
+    depends: Sequence[str],
+) -> SystemRun:
+    folder = out / f'seed_{seed}' / 'training' / name
+    script, config = recipe
+    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {_quoted(folder)}}}'
+    command = [
+        sys.executable,
+        str(RECIPES / script),
+        f'--config-name={config}',
+        f'model.train_ds.manifest_filepath={_quoted(data["train"])}',
+        f'model.validation_ds.manifest_filepath={_quoted(data["dev"])}',
+        f'seed={seed}',
+        'num_threads=1',
+        f'save_to={_quoted(folder / "model.nemo")}',
+        f'exp_manager.exp_dir={_quoted(folder)}',
+        'exp_manager.name=log',
+        '+exp_manager.use_datetime_version=false',
+        'exp_manager.resume_if_exists=true',
+        'trainer.enable_progress_bar=false',
+        'trainer.log_every_n_steps=100',
+        'trainer.check_val_every_n_epoch=null',
+        f'+trainer.callbacks=[{", ".join([record, *callbacks])}]',
+        *overrides,
+    ]
+    recipe_config = next((RECIPES.parents[1] / 'conf').rglob(f'{config}.yaml'))
+    job = Job(
+        f'seed_{seed}/{name}',
+        command,
+        outputs=[folder / 'model.nemo', folder / 'run.json'],
+        depends=depends,
+        inputs=[recipe_config, data['train'], data['dev']],
+        scratch=[folder],
+        metrics=folder / 'curve.jsonl',
+        directory=folder.parents[1],
+    )
+    return SystemRun(name, seed, job, model=folder / 'model.nemo', record=folder)
+
+
+def system_runs(plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()) -> List[SystemRun]:
+    """All trainings of a plan.
+
+    Args:
+        plan: what to train.
+        data: manifests `train` and `dev`.
+        out: output folder.
+        seeds: random seeds.
+        depends: jobs that make the data.
+    """
+    runs = []
+    for seed in seeds:
+        needed = ['conventional_teacher', 'oracle_teacher']
+        for name in needed:
+            budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}}}'
+            overrides = [
+                'model.optim.sched=null',  # the budget anneals
+                'trainer.max_epochs=100000',
+                'trainer.val_check_interval=200',
+                *plan.teacher_overrides.get(name, ()),
+            ]
+            runs.append(_training(name, seed, out, TEACHERS[name], overrides, [budget], data, depends))
+        for name, distilled in plan.students.items():
+            overrides = [
+                f'trainer.max_steps={plan.updates}',
+                'trainer.max_epochs=-1',
+                f'trainer.val_check_interval={max(plan.updates // 8, 1)}',
+                *plan.student_overrides,
+            ]
+            waits = list(depends)
+            if distilled is not None:
+                teacher = out / f'seed_{seed}' / f'{distilled.teacher}.nemo'
+                overrides += [
+                    f'+oracle_kd={distilled.preset}',
+                    f'oracle_kd.teacher.restore_from={_quoted(teacher)}',
+                    *distilled.overrides,
+                ]
+                waits.append(f'seed_{seed}/{distilled.teacher}')
+            runs.append(_training(name, seed, out, STUDENT, overrides, [], data, waits))
+    return runs
+
+
+def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
+    """Whether the oracle teacher of a seed listens."""
+    folder = out / f'seed_{seed}' / 'diagnosis'
+    teacher = out / f'seed_{seed}' / 'oracle_teacher.nemo'
+    command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'diagnose', str(teacher)]
+    return Job(
+        f'seed_{seed}/diagnosis',
+        [*command, '--manifest', str(dev), '--output', str(folder)],
+        outputs=[folder / 'diagnosis.json', folder / 'attention.png'],
+        depends=[f'seed_{seed}/oracle_teacher'],
+        inputs=[dev],
+    )
+
+
+def compare_and_report(
+    plan: Plan,
+    data: Dict[str, Path],
+    out: Path,
+    seeds: Sequence[int],
+    parallel: int,
+    report: Report,
+    extra_jobs: Sequence[Job] = (),
+) -> dict:
+    """Trains, scores, diagnoses and writes `results.json` and `report.html`.
+
+    Args:
+        plan: what to train.
+        data: manifests `train`, `dev` and `test`.
+        out: output folder.
+        seeds: random seeds.
+        parallel: jobs at a time, one thread each.
+        report: the page's texts; everything measured is filled in here.
+        extra_jobs: jobs that make the data; every training waits for them.
+
+    Returns:
+        The content of `results.json`.
+    """
+    waits = [job.name for job in extra_jobs]
+    comparison = Comparison(
+        system_runs(plan, data, out, seeds, waits),
+        data['test'],
+        out,
+        pairs=[('student_from_conventional_teacher', 'student_from_oracle_teacher')],
+        settings={'updates': plan.updates, 'teacher_seconds': plan.teacher_seconds, **report.settings},
+        extra_jobs=[*extra_jobs, diagnosis_job(out, seeds[0], data['dev'])],
+        max_parallel=parallel,
+    )
+    results = comparison.run()
+    names = ['oracle_teacher', 'conventional_teacher', 'student_from_oracle_teacher', 'student_alone']
+    shown = {LABELS.get(name, name.replace('_', ' ')): comparison.model_path(name, seeds[0]) for name in names}
+    report.results = results
+    report.labels = LABELS
+    report.alignments, report.attention = model_panels(shown, data['test'], colours=colour_of(list(shown)))
+    folder = out / f'seed_{seeds[0]}' / 'diagnosis'
+    diagnosis = Diagnosis.from_dict(json.loads((folder / 'diagnosis.json').read_text(encoding='utf-8')))
+    report.diagnosis, report.verdict = diagnosis_parts(diagnosis)
+    write_report(report, out / 'report.html')
+    return results
+
+
+def print_table(results: dict) -> None:
+    """Mean and spread of every system, on the terminal."""
+    print(f'{"system":38}{"WER %":>8}{"spread":>8}{"CER %":>8}{"weights":>10}{"seconds":>9}')
+    for name, system in results['systems'].items():
+        wer, cer, seconds = system['wer'], system['cer'], system['train_seconds']
+        mean = sum(wer) / len(wer)
+        spread = (sum((value - mean) ** 2 for value in wer) / max(len(wer) - 1, 1)) ** 0.5
+        print(
+            f'{name:38}{mean:8.1f}{spread:8.1f}{sum(cer) / len(cer):8.1f}{system["parameters"]:10d}'
+            f'{sum(seconds) / len(seconds):9.0f}'
+        )
