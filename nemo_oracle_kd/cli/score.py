@@ -1,0 +1,236 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`nemo-oracle-kd score`: label speech with a teacher, and keep the probability of every label."""
+
+import argparse
+
+HELP = 'label a manifest with a teacher: N-best texts and their log-probabilities'
+
+EPILOG = """examples:
+  nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --nbest 8
+  nemo-oracle-kd score --teacher t.nemo --manifest train.jsonl --output scored.jsonl --reference
+  nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --shards 4 --shard 0   # one of four machines
+  cat out.jsonl.*-of-4 > out.jsonl
+
+A run that was interrupted continues when it is started again with the same arguments.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument('--teacher', required=True, metavar='T.nemo', help='.nemo file or pretrained name')
+    parser.add_argument('--manifest', required=True, metavar='IN.jsonl', help='NeMo manifest of the speech')
+    parser.add_argument('--output', required=True, metavar='OUT.jsonl', help='scored manifest to write')
+
+    source = parser.add_argument_group('texts')
+    given = source.add_mutually_exclusive_group()
+    given.add_argument('--reference', action='store_true', help="score the manifest's `text` instead of decoding")
+    given.add_argument('--rescore', action='store_true', help="score the manifest's `teacher_nbest` with this teacher")
+    source.add_argument('--nbest', type=int, metavar='N', help='texts per utterance (default: 8)')
+    source.add_argument(
+        '--beam-size', type=int, metavar='N', help='width of the beam search (default: that of --nbest)'
+    )
+    source.add_argument(
+        '--max-symbols',
+        type=int,
+        default=10,
+        metavar='N',
+        help="labels per frame in a transducer's search (default: 10)",
+    )
+    source.add_argument(
+        '--head',
+        default='auto',
+        choices=['auto', 'ctc', 'rnnt'],
+        help='head of a hybrid model (default: auto, the transducer)',
+    )
+    source.add_argument(
+        '--skip-unwritable', action='store_true', help='drop rows whose given text the teacher cannot write'
+    )
+
+    keep = parser.add_argument_group('rows to keep')
+    keep.add_argument('--min-log-prob-per-token', type=float, metavar='X', help='such as -0.5')
+    keep.add_argument('--min-words', type=int, metavar='N')
+    keep.add_argument('--max-words', type=int, metavar='N')
+    keep.add_argument('--min-duration', type=float, metavar='S', help='seconds')
+    keep.add_argument('--max-duration', type=float, metavar='S', help='seconds')
+    keep.add_argument(
+        '--max-wer', type=float, metavar='X', help='against the reference in the manifest, as a share: 0.3 for 30 %%'
+    )
+
+    work = parser.add_argument_group('work')
+    work.add_argument('--batch-size', type=int, default=8, metavar='N', help='utterances at a time (default: 8)')
+    work.add_argument(
+        '--max-cells',
+        type=int,
+        metavar='N',
+        help='bound of memory: joint cells, frames x label positions, at a time (default: 50000)',
+    )
+    work.add_argument(
+        '--kernel',
+        default='auto',
+        choices=['auto', 'model', 'exact'],
+        help="the model's own loss kernel or the recursion of this package (default: auto, the first on a GPU)",
+    )
+    work.add_argument('--device', default='auto', help='torch device (default: a GPU if there is one)')
+    work.add_argument('--workers', type=int, default=1, metavar='N', help='processes on this machine (default: 1)')
+    work.add_argument('--shards', type=int, default=1, metavar='N', help='split the manifest into N contiguous parts')
+    work.add_argument('--shard', type=int, default=None, metavar='I', help='which part to score, from 0')
+    work.add_argument('--overwrite', action='store_true', help='begin anew whatever lies at the output')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores, and prints what was kept and dropped."""
+    from pathlib import Path
+
+    from nemo_oracle_kd.bridge.restore import check_source
+    from nemo_oracle_kd.corpus.manifest import read_manifest
+
+    _check(args)
+    check_source(args.teacher)
+    read_manifest(args.manifest, require_text=args.reference)  # before the slow start of NeMo
+    row_filter(args)
+    settings(args)
+    if args.workers > 1 and (args.overwrite or not Path(args.output).exists()):
+        report = _run_workers(args)
+    else:
+        report = score_one(args, args.shard or 0, args.shards)
+    if report is None:
+        return 1
+    _print(args, report)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from nemo_oracle_kd.errors import ConfigError
+
+    decode_options = [name for name in ('nbest', 'beam_size') if getattr(args, name) is not None]
+    problems = []
+    if (args.reference or args.rescore) and decode_options:
+        names = ', '.join(f"--{name.replace('_', '-')}" for name in decode_options)
+        problems.append(f"--{'reference' if args.reference else 'rescore'} decodes nothing: leave {names} out")
+    if args.shards > 1 and args.shard is None:
+        problems.append("--shards splits the work by hand: say with --shard which part this process scores")
+    if args.shard is not None and not 0 <= args.shard < args.shards:
+        problems.append(f"--shard must lie between 0 and --shards - 1 = {args.shards - 1}, not {args.shard}")
+    if args.workers > 1 and args.shards > 1:
+        problems.append("--workers splits the manifest by itself: leave --shards out")
+    if args.batch_size < 1 or args.workers < 1:
+        problems.append("--batch-size and --workers must be at least 1")
+    if Path(args.output).resolve() == Path(args.manifest).resolve():
+        problems.append("--output is the manifest itself: give another path")
+    ConfigError.raise_if_any(problems)
+
+
+def settings(args: argparse.Namespace):
+    """The `ScoringSettings` that the arguments ask for."""
+    from nemo_oracle_kd.distillation.scorer import ScoringSettings
+
+    options = {'max_cells': args.max_cells} if args.max_cells is not None else {}
+    return ScoringSettings(
+        source='reference' if args.reference else 'nbest' if args.rescore else 'decode',
+        nbest=min(8, args.beam_size or 8) if args.nbest is None else args.nbest,
+        beam_size=args.beam_size,
+        max_symbols=args.max_symbols,
+        head=args.head,
+        kernel=args.kernel,
+        **options,
+    )
+
+
+def row_filter(args: argparse.Namespace):
+    """The `RowFilter` that the arguments ask for."""
+    from dataclasses import fields
+
+    from nemo_oracle_kd.distillation.pseudo_labels import RowFilter
+
+    return RowFilter(**{field.name: getattr(args, field.name) for field in fields(RowFilter)})
+
+
+def score_one(args: argparse.Namespace, shard: int, shards: int, on_batch=lambda: None):
+    """Scores one part of the manifest in this process."""
+    import torch
+
+    from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
+    from nemo_oracle_kd.distillation.score_manifest import score_manifest
+    from nemo_oracle_kd.distillation.scorer import Scorer
+
+    device = args.device
+    if device == 'auto':
+        device = f'cuda:{shard % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
+    with quiet_nemo():
+        scorer = Scorer(restore_frozen(args.teacher, device), settings(args))
+        return score_manifest(
+            scorer,
+            args.manifest,
+            args.output,
+            row_filter(args),
+            args.batch_size,
+            shard,
+            shards,
+            args.skip_unwritable,
+            args.overwrite,
+            args.teacher,
+            on_batch,
+        )
+
+
+def _run_workers(args: argparse.Namespace):
+    import multiprocessing
+    from pathlib import Path
+
+    from nemo_oracle_kd.distillation.score_manifest import merge_shards
+
+    if args.overwrite:
+        Path(args.output).unlink(missing_ok=True)
+    context = multiprocessing.get_context('spawn')  # fork and CUDA exclude each other
+    workers = [context.Process(target=_worker, args=(args, shard)) for shard in range(args.workers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return merge_shards(args.output, args.workers) if all(worker.exitcode == 0 for worker in workers) else None
+
+
+def _worker(args: argparse.Namespace, shard: int) -> None:
+    import multiprocessing
+    import sys
+
+    parent = multiprocessing.parent_process()
+
+    def stop_without_parent() -> None:  # or a restarted run would meet its own orphans
+        if not parent.is_alive():
+            sys.exit(1)
+
+    try:
+        score_one(args, shard, args.workers, stop_without_parent)
+    except (ValueError, OSError) as error:
+        print(f'nemo-oracle-kd score: error in part {shard}: {error}', file=sys.stderr)
+        sys.exit(2)
+
+
+def _print(args: argparse.Namespace, report) -> None:
+    if report.seconds:
+        hours = report.seconds / 3600
+        print(
+            f'scored {hours:.2f} h of audio in {report.wall:.1f} s, real-time factor {report.wall / report.seconds:.3f}'
+        )
+    else:
+        print('nothing left to score')
+    for reason, count in report.dropped.items():
+        print(f'dropped {count} rows: {reason}')
+    print(f'kept {report.rows} rows' + (' (none: the manifest is empty)' if not report.rows else ''))
