@@ -177,9 +177,7 @@ def measure_times(shape, methods, hidden, rounds):
 
 def measure_memory(shape, method, hidden):
     """Growth of the peak resident size in MB; to be called in a fresh process."""
-    Case(WARM_UP, hidden).run(method)
-    # One product as large as a tile's, so that the buffers of the linear algebra library are counted for nobody.
-    Products(shape, hidden).run()
+    Case(WARM_UP, hidden).run(method)  # loads libraries; no more, or freed memory would be counted for nobody
     case = Case(shape, hidden)
     try:
         Path('/proc/self/clear_refs').write_text('5')  # resets the peak to the present size

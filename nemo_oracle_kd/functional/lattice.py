@@ -75,7 +75,7 @@ def lattice_divergence(
         weights: `[B, T, U+1]` weight of each cell on the student's frames, detached; cells of weight zero are not
             computed. A boolean mask, an occupancy, or None for all valid cells.
         teacher_frames: `[B, T]` frame of the teacher that each frame of the student is compared with, -1 for none; from
-            `teacher_frame_map`. None: the same frame.
+            `teacher_frame_map`. None: the same frame, of models with the same frame rate.
         tile_cells: cells per tile; by default what fits the cache.
         matmul_dtype: type of the matrix products. Default: float64 for float64 input, on a GPU the type of a half
             precision encoder, else float32. The softmax is computed in float32 or float64 always.

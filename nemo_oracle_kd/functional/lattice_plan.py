@@ -73,10 +73,10 @@ def plan_tiles(
     if teacher_frames is not None:
         teacher_frames = teacher_frames.to(device)
         wanted = wanted & (teacher_frames >= 0).unsqueeze(2)
-    elif int(logit_lengths.max() if batch else 0) > teacher.encoder.shape[1]:
+    elif teacher.encoder.shape[1] != frames:
         raise ValueError(
-            f"The student has up to {int(logit_lengths.max())} frames and the teacher {teacher.encoder.shape[1]}; say "
-            "which belong together with teacher_frames=teacher_frame_map(...)."
+            f"The student has {frames} frames and the teacher {teacher.encoder.shape[1]}; say which belong together with "
+            "teacher_frames=teacher_frame_map(...)."
         )
     cells = wanted.view(-1).nonzero().squeeze(1)
     dtype = compute_dtype(torch.promote_types(student.encoder.dtype, student.weight.dtype))
