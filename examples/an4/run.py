@@ -32,7 +32,7 @@ from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
 from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
 
-FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.3', 'oracle_kd.objectives.frame_kl.temperature=3.0']
+FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
     'student_alone': None,
     'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
@@ -50,9 +50,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='output folder')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds (default: 0)')
     parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
-    parser.add_argument('--updates', type=int, default=2120, help='optimizer steps of every student (default: 2120)')
+    parser.add_argument('--updates', type=int, default=640, help='optimizer steps of every student (default: 640)')
     parser.add_argument(
-        '--teacher-seconds', type=float, default=120, help='training seconds of each teacher (default: 120)'
+        '--teacher-seconds', type=float, default=240, help='training seconds of each teacher (default: 240)'
     )
     return parser.parse_args()
 
@@ -82,11 +82,11 @@ def main() -> None:
         story=[
             'A teacher that hears the audio and reads the transcript knows what was said and only has to find out when. Its '
             'frame posteriors are taught to a small CTC model, which at test time has the audio alone.',
-            f'Both teachers were trained for the same {args.teacher_seconds:g} seconds. All students are the same network, '
-            f'trained for the same {args.updates} updates on the same audio (three speeds of every recording); they differ '
-            'only in what is added to their loss. Decoding is greedy, without a language model.',
+            f'Both teachers were trained for the same {args.teacher_seconds:g} seconds, on three speeds of every recording. All '
+            f'students are the same network, trained for the same {args.updates} updates on the recordings as they are; they '
+            'differ only in what is added to their loss. Decoding is greedy, without a language model.',
         ],
-        settings={'corpus': 'CMU AN4', 'objective': 'frame KL, temperature 3, weight 0.3', 'seeds': args.seeds},
+        settings={'corpus': 'CMU AN4', 'objective': 'frame KL, temperature 2, weight 0.6', 'seeds': args.seeds},
         commands=[
             'python examples/an4/run.py --data DIR --test TEST.jsonl --out OUT --seeds '
             + ' '.join(str(seed) for seed in args.seeds),
@@ -94,7 +94,7 @@ def main() -> None:
         ],
     )
     plan = Plan(STUDENTS, updates=args.updates, teacher_seconds=args.teacher_seconds)
-    data = {'train': copies / 'train.jsonl', 'dev': dev, 'test': test}
+    data = {'train': train, 'teacher_train': copies / 'train.jsonl', 'dev': dev, 'test': test}
     results = compare_and_report(plan, data, out, args.seeds, args.parallel, report, extra_jobs=[speeds])
     print_table(results)
     print(f'results: {out / "results.json"}\nreport:  {out / "report.html"}')

@@ -128,23 +128,23 @@ def system_runs(plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[in
 
     Args:
         plan: what to train.
-        data: manifests `train` and `dev`.
+        data: manifests `train` and `dev`; `teacher_train` where teachers are trained on something else.
         out: output folder.
         seeds: random seeds.
         depends: jobs that make the data.
     """
     runs = []
+    teacher_data = {**data, 'train': data.get('teacher_train', data['train'])}
     for seed in seeds:
-        needed = ['conventional_teacher', 'oracle_teacher']
-        for name in needed:
+        for name in TEACHERS:
             budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}}}'
             overrides = [
-                'model.optim.sched=null',  # the budget anneals
-                'trainer.max_epochs=100000',
+                '~model.optim.sched',  # the budget anneals
+                'trainer.max_epochs=-1',
                 'trainer.val_check_interval=200',
                 *plan.teacher_overrides.get(name, ()),
             ]
-            runs.append(_training(name, seed, out, TEACHERS[name], overrides, [budget], data, depends))
+            runs.append(_training(name, seed, out, TEACHERS[name], overrides, [budget], teacher_data, depends))
         for name, distilled in plan.students.items():
             overrides = [
                 f'trainer.max_steps={plan.updates}',
@@ -158,6 +158,7 @@ def system_runs(plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[in
                 overrides += [
                     f'+oracle_kd={distilled.preset}',
                     f'oracle_kd.teacher.restore_from={_quoted(teacher)}',
+                    'oracle_kd.teacher.memory_mb=500',  # the same files in every epoch
                     *distilled.overrides,
                 ]
                 waits.append(f'seed_{seed}/{distilled.teacher}')
@@ -192,7 +193,7 @@ def compare_and_report(
 
     Args:
         plan: what to train.
-        data: manifests `train`, `dev` and `test`.
+        data: manifests `train`, `dev`, `test` and, where it differs, `teacher_train`.
         out: output folder.
         seeds: random seeds.
         parallel: jobs at a time, one thread each.
