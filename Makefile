@@ -1,7 +1,7 @@
 # make venv | demo | test | lint | benchmark | clean
 #
 # `make demo` and `make test` make the environment first when it is missing or when setup.py or constraints.txt changed.
-# Variables: PYTHON=python3.11  PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"  TEST="tests -k ctc"
+# Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"
 #            DEMO_OUT=demo_out  DEMO_ARGS="--seed 1"
 
 SHELL       := /bin/bash
