@@ -54,7 +54,9 @@ def write_speed_copies(
     import soxr
 
     manifest, directory = Path(manifest), Path(directory)
-    problems = [f"speed {speed} is out of range: give factors between 0.5 and 2" for speed in speeds if not 0.5 <= speed <= 2]
+    problems = [
+        f"speed {speed} is out of range: give factors between 0.5 and 2" for speed in speeds if not 0.5 <= speed <= 2
+    ]
     if not speeds:
         problems.append("no speeds: give at least one factor, e.g. 0.9 1.0 1.1")
     if (directory / manifest.name).resolve() == manifest.resolve():
@@ -76,7 +78,9 @@ def write_speed_copies(
                 _write_copy(row, path, speed, soxr.resample)
             copy = {key: value for key, value in row.items() if key != 'offset'}
             info = soundfile.info(str(path))
-            copy.update({AUDIO_KEY: str(path.resolve()), 'duration': info.frames / info.samplerate, 'speed': float(speed)})
+            copy.update(
+                {AUDIO_KEY: str(path.resolve()), 'duration': info.frames / info.samplerate, 'speed': float(speed)}
+            )
             written.append(copy)
     bar.close()
     write_manifest(directory / manifest.name, written)

@@ -117,4 +117,3 @@ class OnlineTeacher:
         lengths = torch.tensor([len(answer) for answer in answers], device=batch.signal.device)
         answers = [answer.to(batch.signal.device) for answer in answers]
         return FramePosteriors(torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths)
-

@@ -186,7 +186,9 @@ class FrameDistillationLoss(Loss):
         Returns:
             `[B]`, unweighted, summed over frames.
         """
-        return self.per_utterance(student_log_probs, teacher_log_probs.detach(), input_lengths, targets, target_lengths)
+        return self.per_utterance(
+            student_log_probs, teacher_log_probs.detach(), input_lengths, targets, target_lengths
+        )
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """What a subclass computes: `[B]`."""

@@ -68,9 +68,7 @@ class DistillationMixin:
             return callbacks
         others = [other for other in self.trainer.callbacks if isinstance(other, KnowledgeDistillation)]
         if any(other is not self._distillation for other in others):
-            raise ConfigError(
-                "both trainer.callbacks and model.distillation name a distillation: keep one of them"
-            )
+            raise ConfigError("both trainer.callbacks and model.distillation name a distillation: keep one of them")
         return callbacks + [self._distillation]
 
     def to_config_file(self, path2yaml_file: str) -> None:

@@ -55,6 +55,8 @@ def test_a_wrong_config_is_refused_with_the_fix(values, sentence):
 
 def test_every_mistake_of_a_config_is_reported_at_once():
     with pytest.raises(ConfigError) as caught:
-        DistillationConfig.from_mapping({'techer': {}, 'objectives': {'framekl': {}, 'softmax_l2': {'temperature': -1}}})
+        DistillationConfig.from_mapping(
+            {'techer': {}, 'objectives': {'framekl': {}, 'softmax_l2': {'temperature': -1}}}
+        )
     text = str(caught.value)
     assert 'techer' in text and 'framekl' in text and 'temperature' in text and 'teacher` is missing' in text
