@@ -36,6 +36,17 @@ from nemo_oracle_kd.functional.frame_divergences import (
     occupancy_kl,
     softmax_l2,
 )
+from nemo_oracle_kd.functional.full_sum import (
+    CONFIDENCE_MODES,
+    FULL_SUM_DISTANCES,
+    FULL_SUM_NORMALIZATIONS,
+    confidence_weight,
+    full_sum_comparable,
+    full_sum_distance,
+    full_sum_norm_comparable,
+    full_sum_norm_distance,
+    nbest_log_posteriors,
+)
 from nemo_oracle_kd.functional.lattice import lattice_cell_divergence, lattice_divergence
 from nemo_oracle_kd.functional.lattice_alignment import teacher_frame_map, to_student_frames
 from nemo_oracle_kd.functional.lattice_bins import LATTICE_BINS
@@ -51,6 +62,8 @@ from nemo_oracle_kd.functional.lattice_window import (
 )
 from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
 from nemo_oracle_kd.functional.multiblank import multiblank_full_sum
+from nemo_oracle_kd.functional.nbest_lattice import rnnt_tree_full_sum, rnnt_tree_scores, tree_full_sum
+from nemo_oracle_kd.functional.nbest_tree import NBestTree, TreeCells, build_nbest_tree
 from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
 from nemo_oracle_kd.functional.rnnt import rnnt_alpha_beta, rnnt_full_sum
@@ -114,6 +127,23 @@ __all__ = [
     'multiblank_best_path',
     'rnnt_best_path',
     'tdt_best_path',
+    # full_sum
+    'CONFIDENCE_MODES',
+    'FULL_SUM_DISTANCES',
+    'FULL_SUM_NORMALIZATIONS',
+    'confidence_weight',
+    'full_sum_comparable',
+    'full_sum_distance',
+    'full_sum_norm_comparable',
+    'full_sum_norm_distance',
+    'nbest_log_posteriors',
+    # nbest_tree, nbest_lattice
+    'NBestTree',
+    'TreeCells',
+    'build_nbest_tree',
+    'rnnt_tree_full_sum',
+    'rnnt_tree_scores',
+    'tree_full_sum',
     # lattice
     'lattice_cell_divergence',
     'lattice_divergence',

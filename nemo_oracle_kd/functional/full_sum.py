@@ -1,0 +1,312 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Full-sum distillation (arXiv 2303.05958, section 3): distances between a student's and a teacher's sequence scores.
+
+The scores are full sums, `-log P(Y|X)` of whole label sequences, whichever transducer or CTC lattice they come from.
+No lattice node is matched with another, so that frame rates and architectures may differ, and the teacher's part is
+one number per sequence, which can be stored.
+
+With `delta = student_nll - teacher_nll`, the gradient of the L1 distance is `sign(delta)` times the gradient of the
+student's own loss: weight +1 while the student is less confident than the teacher, -1 once it is more confident. The
+gradient of MSE is `2 delta` times that of the loss, so that long and odd utterances dominate.
+
+Normalised over an N-best list, the scores become posteriors, and what all hypotheses of an utterance have in common
+cancels: the gradient is that of maximum mutual information training, with the N-best list as the denominator.
+"""
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd.functional.masking import compute_dtype
+
+__all__ = [
+    'FULL_SUM_DISTANCES',
+    'FULL_SUM_NORMALIZATIONS',
+    'CONFIDENCE_MODES',
+    'full_sum_distance',
+    'full_sum_comparable',
+    'full_sum_norm_distance',
+    'full_sum_norm_comparable',
+    'nbest_log_posteriors',
+    'confidence_weight',
+]
+
+FULL_SUM_DISTANCES = ('l1', 'mse', 'huber')
+"""The paper's L1 and MSE, and L1 with a quadratic bottom, which does not chatter around equal scores."""
+
+FULL_SUM_NORMALIZATIONS = ('none', 'token')
+"""Scores per sequence (the paper) or per token."""
+
+NBEST_OVER = ('first', 'all')
+
+CONFIDENCE_MODES = ('constant', 'probability', 'sigmoid')
+
+
+def full_sum_distance(
+    student_nll: Tensor,
+    teacher_nll: Tensor,
+    kind: str = 'l1',
+    huber_width: float = 1.0,
+    dead_zone: float = 0.0,
+    normalization: str = 'none',
+    target_lengths: Tensor | None = None,
+    teacher_target_lengths: Tensor | None = None,
+) -> Tensor:
+    """Distance between the log-probabilities that student and teacher give to the same text (arXiv 2303.05958).
+
+    With `excess = max(|delta| - dead_zone, 0)`: L1 is `excess`, MSE is `excess**2`, and Huber is
+    `excess**2 / (2 width)` up to the width and `excess - width / 2` beyond it, so that its slope never exceeds that of
+    L1. The gradient is exactly zero at equal scores and within the dead zone.
+
+    Args:
+        student_nll: `[B]` minus log-probability in nats. The gradient goes here.
+        teacher_nll: `[B]` the teacher's; treated as a constant.
+        kind: one of `FULL_SUM_DISTANCES`.
+        huber_width: where Huber turns from quadratic to linear, in the unit of delta.
+        dead_zone: differences up to this size cost nothing, in the unit of delta.
+        normalization: 'none', delta in nats; 'token', each score is divided by its number of tokens (1 if there are
+            none), delta in nats per token. Differences are taken after that: MSE is divided by the squared length.
+        target_lengths: `[B]` tokens of the text; needed by 'token' only.
+        teacher_target_lengths: `[B]` tokens of the text in the teacher's tokenizer, where that is another one.
+
+    Returns:
+        `[B]`, float64 for float64 input and float32 otherwise. Where a score is infinite, that is where the text has
+        no alignment, the distance is 0 with gradient zero; `full_sum_comparable` tells where. NaN stays NaN.
+
+    Raises:
+        ValueError: on unknown names, negative widths, or shapes that do not fit together.
+    """
+    _check_distance(kind, huber_width, dead_zone)
+    if normalization not in FULL_SUM_NORMALIZATIONS:
+        raise ValueError(
+            f"Unknown normalisation '{normalization}'; choose one of {', '.join(FULL_SUM_NORMALIZATIONS)}, or "
+            "full_sum_norm_distance to normalise over an N-best list."
+        )
+    comparable = full_sum_comparable(student_nll, teacher_nll)
+    dtype = compute_dtype(student_nll.dtype)
+    student = _where(comparable, student_nll.to(dtype), 0.0)
+    # The difference of two large numbers: the teacher's stored score keeps its own precision until it is taken.
+    teacher = _where(comparable, teacher_nll.detach().to(student_nll.device), 0.0)
+    if normalization == 'token':
+        if target_lengths is None:
+            raise ValueError("Normalisation 'token' needs target_lengths, the number of tokens of every text.")
+        if teacher_target_lengths is None:
+            teacher_target_lengths = target_lengths
+        student = student / _tokens(target_lengths, student)
+        teacher = teacher / _tokens(teacher_target_lengths, teacher)
+    return _distance((student - teacher).to(dtype), kind, huber_width, dead_zone)
+
+
+def full_sum_comparable(student_nll: Tensor, teacher_nll: Tensor) -> Tensor:
+    """Where `full_sum_distance` compares anything: `[B]` bool, false where the text has no alignment on either side.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if student_nll.dim() != 1 or student_nll.shape != teacher_nll.shape:
+        raise ValueError(
+            f"Scores of student and teacher must both have shape [B], got {list(student_nll.shape)} and "
+            f"{list(teacher_nll.shape)}."
+        )
+    return ~student_nll.detach().isinf() & ~teacher_nll.detach().isinf().to(student_nll.device)
+
+
+def full_sum_norm_distance(
+    student_nll: Tensor,
+    teacher_nll: Tensor,
+    mask: Tensor | None = None,
+    kind: str = 'l1',
+    huber_width: float = 1.0,
+    dead_zone: float = 0.0,
+    over: str = 'first',
+) -> Tensor:
+    """Sequence-discriminative full-sum distillation (arXiv 2303.05958, section 3.3): distance of log-posteriors.
+
+    Both models' scores are normalised over the same N-best list, the teacher's; the distance is taken between the
+    logarithms, `delta = log w_teacher(Y) - log w_student(Y)`. With L1 the gradient is
+    `sign(delta) (grad nll(Y) - sum_n w_student(n) grad nll(n))`, that of maximum mutual information training, which the
+    teacher's posterior caps. There is no temperature.
+
+    Args:
+        student_nll: `[B, N]` minus log-probabilities of the hypotheses. The gradient goes here.
+        teacher_nll: `[B, N]` the teacher's; treated as constants.
+        mask: `[B, N]` true for hypotheses, false for padding, which is ignored, NaN included; None if all are valid.
+            Hypotheses of an utterance have to differ from one another.
+        kind: one of `FULL_SUM_DISTANCES`.
+        huber_width: where Huber turns from quadratic to linear, nats.
+        dead_zone: differences up to this size cost nothing, nats.
+        over: 'first' compares the posterior of the first hypothesis, the teacher's best, as the paper does; 'all' is
+            the mean distance over all hypotheses of the utterance that both models can align.
+
+    Returns:
+        `[B]`, float64 for float64 input and float32 otherwise. A hypothesis with an infinite score has posterior 0
+        and is not compared. The distance is 0 with gradient zero where there is nothing to compare
+        (`full_sum_norm_comparable`): no second hypothesis that the student can align, or no alignment of the first
+        ('first') or of any ('all') on one of the two sides. NaN stays NaN.
+
+    Raises:
+        ValueError: on unknown names, negative widths, shapes that do not fit together, or N < 2.
+    """
+    _check_distance(kind, huber_width, dead_zone)
+    comparable = full_sum_norm_comparable(student_nll, teacher_nll, mask, over)
+    student = nbest_log_posteriors(student_nll, mask)
+    teacher = nbest_log_posteriors(teacher_nll.detach().to(student_nll.device), mask)
+    compared = _compared(student_nll, teacher_nll, mask) & comparable.unsqueeze(1)
+    delta = _where(compared, teacher, 0.0) - _where(compared, student, 0.0)
+    distance = _distance(delta.to(student.dtype), kind, huber_width, dead_zone)
+    if over == 'first':
+        return distance[:, 0]
+    return distance.sum(1) / compared.sum(1).clamp(min=1)
+
+
+def full_sum_norm_comparable(
+    student_nll: Tensor, teacher_nll: Tensor, mask: Tensor | None = None, over: str = 'first'
+) -> Tensor:
+    """Where `full_sum_norm_distance` compares anything, `[B]` bool. Arguments and errors as there."""
+    if over not in NBEST_OVER:
+        raise ValueError(f"Unknown over='{over}'; choose one of {', '.join(NBEST_OVER)}.")
+    compared = _compared(student_nll, teacher_nll, mask)
+    wanted = compared[:, 0] if over == 'first' else compared.any(1)
+    # With one hypothesis left the student's posterior is 1 whatever it does.
+    return wanted & (_alignable(student_nll, mask).sum(1) > 1)
+
+
+def nbest_log_posteriors(nll: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Log-posteriors of hypotheses, normalised over the N-best list: `[B, N]`, differentiable.
+
+    Args:
+        nll: `[B, N]` minus log-probabilities.
+        mask: `[B, N]` true for hypotheses; None if all are valid.
+
+    Returns:
+        `[B, N]`; `-inf` for padding and for hypotheses with an infinite score, without gradient.
+
+    Raises:
+        ValueError: if N < 2 (one hypothesis always has posterior 1) or the shapes differ.
+    """
+    if nll.dim() != 2 or nll.shape[1] < 2:
+        raise ValueError(
+            f"Normalisation over an N-best list needs scores of shape [B, N] with N of 2 or more, got "
+            f"{list(nll.shape)}: a single hypothesis always has posterior 1; use more hypotheses or the unnormalised "
+            "full-sum distance."
+        )
+    if mask is not None and mask.shape != nll.shape:
+        raise ValueError(
+            f"The N-best mask must have the shape of the scores {list(nll.shape)}, got {list(mask.shape)}."
+        )
+    alignable = _alignable(nll, mask)
+    # A row without hypotheses would be 0 / 0, in the gradient as well.
+    some = alignable.any(1, keepdim=True)
+    scores = _where(alignable, -nll.to(compute_dtype(nll.dtype)), -torch.inf)
+    return _where(alignable, _where(some, scores, 0.0).log_softmax(1), -torch.inf)
+
+
+@torch.no_grad()
+def confidence_weight(
+    teacher_nll: Tensor,
+    target_lengths: Tensor,
+    mode: str = 'constant',
+    sharpness: float = 1.0,
+    threshold: float = 1.0,
+    floor: float = 0.0,
+) -> Tensor:
+    """Weight of each utterance by the teacher's confidence, a fixed form of adaptive loss mixing (arXiv 2202.03250).
+
+    With `r = teacher_nll / tokens` in nats per token (tokens at least 1):
+
+    * 'constant': 1;
+    * 'probability': `exp(-sharpness r)`, the teacher's mean probability per token to the power of the sharpness;
+    * 'sigmoid': `1 / (1 + exp(sharpness (r - threshold)))`, a soft cut at the threshold.
+
+    The weight lies between 0 and 1, so that it can also mix two losses, `w distillation + (1 - w) label loss`.
+
+    Args:
+        teacher_nll: `[B]` nats.
+        target_lengths: `[B]` tokens in the teacher's tokenizer.
+        mode: one of `CONFIDENCE_MODES`.
+        sharpness: see above, per nat per token; positive.
+        threshold: nats per token at which 'sigmoid' is one half.
+        floor: the weights of the last two modes are moved from `[0, 1]` to `[floor, 1]`.
+
+    Returns:
+        `[B]` without gradient, float64 for float64 input and float32 otherwise. An infinite score gives `floor` (and 1
+        in mode 'constant').
+
+    Raises:
+        ValueError: on an unknown mode or values out of range.
+    """
+    if mode not in CONFIDENCE_MODES:
+        raise ValueError(f"Unknown confidence weight '{mode}'; choose one of {', '.join(CONFIDENCE_MODES)}.")
+    if not sharpness > 0:
+        raise ValueError(f"The sharpness of confidence weights must be positive, got {sharpness}.")
+    if not 0 <= floor <= 1:
+        raise ValueError(f"The floor of confidence weights must lie between 0 and 1, got {floor}.")
+    nll = teacher_nll.to(compute_dtype(teacher_nll.dtype))
+    rate = nll / _tokens(target_lengths, nll)
+    if mode == 'constant':
+        return torch.ones_like(rate)
+    weight = torch.exp(-sharpness * rate) if mode == 'probability' else torch.sigmoid(sharpness * (threshold - rate))
+    return floor + (1.0 - floor) * weight
+
+
+def _check_distance(kind: str, huber_width: float, dead_zone: float) -> None:
+    if kind not in FULL_SUM_DISTANCES:
+        raise ValueError(f"Unknown full-sum distance '{kind}'; choose one of {', '.join(FULL_SUM_DISTANCES)}.")
+    if not huber_width > 0:
+        raise ValueError(f"The Huber width must be positive, got {huber_width}.")
+    if not dead_zone >= 0:
+        raise ValueError(f"The dead zone must be zero or positive, got {dead_zone}.")
+
+
+def _distance(delta: Tensor, kind: str, width: float, dead_zone: float) -> Tensor:
+    """Distance of a difference; abs() and relu() have gradient 0 at 0."""
+    excess = delta.abs()
+    if dead_zone:
+        excess = torch.relu(excess - dead_zone)
+    if kind == 'l1':
+        return excess
+    if kind == 'mse':
+        return excess.square()
+    return torch.where(excess <= width, excess.square() / (2.0 * width), excess - 0.5 * width)
+
+
+def _tokens(lengths: Tensor, scores: Tensor) -> Tensor:
+    """Numbers to divide by: an empty text counts as one token, the end that even it has to be scored with."""
+    if lengths.shape != scores.shape:
+        raise ValueError(
+            f"Target lengths must have the shape of the scores {list(scores.shape)}, got {list(lengths.shape)}."
+        )
+    return lengths.to(scores.device).clamp(min=1)
+
+
+def _where(condition: Tensor, x: Tensor, value: float) -> Tensor:
+    """`x` where the condition holds; elsewhere the value, and gradient zero whatever x is."""
+    return torch.where(condition, x, torch.full((), value, dtype=x.dtype, device=x.device))
+
+
+def _alignable(nll: Tensor, mask: Tensor | None) -> Tensor:
+    """Hypotheses with a score; NaN counts as one, so that it shows."""
+    finite = ~nll.detach().isinf()
+    return finite if mask is None else finite & mask.to(device=nll.device, dtype=torch.bool)
+
+
+def _compared(student_nll: Tensor, teacher_nll: Tensor, mask: Tensor | None) -> Tensor:
+    """`[B, N]` hypotheses that both models can align."""
+    if student_nll.shape != teacher_nll.shape:
+        raise ValueError(
+            f"Scores of student and teacher must both have shape [B, N], got {list(student_nll.shape)} and "
+            f"{list(teacher_nll.shape)}."
+        )
+    return _alignable(student_nll, mask) & _alignable(teacher_nll.to(student_nll.device), mask)
