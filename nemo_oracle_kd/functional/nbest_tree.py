@@ -63,7 +63,7 @@ class TreeCells:
         return self.padded_tree / self.padded_separate if self.padded_separate else 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NBestTree:
     """Prefix trees of a batch of N-best lists.
 
@@ -119,7 +119,8 @@ class NBestTree:
     def gather(self, x: Tensor, padded: bool = True) -> Tensor:
         """Values of the nodes from values of the hypotheses' positions, such as outputs of a prediction network.
 
-        Each node takes the value of the first hypothesis with its prefix, and returns its gradient there.
+        Each node takes the value of the first hypothesis with its prefix, and returns its gradient there. Hypotheses
+        with a common prefix share one dropout mask that way.
 
         Args:
             x: `[B, N, U+1, ...]`.

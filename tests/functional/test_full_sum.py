@@ -205,6 +205,19 @@ def test_gradients_agree_with_finite_differences(kind, over):
     assert torch.autograd.gradcheck(lambda s: full_sum_distance(s, teacher[:, 0], kind, dead_zone=0.1), student[:, 0])
 
 
+@kinds
+@pytest.mark.parametrize('over', ['first', 'all'])
+def test_the_normalised_gradient_is_exactly_zero_at_equal_posteriors_and_in_the_dead_zone(kind, over):
+    nll = tensor(1.0, 2.5, 300.0).view(1, 3)
+    (found,) = gradient(lambda s: full_sum_norm_distance(s, nll, kind=kind, over=over), nll)
+    assert (found == 0).all()
+    near = nll + tensor(0.0, 0.1, -0.1)
+    (found,) = gradient(lambda s: full_sum_norm_distance(s, nll, kind=kind, over=over, dead_zone=0.5), near)
+    assert (found == 0).all()
+    (found,) = gradient(lambda s: full_sum_norm_distance(s, nll, kind=kind, over=over), near)
+    assert (found != 0).any()
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), shift=st.floats(-300, 300), kind=st.sampled_from(FULL_SUM_DISTANCES))
 def test_what_all_hypotheses_have_in_common_cancels(seed, shift, kind):
