@@ -84,7 +84,9 @@ class Distiller:
             student_facts, self.teacher.description, self.config.objectives, self.config.teacher.time_resampling
         )
         report.raise_problems()
-        check_training_data(student.cfg.get('train_ds'), needs_text=self.teacher.description.reads_transcript)
+        check_training_data(
+            student.cfg.get('train_ds'), self.teacher.description.reads_transcript, student_facts.sample_rate
+        )
         self.losses = {
             name: FRAME_OBJECTIVES[name][1](options, student_facts.blank)
             for name, options in self.config.objectives.items()
@@ -186,6 +188,4 @@ class Distiller:
     def _record_statistics(self, student: FramePosteriors, teacher: FramePosteriors) -> None:
         self._metrics['student_entropy'] = F.frame_entropy(student.log_probs, student.lengths).mean()
         self._metrics['teacher_entropy'] = F.frame_entropy(teacher.log_probs, teacher.lengths).mean()
-        self._metrics['agreement'] = F.frame_agreement(
-            student.log_probs, teacher.log_probs, student.lengths
-        ).mean()
+        self._metrics['agreement'] = F.frame_agreement(student.log_probs, teacher.log_probs, student.lengths).mean()

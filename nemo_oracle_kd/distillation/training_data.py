@@ -39,7 +39,7 @@ def manifest_paths(dataset: Optional[Any]) -> List[str]:
     return list(flatten(dataset.get('manifest_filepath'))) if dataset is not None else []
 
 
-def check_training_data(dataset: Optional[Any], needs_text: bool) -> None:
+def check_training_data(dataset: Optional[Any], needs_text: bool, sample_rate: Optional[int] = None) -> None:
     """Reads the manifests of a `train_ds` config and refuses what would fail, or silently train on nothing, later.
 
     Every row must have `text` and a positive `duration`, and its audio must exist and hold samples (tarred data: the rows
@@ -48,12 +48,19 @@ def check_training_data(dataset: Optional[Any], needs_text: bool) -> None:
     Args:
         dataset: `model.train_ds`, or `None`.
         needs_text: also refuse empty transcripts, which an oracle teacher cannot read.
+        sample_rate: what the model reads, in Hz; NeMo resamples to the data's own setting without comparing the two.
 
     Raises:
         ValueError: names the manifest, the row and the fix.
     """
     if dataset is None:
         return
+    rate = dataset.get('sample_rate', None)
+    if sample_rate is not None and rate is not None and int(rate) != sample_rate:
+        raise ValueError(
+            f"model.train_ds.sample_rate is {rate} Hz, but the model reads {sample_rate} Hz: set "
+            f"model.train_ds.sample_rate={sample_rate} (NeMo resamples when it loads audio)"
+        )
     tarred = bool(dataset.get('is_tarred', False) or dataset.get('tarred_audio_filepaths', None))
     for path in manifest_paths(dataset):
         if '_OP_' in path or '{' in path:  # sharded manifests are expanded by the loader

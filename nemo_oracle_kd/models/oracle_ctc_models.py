@@ -32,6 +32,8 @@ from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_oracle_kd.bridge.describe import describe
+from nemo_oracle_kd.distillation.training_data import check_training_data
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
@@ -131,9 +133,15 @@ class OracleCTCMixin(OracleTranscriptionMixin):
             self._cfg.oracle.audio_encoder_initialised_from = source
 
     def setup(self, stage: str | None = None) -> None:
-        """Lightning hook, before a checkpoint is resumed: loads and freezes the audio encoder if so configured."""
+        """Lightning hook, before a checkpoint is resumed: checks the data; loads and freezes the audio encoder if asked to.
+
+        Raises:
+            ValueError: a training manifest lacks a transcript or audio.
+        """
         super().setup(stage)
         if stage == 'fit':
+            # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence
+            check_training_data(self._cfg.get('train_ds'), needs_text=True, sample_rate=describe(self).sample_rate)
             self.initialise_audio_encoder()
             if self.oracle.freeze_audio_encoder and self.oracle.audio_only_steps == 0:
                 self.encoder.freeze_audio()

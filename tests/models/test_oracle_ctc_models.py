@@ -232,6 +232,30 @@ def test_self_conditioning_without_an_audio_branch_is_refused():
         _teacher(config)
 
 
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        (lambda row: row.pop('text'), 'line 2: `text` is missing'),
+        (lambda row: row.update(text=''), '1 of 16 rows .* have an empty `text`'),
+        (lambda row: row.update(audio_filepath='gone.wav'), 'line 2: audio file .*gone.wav does not exist'),
+    ],
+)
+def test_a_bad_training_row_is_refused_before_the_first_step(tone_corpus, tmp_path, change, sentence):
+    rows = _rows(tone_corpus)
+    change(rows[1])
+    manifest = tmp_path / 'bad.jsonl'
+    manifest.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    with pytest.raises(ValueError, match=sentence):
+        _fit(tiny_oracle.oracle_config(manifest))
+
+
+def test_data_read_at_another_rate_are_refused_before_the_first_step(tone_corpus):
+    config = tiny_oracle.oracle_config(tone_corpus)
+    config.train_ds.sample_rate = 16000
+    with pytest.raises(ValueError, match='train_ds.sample_rate is 16000 Hz, but the model reads 8000 Hz'):
+        _fit(config)
+
+
 def test_an_ordinary_encoder_is_refused():
     with pytest.raises(ConfigError, match='audio_encoder'):
         _teacher(tiny.ctc_config())
