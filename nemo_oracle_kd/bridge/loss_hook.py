@@ -93,8 +93,13 @@ def attach_ctc_loss(model: Any, step_loss: StepLoss) -> DistilledCTCLoss:
     """Wraps the CTC loss of a model.
 
     Raises:
-        ValueError: the model already distils.
+        ValueError: the model already distils, or its loss is a transducer's.
     """
+    if hasattr(model, 'joint'):
+        raise ValueError(
+            f"{type(model).__name__} is trained with a transducer loss, and a distillation of frame posteriors enters the CTC "
+            "loss: distil into a CTC model (a hybrid model can be the teacher)"
+        )
     if isinstance(model.loss, DistilledCTCLoss):
         raise ValueError(
             "this model already has a distillation attached: use either the callback or model.distillation, and only one"

@@ -81,7 +81,9 @@ class KnowledgeDistillation(Callback, Serialization):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         """Hands the batch to the distiller."""
-        with_statistics = (batch_idx + 1) % max(trainer.log_every_n_steps, 1) == 0
+        # the steps that Lightning writes: counted over epochs, which may be shorter than log_every_n_steps
+        every = trainer.log_every_n_steps
+        with_statistics = every > 0 and (trainer.global_step + 1) % every == 0
         self.distiller.begin_step(batch, trainer.global_step, with_statistics)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

@@ -91,23 +91,27 @@ class DistillationConfig:
         """
         problems: List[str] = []
         sections = ('teacher', 'objectives', 'label_loss')
-        problems += [
-            f"`{path}`: {unknown_name('key', str(key), sections)}" for key in values if key not in sections
-        ]
+        problems += [f"`{path}`: {unknown_name('key', str(key), sections)}" for key in values if key not in sections]
         if values.get('teacher') is None:
             problems.append(f"`{path}.teacher` is missing: give teacher.restore_from, the path of a .nemo file")
             teacher = None
         else:
             teacher = build(TeacherConfig, values['teacher'], f'{path}.teacher', problems)
         label_loss = build(LabelLossConfig, values.get('label_loss'), f'{path}.label_loss', problems)
+        named = values.get('objectives') or {}
+        if not isinstance(named, Mapping):
+            problems.append(
+                f"`{path}.objectives` must be a mapping, as in objectives: {{frame_kl: {{weight: 0.05}}}}, not {named!r}"
+            )
+            named = {}
+        elif not named:
+            problems.append(f"`{path}.objectives` is empty: name at least one of {', '.join(FRAME_OBJECTIVES)}")
         objectives = {}
-        for name, options in (values.get('objectives') or {}).items():
+        for name, options in named.items():
             if name not in FRAME_OBJECTIVES:
                 problems.append(f"`{path}.objectives`: {unknown_name('objective', str(name), FRAME_OBJECTIVES)}")
                 continue
             objectives[name] = build(FRAME_OBJECTIVES[name][0], options, f'{path}.objectives.{name}', problems)
-        if not (values.get('objectives') or {}):
-            problems.append(f"`{path}.objectives` is empty: name at least one of {', '.join(FRAME_OBJECTIVES)}")
         if problems:
             raise ConfigError(problems)
         return cls(teacher, objectives, label_loss)

@@ -45,11 +45,33 @@ def _fit(train, callback, max_steps=4, trainer_options=None, **config):
 def test_every_term_is_logged_weighted_and_unweighted_with_entropies_and_agreement(tone_corpus, tone_teacher):
     trainer, _ = _fit(tone_corpus, _callback(tone_teacher, ALL))
     logged = {name.removeprefix('train/kd/'): float(value) for name, value in trainer.callback_metrics.items()}
-    for name, weight in {'label_loss': 1, 'frame_kl': 0.1, 'softmax_l2': 0.25, 'guided_ctc': 1, 'occupancy': 0.05}.items():
+    for name, weight in {
+        'label_loss': 1,
+        'frame_kl': 0.1,
+        'softmax_l2': 0.25,
+        'guided_ctc': 1,
+        'occupancy': 0.05,
+    }.items():
         assert logged[f'{name}_weighted'] == pytest.approx(weight * logged[name], rel=1e-5)
     total = sum(logged[f'{name}_weighted'] for name in ['label_loss', *ALL])
     assert logged['loss'] == pytest.approx(total, rel=1e-5) == pytest.approx(logged['train_loss'], rel=1e-5)
     assert logged['teacher_entropy'] > 0 and logged['student_entropy'] > 0 and 0 <= logged['agreement'] <= 1
+
+
+def test_every_line_of_the_log_has_the_statistics_also_in_epochs_shorter_than_the_interval(
+    tone_corpus, tone_teacher, tmp_path
+):
+    import csv
+
+    from lightning.pytorch.loggers import CSVLogger
+
+    options = {'logger': CSVLogger(tmp_path), 'log_every_n_steps': 3}  # an epoch has 4 steps
+    trainer, _ = _fit(tone_corpus, _callback(tone_teacher), max_steps=12, trainer_options=options)
+    trainer.logger.save()
+    with open(f'{trainer.logger.log_dir}/metrics.csv') as file:
+        rows = [row for row in csv.DictReader(file) if row.get('train/kd/frame_kl')]
+    assert len(rows) == 4
+    assert all(row['train/kd/agreement'] and row['train/kd/teacher_entropy'] for row in rows)
 
 
 def test_a_student_of_posteriors_alone_learns_what_the_teacher_says(tone_corpus, tone_teacher):
@@ -179,6 +201,13 @@ def test_another_sample_rate_is_refused_before_the_first_step(tone_corpus, tone_
     config.sample_rate = config.preprocessor.sample_rate = config.train_ds.sample_rate = 16000
     student = tiny.ctc_model(config, trainer)
     with pytest.raises(ConfigError, match='8000 Hz audio and the student reads 16000 Hz'):
+        trainer.fit(student)
+
+
+def test_a_hybrid_student_is_refused_before_the_first_step(tone_corpus, tone_teacher):
+    trainer = tiny.trainer(1, callbacks=[_callback(tone_teacher)])
+    student = tiny.rnnt_model(tiny.rnnt_config(tone_corpus, hidden=16, hybrid=True), trainer)
+    with pytest.raises(ValueError, match='trained with a transducer loss.*distil into a CTC model'):
         trainer.fit(student)
 
 

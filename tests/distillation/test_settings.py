@@ -35,6 +35,8 @@ def test_a_config_becomes_dataclasses_with_defaults():
         ({'objectives': {'frame_kl': {}}}, 'teacher` is missing'),
         ({'teacher': {}, 'objectives': {'frame_kl': {}}}, 'restore_from` is missing'),
         ({'teacher': {'restore_from': 't.nemo'}}, 'objectives` is empty: name at least one of frame_kl'),
+        ({'teacher': {'restore_from': 't.nemo'}, 'objectives': ['frame_kl']}, 'objectives` must be a mapping, as in'),
+        ({'teacher': 't.nemo', 'objectives': {'frame_kl': {}}}, 'teacher` must be a mapping of options'),
         ({'teacher': {'restore_from': 't.nemo'}, 'objectives': {'framekl': {}}}, "Did you mean 'frame_kl'"),
         ({'teacher': {'restor_from': 't.nemo'}, 'objectives': {'frame_kl': {}}}, "Did you mean 'restore_from'"),
         ({'techer': {}, 'objectives': {'frame_kl': {}}}, "Did you mean 'teacher'"),
