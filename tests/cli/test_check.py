@@ -1,0 +1,38 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`nemo-oracle-kd check`: what a distillation would refuse, without training."""
+
+import pytest
+import tiny
+
+from nemo_oracle_kd.cli.main import main
+
+
+@pytest.mark.integration
+def test_models_that_fit_are_ready_and_others_are_told_why_not(tone_teacher, tmp_path, capsys):
+    assert main(['check', str(tone_teacher), str(tone_teacher), '--objectives', 'frame_kl', 'guided_ctc']) == 0
+    assert 'ready to distil frame_kl, guided_ctc' in capsys.readouterr().out
+    other = tmp_path / 'other.nemo'
+    tiny.ctc_model(tiny.ctc_config(hidden=16, stride=4, labels=[' ', 'b', 'a', 'c', 'd'])).save_to(str(other))
+    assert main(['check', str(other), str(tone_teacher)]) == 1
+    output = capsys.readouterr().out
+    assert "label 1 is 'b' in the student and 'a' in the teacher" in output and 'set teacher.time_resampling' in output
+
+
+def test_a_wrong_objective_and_a_missing_model_are_one_sentence(tone_teacher, capsys):
+    assert main(['check', str(tone_teacher), 'nowhere.nemo']) == 2
+    assert "no model at 'nowhere.nemo'" in capsys.readouterr().err
+    assert main(['check', 'a.nemo', 'b.nemo', '--objectives', 'framekl']) == 2
+    assert "Did you mean 'frame_kl'" in capsys.readouterr().err
