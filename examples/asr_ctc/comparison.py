@@ -123,7 +123,9 @@ def _training(
     return SystemRun(name, seed, job, model=folder / 'model.nemo', record=folder)
 
 
-def system_runs(plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()) -> List[SystemRun]:
+def system_runs(
+    plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
+) -> List[SystemRun]:
     """All trainings of a plan.
 
     Args:

@@ -114,7 +114,9 @@ def order_jobs(jobs: Sequence[Job]) -> list[Job]:
 def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
     """SHA-256 of everything that decides the outcome of each job.
 
-    An input that does not exist yet counts as absent; it is the runner that refuses to start a job without its inputs.
+    An input that another job makes is known by that job's fingerprint and not by its content, which is not there yet when
+    a run starts for the first time. Any other input that does not exist counts as absent; it is the runner that refuses to
+    start a job without its inputs.
 
     Args:
         jobs: jobs in the order of :func:`order_jobs`.
@@ -123,10 +125,14 @@ def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
         Fingerprint by job name.
     """
     result: dict[str, str] = {}
+    maker = {Path(path): job.name for job in jobs for path in job.outputs}
     for job in jobs:
         inputs = {}
         for path in map(Path, job.inputs):
-            inputs[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+            if path in maker:
+                inputs[str(path)] = result.get(maker[path])
+            else:
+                inputs[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         content = {
             'command': [str(part) for part in job.command],
             'environment': dict(sorted(job.environment.items())),

@@ -62,6 +62,15 @@ def test_fingerprint_follows_command_environment_inputs_and_dependencies(tmp_pat
 
 
 @pytest.mark.unit
+def test_an_input_that_another_job_makes_does_not_change_the_fingerprint_by_appearing(tmp_path):
+    made = tmp_path / 'train.jsonl'
+    jobs = [Job('make', ['true'], outputs=[made]), Job('use', ['true'], inputs=[made], depends=['make'])]
+    before = fingerprints(jobs)
+    made.write_text('content')
+    assert fingerprints(jobs) == before
+    assert fingerprints([Job('make', ['false'], outputs=[made]), jobs[1]])['use'] != before['use']
+
+
 def test_a_record_survives_a_round_trip_and_a_broken_one_counts_as_none(tmp_path):
     path = tmp_path / 'group' / 'job.json'
     JobRecord('abc', True, 1.5).write(path)
