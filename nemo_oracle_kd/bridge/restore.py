@@ -19,6 +19,7 @@ to a student because it has a teacher.
 """
 
 import contextlib
+import tarfile
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -68,6 +69,7 @@ def check_source(source: str) -> None:
 
     Raises:
         FileNotFoundError: `source` looks like a path and is no file.
+        ValueError: the file is no `.nemo` archive.
     """
     looks_like_path = source.endswith(('.nemo', '.ckpt')) or source.startswith(('/', '.', '~'))
     path = Path(source).expanduser()
@@ -80,6 +82,8 @@ def check_source(source: str) -> None:
         raise ValueError(
             f"{source!r} is a Lightning checkpoint: give the .nemo file, which also holds the config and the tokenizer"
         )
+    if looks_like_path and not tarfile.is_tarfile(path):
+        raise ValueError(f"{source!r} cannot be read as a .nemo file: give a file saved by model.save_to()")
 
 
 def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:

@@ -48,3 +48,9 @@ def test_a_lightning_checkpoint_is_no_teacher(tmp_path):
     (tmp_path / 'last.ckpt').touch()
     with pytest.raises(ValueError, match='give the .nemo file'):
         check_source(str(tmp_path / 'last.ckpt'))
+
+
+def test_a_file_that_is_no_archive_is_no_teacher(tmp_path):
+    (tmp_path / 'broken.nemo').write_text('half a download')
+    with pytest.raises(ValueError, match='cannot be read as a .nemo file: give a file saved by'):
+        check_source(str(tmp_path / 'broken.nemo'))
