@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from nemo_oracle_kd.corpus.manifest import resolve_audio_path
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['Utterance', 'batches', 'read_utterances', 'swap_partners']
@@ -78,8 +79,7 @@ def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None
                     f"line {number} of '{manifest}' holds no text: an oracle teacher reads the transcript, so remove "
                     "the row or add its text"
                 )
-            path = Path(row.get('audio_filepath') or '')
-            path = path if path.is_absolute() or path.is_file() else manifest.parent / path
+            path = Path(resolve_audio_path(row.get('audio_filepath') or '', manifest))
             if not path.is_file():
                 raise FileNotFoundError(f"line {number} of '{manifest}': there is no audio file at '{path}'")
             offset = row.get('offset') or 0.0
