@@ -148,8 +148,6 @@ class FrameDistillationLoss(Loss):
     needs_same_vocabulary: bool = True
     #: per-frame objectives need the same frame rate or a resampling choice
     needs_same_frame_rate: bool = True
-    #: whether the teacher's forward-backward over the transcript is used
-    needs_transcript: bool = False
 
     def __init__(self, config, blank: int):
         super().__init__()
@@ -235,8 +233,6 @@ class GuidedCTCLoss(FrameDistillationLoss):
 
 class OccupancyLoss(FrameDistillationLoss):
     """See :class:`OccupancyConfig`."""
-
-    needs_transcript = True
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance too short for its labels."""
