@@ -13,8 +13,8 @@
 # limitations under the License.
 """Runs every benchmark of this folder, one after the other, and keeps its JSON (and picture) in one folder.
 
-    python benchmarks/run.py --out benchmark_out            (make benchmark)
-    python benchmarks/run.py --out benchmark_out --only lattice
+python benchmarks/run.py --out benchmark_out            (make benchmark)
+python benchmarks/run.py --out benchmark_out --only lattice
 """
 
 import argparse
