@@ -78,7 +78,9 @@ def _runs(tmp_path):
 
     students = {
         'student_alone': None,
-        'student_from_oracle_teacher': Distilled('oracle_teacher', 'frame_kl', ['oracle_kd.objectives.frame_kl.weight=0.6']),
+        'student_from_oracle_teacher': Distilled(
+            'oracle_teacher', 'frame_kl', ['oracle_kd.objectives.frame_kl.weight=0.6']
+        ),
         'student_guided_ctc': Distilled('oracle_teacher', 'guided_ctc'),
         'student_occupancy': Distilled('conventional_teacher', 'occupancy'),
     }
