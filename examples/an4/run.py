@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='output folder')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds (default: 0)')
     parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
-    parser.add_argument('--updates', type=int, default=530, help='optimizer steps of every student (default: 530)')
+    parser.add_argument('--updates', type=int, default=640, help='optimizer steps of every student (default: 640)')
     parser.add_argument(
         '--teacher-seconds', type=float, default=240, help='training seconds of each teacher (default: 240)'
     )

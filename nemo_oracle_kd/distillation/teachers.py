@@ -47,7 +47,7 @@ class AnswerMemory:
     @staticmethod
     def keys(batch: AudioBatch) -> List[bytes]:
         """One key per utterance."""
-        signal, labels = batch.signal.cpu(), batch.transcripts.labels.cpu().long()
+        signal, labels = batch.signal.float().cpu(), batch.transcripts.labels.cpu().long()
         found = []
         for row, (samples, count) in enumerate(zip(batch.lengths.tolist(), batch.transcripts.lengths.tolist())):
             digest = hashlib.blake2b(signal[row, :samples].contiguous().numpy().tobytes(), digest_size=16)

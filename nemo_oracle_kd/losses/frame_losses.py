@@ -18,6 +18,7 @@ over the valid frames of that utterance; the mathematics is in `nemo_oracle_kd.f
 everywhere.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Optional
 
@@ -65,8 +66,8 @@ class BlankFramesConfig:
             yield f"`{path}.mode` is {self.mode!r}: choose one of {', '.join(BLANK_MODES)}"
         if self.window < 0:
             yield f"`{path}.window` must be at least 0 frames, not {self.window}"
-        if self.weight < 0:
-            yield f"`{path}.weight` must be at least 0, not {self.weight}"
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            yield f"`{path}.weight` must be a finite number of at least 0, not {self.weight}"
 
     def frame_weights(self, teacher_log_probs: torch.Tensor, lengths: torch.Tensor, blank: int):
         """`[B, T]` weights, or `None` when every frame counts alike."""
@@ -78,8 +79,8 @@ class BlankFramesConfig:
 
 
 def _temperature_problems(temperature: float, path: str) -> Iterator[str]:
-    if not temperature > 0:
-        yield f"`{path}.temperature` must be greater than 0, not {temperature}"
+    if not (math.isfinite(temperature) and temperature > 0):
+        yield f"`{path}.temperature` must be a finite number greater than 0, not {temperature}"
 
 
 @dataclass
@@ -87,13 +88,13 @@ class FrameKLConfig:
     """`sum_t KL(P~_t || P_t)`: the classical distillation of posteriors (Hinton et al. 2015), frame by frame.
 
     Unlike the cross-entropy some public code calls KL, it is zero for identical models. Its sum over frames is large beside
-    the CTC loss, hence the small default weight.
+    the CTC loss, hence a weight below 1; a sharp teacher needs a temperature (docs/experiments/an4.md).
     """
 
     weight: WeightSchedule = field(
-        default_factory=lambda: WeightSchedule(0.05), metadata={'help': 'factor in the training loss'}
+        default_factory=lambda: WeightSchedule(0.6), metadata={'help': 'factor in the training loss'}
     )
-    temperature: float = field(default=1.0, metadata={'help': 'divides the logits of both sides; value times T^2'})
+    temperature: float = field(default=2.0, metadata={'help': 'divides the logits of both sides; value times T^2'})
     blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
 
     def problems(self, path: str) -> Iterator[str]:
