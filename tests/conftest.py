@@ -16,6 +16,7 @@
 
 import logging
 import os
+import signal
 import warnings
 
 # Before torch is imported: more threads than work make tiny tensors slower.
@@ -29,6 +30,9 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config):
+    # A shell that starts the tests in the background makes them, and what they start, deaf to Ctrl-C; some test it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger('nemo_logger').setLevel(logging.ERROR)
     for name in ('lightning.pytorch', 'lightning.fabric', 'numba', 'matplotlib'):
         logging.getLogger(name).setLevel(logging.ERROR)
