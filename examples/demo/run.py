@@ -46,9 +46,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('demo_out'), help='output folder (default: demo_out)')
     parser.add_argument('--seed', type=int, default=0, help='seed of corpus and trainings (default: 0)')
     parser.add_argument('--utterances', type=int, default=1200, help='training utterances (default: 1200)')
-    parser.add_argument('--updates', type=int, default=700, help='optimizer steps of every student (default: 700)')
+    parser.add_argument('--updates', type=int, default=450, help='optimizer steps of every student (default: 450)')
     parser.add_argument(
-        '--teacher-seconds', type=float, default=110, help='training seconds of each teacher (default: 110)'
+        '--teacher-seconds', type=float, default=180, help='training seconds of each teacher (default: 180)'
     )
     parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
     return parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
     sizes = ['--train', str(args.utterances), '--dev', '100', '--test', '200', '--seed', str(args.seed)]
     synthesis = Job(
         'corpus',
-        [*command, *sizes, '--workers', str(args.parallel)],
+        [*command, *sizes],
         outputs=[corpus / f'{part}.jsonl' for part in ('train', 'dev', 'test')],
     )
     report = Report(
@@ -92,7 +92,7 @@ def main() -> None:
         ],
     )
     # the stage of the audio branch alone, scaled to the few updates that fit into the demo's teacher seconds
-    staged = {'oracle_teacher': ['model.oracle.audio_only_steps=120']}
+    staged = {'oracle_teacher': ['model.oracle.audio_only_steps=200']}
     plan = Plan(STUDENTS, args.updates, args.teacher_seconds, teacher_overrides=staged)
     data = {part: corpus / f'{part}.jsonl' for part in ('train', 'dev', 'test')}
     results = compare_and_report(plan, data, out, [args.seed], args.parallel, report, extra_jobs=[synthesis])

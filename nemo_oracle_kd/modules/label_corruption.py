@@ -32,9 +32,9 @@ __all__ = ['LabelCorruption', 'LabelCorruptionConfig']
 class LabelCorruptionConfig:
     """How much of the transcript is spoiled in training; each a probability in [0, 1]."""
 
-    masking_ratio: float = field(default=0.2, metadata={'help': 'share of labels replaced by the mask label'})
-    substitution_ratio: float = field(default=0.05, metadata={'help': 'share of labels replaced by a random label'})
-    dropout: float = field(default=0.1, metadata={'help': 'probability that an utterance loses its whole transcript'})
+    masking_ratio: float = field(default=0.1, metadata={'help': 'share of labels replaced by the mask label'})
+    substitution_ratio: float = field(default=0.0, metadata={'help': 'share of labels replaced by a random label'})
+    dropout: float = field(default=0.05, metadata={'help': 'probability that an utterance loses its whole transcript'})
 
     def problems(self, path: str) -> Iterator[str]:
         for name in ('masking_ratio', 'substitution_ratio', 'dropout'):

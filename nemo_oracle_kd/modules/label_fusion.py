@@ -46,7 +46,7 @@ class FusionConfig:
     ff_expansion: float = field(default=4.0, metadata={'help': 'feed-forward width in units of d_model; 0: none'})
     dropout: float = field(default=0.1, metadata={'help': 'dropout on attention and residual branches'})
     alignment_prior: float | None = field(
-        default=0.15, metadata={'help': 'width sigma of the alignment prior, in utterance lengths; null: none'}
+        default=0.2, metadata={'help': 'width sigma of the alignment prior, in utterance lengths; null: none'}
     )
     no_text_bias: float = field(default=-2.0, metadata={'help': 'added to the attention logit of "no text"'})
 

@@ -84,30 +84,42 @@ def test_a_student_of_posteriors_alone_learns_what_the_teacher_says(tone_corpus,
     assert float(trainer.callback_metrics['train/kd/agreement']) > 0.9
 
 
-def test_the_teacher_is_in_eval_mode_and_in_no_state_dict_optimizer_or_checkpoint(tone_corpus, tone_teacher, tmp_path):
-    callback = _callback(tone_teacher)
-    seen = {}
+def _watch_teacher(callback, seen):
+    """A callback that notes, after every step of a fit, where the teacher can be found."""
+    from lightning.pytorch.callbacks import LambdaCallback
 
     def inspect(trainer, student, *_):
         teacher = callback.distiller.teacher.model
         held = {id(parameter) for parameter in teacher.parameters()}
+        groups = trainer.optimizers[0].param_groups
         seen['training'] = any(module.training for module in teacher.modules())
         seen['gradients'] = any(parameter.grad is not None for parameter in teacher.parameters())
-        seen['optimizer'] = any(id(p) in held for group in trainer.optimizers[0].param_groups for p in group['params'])
+        seen['optimizer'] = any(id(parameter) in held for group in groups for parameter in group['params'])
         seen['student'] = any(id(parameter) in held for parameter in student.parameters())
-        seen['keys'] = sorted(student.state_dict())
 
-    from lightning.pytorch.callbacks import LambdaCallback
+    return LambdaCallback(on_train_batch_end=inspect)
 
-    trainer = tiny.trainer(3, callbacks=[callback, LambdaCallback(on_train_batch_end=inspect)])
+
+NOWHERE = {'training': False, 'gradients': False, 'optimizer': False, 'student': False}
+
+
+def _assert_no_teacher_in(path, student, teacher):
+    checkpoint = torch.load(path, weights_only=False)
+    assert sorted(checkpoint['state_dict']) == sorted(student.state_dict())
+    assert not checkpoint.get('callbacks') and str(teacher) not in str(checkpoint['hyper_parameters'])
+    numbers = [len(group['params']) for group in checkpoint['optimizer_states'][0]['param_groups']]
+    assert sum(numbers) == len(list(student.parameters()))
+
+
+def test_the_teacher_is_in_eval_mode_and_in_no_state_dict_optimizer_or_checkpoint(tone_corpus, tone_teacher, tmp_path):
+    callback, seen = _callback(tone_teacher), {}
+    trainer = tiny.trainer(3, callbacks=[callback, _watch_teacher(callback, seen)])
     student = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer)
     plain = sorted(student.state_dict())
     trainer.fit(student)
     trainer.save_checkpoint(tmp_path / 'last.ckpt')
-    assert seen == {'training': False, 'gradients': False, 'optimizer': False, 'student': False, 'keys': plain}
-    checkpoint = torch.load(tmp_path / 'last.ckpt', weights_only=False)
-    assert sorted(checkpoint['state_dict']) == plain
-    assert not checkpoint.get('callbacks') and str(tone_teacher) not in str(checkpoint['hyper_parameters'])
+    assert seen == NOWHERE and sorted(student.state_dict()) == plain
+    _assert_no_teacher_in(tmp_path / 'last.ckpt', student, tone_teacher)
 
 
 def test_training_resumes_with_the_same_teacher_and_the_schedule_where_it_was(tone_corpus, tone_teacher, tmp_path):
@@ -115,15 +127,15 @@ def test_training_resumes_with_the_same_teacher_and_the_schedule_where_it_was(to
     callback = _callback(tone_teacher, {'frame_kl': {'weight': weight}})
     trainer, student = _fit(tone_corpus, callback, max_steps=3)
     trainer.save_checkpoint(tmp_path / 'last.ckpt')
-    callback = _callback(tone_teacher, {'frame_kl': {'weight': weight}})
-    trainer = tiny.trainer(6, callbacks=[callback])
+    callback, seen = _callback(tone_teacher, {'frame_kl': {'weight': weight}}), {}
+    trainer = tiny.trainer(6, callbacks=[callback, _watch_teacher(callback, seen)])
     resumed = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer, seed=1)
     trainer.fit(resumed, ckpt_path=str(tmp_path / 'last.ckpt'))
     logged = trainer.callback_metrics
-    assert trainer.global_step == 6
+    assert trainer.global_step == 6 and seen == NOWHERE
     assert float(logged['train/kd/frame_kl_weighted']) == pytest.approx(0.5 * float(logged['train/kd/frame_kl']))
     trainer.save_checkpoint(tmp_path / 'more.ckpt')
-    assert sorted(torch.load(tmp_path / 'more.ckpt', weights_only=False)['state_dict']) == sorted(resumed.state_dict())
+    _assert_no_teacher_in(tmp_path / 'more.ckpt', resumed, tone_teacher)
 
 
 def test_the_saved_student_is_a_stock_nemo_model_without_a_trace_of_the_teacher(tone_corpus, tone_teacher, tmp_path):

@@ -48,9 +48,10 @@ def held_out(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def listener(tmp_path_factory):
-    """Trained on tones, with the default guards."""
+    """Trained on tones, with guards stronger than the defaults and a stage of audio alone: the steps are few."""
     manifest = tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 48, seed=1)
-    return _train(tiny_oracle.oracle_config(manifest), 150)
+    guards = {'masking_ratio': 0.2, 'substitution_ratio': 0.05, 'dropout': 0.1}
+    return _train(tiny_oracle.oracle_config(manifest, label_corruption=guards, audio_only_steps=80), 240)
 
 
 @pytest.fixture(scope='module')
