@@ -12,11 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains an oracle teacher over characters: a CTC model that reads the audio and the transcript (arXiv 2111.03664).
+"""Trains an oracle teacher: a CTC model that reads the audio and the transcript (arXiv 2111.03664).
 
     python examples/asr_ctc/train_oracle_ctc.py \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl \\
         save_to=oracle.nemo
+
+Over sub-words: --config-name=oracle_conformer_ctc_bpe model.tokenizer.dir=TOKENIZER (a `model.tokenizer` section decides).
 
 From a trained NeMo encoder, frozen (its preprocessor and encoder sections must be copied into the config):
 
@@ -33,7 +35,7 @@ from nemo.utils.exp_manager import exp_manager
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_oracle_kd.models import EncDecOracleCTCModel
+from nemo_oracle_kd.models import EncDecOracleCTCModel, EncDecOracleCTCModelBPE
 
 
 @hydra_runner(config_path='../../conf/oracle_ctc', config_name='oracle_conformer_ctc_char')
@@ -46,7 +48,8 @@ def main(cfg: DictConfig) -> None:
         pl.seed_everything(cfg.seed, workers=True)
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
     exp_manager(trainer, cfg.get('exp_manager', None))
-    teacher = EncDecOracleCTCModel(cfg=cfg.model, trainer=trainer)
+    model_class = EncDecOracleCTCModelBPE if 'tokenizer' in cfg.model else EncDecOracleCTCModel
+    teacher = model_class(cfg=cfg.model, trainer=trainer)
     teacher.maybe_init_from_pretrained_checkpoint(cfg)
     trainer.fit(teacher)
     if OmegaConf.select(cfg, 'model.test_ds.manifest_filepath') is not None and teacher.prepare_test(trainer):
