@@ -60,7 +60,8 @@ class Plan:
     Attributes:
         students: name -> distillation, or `None` for the student alone. All get the same number of updates.
         updates: optimizer steps of every student.
-        teacher_seconds: training seconds of every teacher (validation not counted).
+        teacher_seconds: processor seconds of training of every teacher (validation not counted), so that other
+            work on the machine favours nobody.
         student_overrides: overrides for every student.
         teacher_overrides: teacher -> overrides.
     """
@@ -89,7 +90,7 @@ def _training(
 ) -> SystemRun:
     folder = out / f'seed_{seed}' / 'training' / name
     script, config = recipe
-    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {_quoted(folder)}}}'
+    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {_quoted(folder)}, clock: cpu}}'
     command = [
         sys.executable,
         str(RECIPES / script),
@@ -139,7 +140,9 @@ def system_runs(
     teacher_data = {**data, 'train': data.get('teacher_train', data['train'])}
     for seed in seeds:
         for name in TEACHERS:
-            budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}}}'
+            budget = (
+                f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}, clock: cpu}}'
+            )
             overrides = [
                 '~model.optim.sched',  # the budget anneals
                 'trainer.max_epochs=-1',

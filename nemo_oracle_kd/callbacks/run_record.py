@@ -27,7 +27,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from nemo.core.classes.common import Serialization
 
-from nemo_oracle_kd.callbacks.training_clock import TrainingClock
+from nemo_oracle_kd.callbacks.training_clock import CLOCKS, TrainingClock
 from nemo_oracle_kd.corpus.manifest import write_text_atomically
 
 __all__ = ['RunRecord']
@@ -60,20 +60,27 @@ class RunRecord(Callback, Serialization):
         every_n_updates: also write a line every so many updates, so that progress shows between validations.
         metrics: further names of logged values to put into the lines of a validation, for example
             ``train/kd/frame_kl``.
+        clock: ``wall`` seconds, or ``cpu`` for processor seconds of a training on the CPU beside other work.
     """
 
     def __init__(
-        self, directory: str | None = None, every_n_updates: int | None = 50, metrics: Sequence[str] = ()
+        self,
+        directory: str | None = None,
+        every_n_updates: int | None = 50,
+        metrics: Sequence[str] = (),
+        clock: str = 'wall',
     ) -> None:
         super().__init__()
         if every_n_updates is not None and every_n_updates < 1:
             raise ValueError(
                 "every_n_updates of RunRecord starts at 1, or is null for validations only; got " f"{every_n_updates}."
             )
+        if clock not in CLOCKS:
+            raise ValueError(f"clock of RunRecord is one of {', '.join(CLOCKS)}; got '{clock}'.")
         self.directory = directory
         self.every_n_updates = every_n_updates
         self.metrics = tuple(metrics)
-        self.clock = TrainingClock()
+        self.clock = TrainingClock(clock)
         self._loss_sum: torch.Tensor | float = 0.0
         self._loss_count = 0
         self._written_update = 0

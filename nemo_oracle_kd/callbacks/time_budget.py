@@ -25,7 +25,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from nemo.core.classes.common import Serialization
 from nemo.utils import logging
 
-from nemo_oracle_kd.callbacks.training_clock import TrainingClock
+from nemo_oracle_kd.callbacks.training_clock import CLOCKS, TrainingClock
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['TimeBudget', 'learning_rate_share']
@@ -82,13 +82,19 @@ class TimeBudget(Callback, Serialization):
         decay: ``cosine`` or ``linear`` to the end of the budget, or ``none`` to leave the learning rate alone after
             the rise.
         final_share: share of ``optim.lr`` that is left at the end.
+        clock: ``wall``, or ``cpu`` for processor seconds of a training on the CPU beside other work.
 
     Raises:
         ConfigError: for values out of range, and at the start of the training if the model has a scheduler of its own.
     """
 
     def __init__(
-        self, seconds: float, warmup_share: float = 0.05, decay: str = 'cosine', final_share: float = 0.0
+        self,
+        seconds: float,
+        warmup_share: float = 0.05,
+        decay: str = 'cosine',
+        final_share: float = 0.0,
+        clock: str = 'wall',
     ) -> None:
         super().__init__()
         wrong = []
@@ -100,12 +106,14 @@ class TimeBudget(Callback, Serialization):
             wrong.append(f"decay of TimeBudget is one of {', '.join(DECAYS)}; got '{decay}'.")
         if not 0.0 <= final_share <= 1.0:
             wrong.append(f"final_share of TimeBudget is a share of the learning rate in [0, 1]; got {final_share}.")
+        if clock not in CLOCKS:
+            wrong.append(f"clock of TimeBudget is one of {', '.join(CLOCKS)}; got '{clock}'.")
         ConfigError.raise_if_any(wrong)
         self.seconds = float(seconds)
         self.warmup_share = float(warmup_share)
         self.decay = decay
         self.final_share = float(final_share)
-        self.clock = TrainingClock()
+        self.clock = TrainingClock(clock)
         self._rates: list[list[float]] | None = None
 
     def state_dict(self) -> dict[str, Any]:

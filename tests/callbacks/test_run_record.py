@@ -22,7 +22,7 @@ import pytest
 import tiny
 import torch
 
-from nemo_oracle_kd.callbacks import RunRecord
+from nemo_oracle_kd.callbacks import RunRecord, TimeBudget
 from nemo_oracle_kd.callbacks.run_record import read_rows
 from nemo_oracle_kd.callbacks.training_clock import TrainingClock
 
@@ -63,6 +63,35 @@ def test_clock_stands_still_while_stopped_and_goes_on_from_what_was_measured_bef
     stopped = clock.seconds
     time.sleep(0.05)
     assert clock.seconds == stopped and 5.05 <= stopped < 5.5
+
+
+@pytest.mark.unit
+def test_the_cpu_clock_counts_work_and_not_sleep():
+    clock = TrainingClock('cpu')
+    clock.start()
+    time.sleep(0.3)
+    slept = clock.seconds
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert slept < 0.1 and 0.1 <= clock.seconds - slept < 0.2
+
+
+@pytest.mark.integration
+def test_seconds_of_the_processor_leave_out_the_time_in_which_a_training_waits(tmp_path, manifest):
+    class Waiting(pl.Callback):
+        def on_before_optimizer_step(self, *args, **keywords):
+            time.sleep(0.3)
+
+    record, budget = RunRecord(str(tmp_path), clock='cpu'), TimeBudget(1000.0, clock='cpu')
+    trainer = trainer_with(tmp_path, [record, budget, Waiting()], max_steps=4, limit_val_batches=0)
+    model = build(manifest, trainer)
+    before = time.monotonic()
+    trainer.fit(model)
+    whole = time.monotonic() - before
+    for clock in (record.clock, budget.clock):
+        assert 0 < clock.seconds < whole - 1.1  # four waits of 0.3 s
+    assert json.loads(record.run_path.read_text())['train_seconds'] == pytest.approx(record.clock.seconds, abs=0.1)
 
 
 @pytest.mark.integration
@@ -135,6 +164,8 @@ def test_a_resumed_run_drops_what_it_trains_again_and_keeps_the_seconds(tmp_path
 def test_bad_settings_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match='every_n_updates'):
         RunRecord(every_n_updates=0)
+    with pytest.raises(ValueError, match="clock of RunRecord is one of wall, cpu; got 'sun'"):
+        RunRecord(clock='sun')
 
 
 @pytest.mark.integration

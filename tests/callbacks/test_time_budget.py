@@ -134,6 +134,6 @@ def test_a_scheduler_of_the_model_is_refused_with_the_fix(manifest):
 @pytest.mark.unit
 def test_all_mistakes_in_the_settings_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        TimeBudget(0, warmup_share=1.0, decay='exponential', final_share=2)
-    for word in ('seconds', 'warmup_share', 'exponential', 'final_share'):
+        TimeBudget(0, warmup_share=1.0, decay='exponential', final_share=2, clock='sun')
+    for word in ('seconds', 'warmup_share', 'exponential', 'final_share', 'wall, cpu'):
         assert word in str(caught.value)
