@@ -52,16 +52,19 @@ def read_manifest(
 
     Args:
         path: manifest with one JSON object a line; blank lines are skipped.
-        require_text: refuse a line without a ``text`` string (the string itself may be empty).
+        require_text: refuse a line without a transcript (which itself may be empty). By NeMo's rule it is ``text``, else
+            what the file at ``text_filepath`` holds with its line ends removed (a relative path starts from the working
+            directory), else ``normalized_text``.
         check_audio: refuse a line whose audio file does not exist.
 
     Returns:
-        One dict a line in file order, with ``audio_filepath`` made absolute and every other key as it was.
+        One dict a line in file order, with ``audio_filepath`` made absolute, ``text`` filled in where the line gives the
+        transcript in another way, and every other key as it was.
 
     Raises:
         FileNotFoundError: the manifest does not exist.
         ManifestError: bad JSON, not an object, missing or wrong ``audio_filepath``, ``text`` or ``duration``,
-            missing audio, or no line at all.
+            missing audio or file of a transcript, or no line at all.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,7 +95,8 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
     audio = row.get(AUDIO_KEY)
     if not isinstance(audio, str) or not audio:
         raise ManifestError(f"{where}: `{AUDIO_KEY}` is missing or not a string; every line needs the audio's path.")
-    if require_text and not isinstance(row.get('text'), str):
+    text = _transcript(row, where)
+    if require_text and not isinstance(text, str):
         raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}.")
     duration = row.get('duration', 1.0)
     # bool is an int to Python and NaN passes a `<= 0` test, so both are ruled out by name.
@@ -103,7 +107,23 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
         raise ManifestError(
             f"{where}: audio file {absolute} does not exist; relative paths are looked up beside the manifest."
         )
-    return {**row, AUDIO_KEY: absolute}
+    return {**row, AUDIO_KEY: absolute, **({} if text is None else {'text': text})}
+
+
+def _transcript(row: dict[str, Any], where: str) -> Any:
+    """What NeMo takes for the transcript of a line: the first of three keys that is there; None without any."""
+    if 'text' in row or 'text_filepath' not in row:
+        return row.get('text', row.get('normalized_text'))
+    path = row['text_filepath']
+    if not isinstance(path, str) or not os.path.isfile(path):
+        raise ManifestError(
+            f"{where}: there is no transcript at `text_filepath` {path!r}; relative paths start from the working "
+            f"directory ({os.getcwd()})."
+        )
+    try:
+        return Path(path).read_text(encoding='utf-8').replace('\n', '')
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{where}: `text_filepath` {path} is not UTF-8 text ({error.reason}).") from None
 
 
 def write_manifest(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> None:

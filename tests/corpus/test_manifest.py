@@ -57,6 +57,31 @@ def test_paths_agree_with_nemo(tmp_path):
     assert next(item_iter(str(path)))['audio_file'] == read_manifest(path)[0]['audio_filepath']
 
 
+def test_transcripts_are_found_where_nemo_finds_them(tmp_path, monkeypatch):
+    from nemo.collections.common.parts.preprocessing.manifest import item_iter
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'texts').mkdir()
+    (tmp_path / 'texts' / 'a.txt').write_text('yes \ngröße\r\nno\n', encoding='utf-8')
+    bare = {'audio_filepath': 'a.wav', 'duration': 1.5}
+    in_file, normalized = {'text_filepath': 'texts/a.txt'}, {'normalized_text': 'three'}
+    lines = [
+        {**bare, **in_file},
+        {**bare, **normalized},
+        {**bare, **in_file, **normalized},
+        {**GOOD, **in_file, **normalized},
+        {**GOOD, 'text': '', **normalized},
+    ]
+    path = _manifest(tmp_path, *lines)
+    rows = read_manifest(path)
+    assert [row['text'] for row in rows] == ['yes größeno', 'three', 'yes größeno', 'yes', '']
+    assert [row['text'] for row in rows] == [item['text'] for item in item_iter(str(path))]
+    assert read_manifest(path, require_text=False) == rows
+    assert rows == [
+        {**line, 'audio_filepath': row['audio_filepath'], 'text': row['text']} for line, row in zip(lines, rows)
+    ]
+
+
 @pytest.mark.parametrize(
     'line, message',
     [
@@ -65,6 +90,10 @@ def test_paths_agree_with_nemo(tmp_path):
         ({'text': 'yes'}, 'line 2: `audio_filepath` is missing'),
         ({'audio_filepath': 'a.wav'}, 'line 2: `text` is missing'),
         ({'audio_filepath': 'a.wav', 'text': 3}, 'line 2: `text` is missing or not a string'),
+        ({'audio_filepath': 'a.wav', 'text': None}, 'line 2: `text` is missing or not a string'),
+        ({'audio_filepath': 'a.wav', 'normalized_text': 3}, 'line 2: `text` is missing or not a string'),
+        ({'audio_filepath': 'a.wav', 'text_filepath': 'none.txt'}, "line 2: there is no transcript at .*'none.txt'"),
+        ({'audio_filepath': 'a.wav', 'text_filepath': 3}, 'line 2: there is no transcript at `text_filepath` 3'),
         ({'audio_filepath': 'none.wav', 'text': ''}, 'line 2: audio file .*none.wav does not exist'),
         ({**GOOD, 'duration': 0}, 'line 2: `duration` is 0'),
         ({**GOOD, 'duration': float('nan')}, 'line 2: `duration` is nan'),
