@@ -14,7 +14,6 @@
 
 """What a diagnosis reads: utterances of a manifest, and for each a wrong transcript to be misled with."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.corpus.manifest import resolve_audio_path
+from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['Utterance', 'batches', 'read_utterances', 'swap_partners']
@@ -52,46 +52,30 @@ def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None
 
     Args:
         teacher: an oracle teacher.
-        manifest: JSON lines with `audio_filepath` and `text`; paths may be relative to the manifest.
+        manifest: see :func:`nemo_oracle_kd.corpus.manifest.read_manifest`; all its lines are checked.
         limit: read at most this many rows.
 
     Raises:
-        FileNotFoundError: no such manifest or audio file.
-        ConfigError: a row without text, or fewer than two different texts.
+        FileNotFoundError: no such manifest.
+        ManifestError: a line that NeMo could not read, or whose audio does not exist.
+        ConfigError: a row with an empty text, or fewer than two different texts.
     """
-    manifest = Path(manifest)
-    if not manifest.is_file():
-        raise FileNotFoundError(f"there is no manifest at '{manifest}'")
     utterances = []
-    with manifest.open(encoding='utf-8') as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            if limit is not None and len(utterances) == limit:
-                break
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"line {number} of '{manifest}' is not JSON: {error}") from error
-            text = row.get('text')
-            if not text or not text.strip():
-                raise ConfigError(
-                    f"line {number} of '{manifest}' holds no text: an oracle teacher reads the transcript, so remove "
-                    "the row or add its text"
-                )
-            path = Path(resolve_audio_path(row.get('audio_filepath') or '', manifest))
-            if not path.is_file():
-                raise FileNotFoundError(f"line {number} of '{manifest}': there is no audio file at '{path}'")
-            offset = row.get('offset') or 0.0
-            utterances.append(
-                Utterance(
-                    path=str(path),
-                    text=text,
-                    labels=tuple(teacher.encode_text(text)),
-                    offset=float(offset),
-                    duration=float(row['duration']) if offset and row.get('duration') else None,
-                )
+    for row in read_manifest(manifest)[:limit]:
+        if not row['text'].strip():
+            raise ConfigError(
+                f"'{manifest}' holds no text for {row[AUDIO_KEY]}: an oracle teacher reads the transcript, so remove the "
+                "row or add its text"
             )
+        utterances.append(
+            Utterance(
+                path=row[AUDIO_KEY],
+                text=row['text'],
+                labels=tuple(teacher.encode_text(row['text'])),
+                offset=float(row.get('offset') or 0.0),
+                duration=row.get('duration'),
+            )
+        )
     if len({utterance.text for utterance in utterances}) < 2:
         raise ConfigError(
             f"'{manifest}' holds fewer than two different texts: swapping transcripts needs at least two, better fifty"
@@ -114,11 +98,6 @@ def swap_partners(utterances: Sequence[Utterance]) -> list[int]:
     return partners
 
 
-def _pad(rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths
-
-
 def batches(
     utterances: Sequence[Utterance], sample_rate: int, batch_size: int
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
@@ -131,20 +110,13 @@ def batches(
 
     Yields:
         Indices of the utterances, waveforms `[B, S]` and lengths `[B]`.
-    """
-    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 
+    Raises:
+        ValueError: an audio file that cannot be read, or a stretch of it without samples.
+    """
     order = sorted(range(len(utterances)), key=lambda i: -len(utterances[i].labels))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        signals = []
-        for i in indices:
-            u = utterances[i]
-            segment = AudioSegment.from_file(
-                u.path, target_sr=sample_rate, offset=u.offset, duration=u.duration or 0, channel_selector='average'
-            )
-            if len(segment.samples) == 0:
-                raise ConfigError(f"'{u.path}' holds no audio at offset {u.offset}: remove the row from the manifest")
-            signals.append(torch.as_tensor(segment.samples, dtype=torch.float32))
-        signal, lengths = _pad(signals)
-        yield indices, signal, lengths
+        spans = [AudioSpan(u.path, u.offset, u.duration) for u in (utterances[i] for i in indices)]
+        batch = audio_batch([read_audio(span, sample_rate) for span in spans])
+        yield indices, batch.signal, batch.lengths

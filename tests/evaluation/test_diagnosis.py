@@ -25,7 +25,7 @@ import torch
 
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis import Condition, Diagnosis, diagnose, judge
-from nemo_oracle_kd.evaluation.diagnosis_data import Utterance, read_utterances, swap_partners
+from nemo_oracle_kd.evaluation.diagnosis_data import Utterance, batches, read_utterances, swap_partners
 from nemo_oracle_kd.evaluation.diagnosis_measures import rank_correlation
 from nemo_oracle_kd.models import EncDecOracleCTCModel
 
@@ -160,25 +160,39 @@ def test_the_command_refuses_an_ordinary_model(tone_teacher, held_out, tmp_path,
 @pytest.mark.parametrize(
     'lines, sentence',
     [
-        (['{"audio_filepath": "AUDIO", "duration": 1.0}'], 'holds no text'),
+        (['{"audio_filepath": "AUDIO", "duration": 1.0}'], 'line 1: `text` is missing'),
+        (['{"audio_filepath": "AUDIO", "duration": 1.0, "text": " "}'], 'holds no text for'),
         (['{"audio_filepath": "AUDIO", "text": "ab"}'] * 2, 'two different texts'),
-        (['{"audio_filepath": "AUDIO"'], 'not JSON'),
+        (['{"audio_filepath": "AUDIO"'], 'line 1: not valid JSON'),
+        (['{"audio_filepath": "none.wav", "text": "ab"}'], 'line 1: audio file .*none.wav does not exist'),
     ],
 )
 def test_manifests_that_cannot_be_used_are_refused(listener, held_out, tmp_path, lines, sentence):
     audio = json.loads(held_out.read_text().splitlines()[0])['audio_filepath']
     manifest = tmp_path / 'bad.jsonl'
     manifest.write_text('\n'.join(line.replace('AUDIO', audio) for line in lines))
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         read_utterances(listener, manifest)
 
 
-def test_missing_files_are_refused(listener, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no manifest'):
+def test_a_manifest_that_does_not_exist_is_refused(listener, tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.jsonl does not exist'):
         read_utterances(listener, tmp_path / 'none.jsonl')
-    (tmp_path / 'm.jsonl').write_text('{"audio_filepath": "none.wav", "text": "ab"}\n')
-    with pytest.raises(FileNotFoundError, match='no audio file'):
-        read_utterances(listener, tmp_path / 'm.jsonl')
+
+
+def test_a_diagnosis_hears_the_stretch_that_a_training_would(tmp_path):
+    rate, signal = tiny.SAMPLE_RATE, np.arange(2 * tiny.SAMPLE_RATE, dtype=np.int16)
+    path = str(tmp_path / 'a.wav')
+    soundfile.write(path, signal, rate)
+    stretches = [(0.0, None), (0.0, 0.5), (1.0, 0.25), (1.5, None)]
+    utterances = [Utterance(path, 'a', (1,), offset, duration) for offset, duration in stretches]
+    ((indices, heard, lengths),) = batches(utterances, rate, batch_size=4)
+    for i, samples, length in zip(indices, heard, lengths):
+        offset, duration = utterances[i].offset, utterances[i].duration
+        expected = signal[int(offset * rate) :][: None if duration is None else int(duration * rate)]
+        assert (samples[:length].numpy() * 2**15).round().astype(np.int16).tolist() == expected.tolist()
+    with pytest.raises(ValueError, match='holds no audio at 2.0 s'):
+        next(batches([Utterance(path, 'a', (1,), 2.0, None)], rate, 1))
 
 
 def test_partners_have_another_text_of_similar_length():
