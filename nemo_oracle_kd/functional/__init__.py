@@ -53,11 +53,18 @@ from nemo_oracle_kd.functional.lattice_bins import LATTICE_BINS
 from nemo_oracle_kd.functional.lattice_delay import EmissionDelay, estimate_delay
 from nemo_oracle_kd.functional.lattice_divergences import LATTICE_DIVERGENCES
 from nemo_oracle_kd.functional.lattice_joint import JOINT_ACTIVATIONS, JointTensors
+from nemo_oracle_kd.functional.lattice_outputs import (
+    TransducerOutputs,
+    joint_arc_scores,
+    joint_best_path,
+    joint_occupancy,
+)
 from nemo_oracle_kd.functional.lattice_weights import band_cells, occupancy_weights, path_cells, valid_cells
 from nemo_oracle_kd.functional.lattice_window import (
     WINDOW_MODES,
     WINDOW_UNITS,
     WindowedDivergence,
+    best_shift,
     windowed_lattice_divergence,
 )
 from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
@@ -151,6 +158,10 @@ __all__ = [
     'JointTensors',
     'LATTICE_BINS',
     'LATTICE_DIVERGENCES',
+    'TransducerOutputs',
+    'joint_arc_scores',
+    'joint_best_path',
+    'joint_occupancy',
     'band_cells',
     'occupancy_weights',
     'path_cells',
@@ -162,5 +173,6 @@ __all__ = [
     'WINDOW_MODES',
     'WINDOW_UNITS',
     'WindowedDivergence',
+    'best_shift',
     'windowed_lattice_divergence',
 ]

@@ -25,7 +25,7 @@ from nemo_oracle_kd.functional.rnnt import RNNT_ARCS, rnnt_arc_scores
 from nemo_oracle_kd.functional.tdt import tdt_arc_scores, tdt_arcs
 from nemo_oracle_kd.functional.transducer_lattice import Arc, best_arcs
 
-__all__ = ['TransducerPath', 'rnnt_best_path', 'multiblank_best_path', 'tdt_best_path']
+__all__ = ['TransducerPath', 'arc_best_path', 'rnnt_best_path', 'multiblank_best_path', 'tdt_best_path']
 
 
 @dataclass
@@ -55,7 +55,7 @@ def rnnt_best_path(
     """Best alignment of an RNN-T. Not differentiable. Arguments and errors as in `rnnt_full_sum`."""
     with torch.no_grad():
         scores = rnnt_arc_scores(logits, targets, logit_lengths, target_lengths, blank)
-    return _best_path(scores, RNNT_ARCS, logit_lengths, target_lengths, logits.dtype)
+    return arc_best_path(scores, RNNT_ARCS, logit_lengths, target_lengths, logits.dtype)
 
 
 def multiblank_best_path(
@@ -71,7 +71,7 @@ def multiblank_best_path(
     arcs = multiblank_arcs(big_blank_durations)
     with torch.no_grad():
         scores = multiblank_arc_scores(logits, targets, logit_lengths, target_lengths, blank, len(arcs) - 2, sigma)
-    return _best_path(scores, arcs, logit_lengths, target_lengths, logits.dtype)
+    return arc_best_path(scores, arcs, logit_lengths, target_lengths, logits.dtype)
 
 
 def tdt_best_path(
@@ -89,10 +89,10 @@ def tdt_best_path(
         scores = tdt_arc_scores(
             logits, duration_logits, targets, logit_lengths, target_lengths, blank, durations, sigma
         )
-    return _best_path(scores, tdt_arcs(durations), logit_lengths, target_lengths, logits.dtype)
+    return arc_best_path(scores, tdt_arcs(durations), logit_lengths, target_lengths, logits.dtype)
 
 
-def _best_path(
+def arc_best_path(
     scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, target_lengths: Tensor, dtype: torch.dtype
 ) -> TransducerPath:
     score, path, frames = best_arcs(scores, arcs, logit_lengths, target_lengths)
