@@ -19,6 +19,7 @@ to a student because it has a teacher.
 """
 
 import contextlib
+import difflib
 import tarfile
 from pathlib import Path
 from typing import Any, Iterator
@@ -65,25 +66,65 @@ def quiet_nemo(level: int = 40) -> Iterator[None]:
 
 
 def check_source(source: str) -> None:
-    """Refuses a path that does not exist; a name without a path is left to NeMo's pretrained models.
+    """Refuses what is neither a `.nemo` file nor, as far as can be told offline, the name of a pretrained model.
 
     Raises:
-        FileNotFoundError: `source` looks like a path and is no file.
+        FileNotFoundError: there is no such file, and NeMo lists no pretrained model of this name. `owner/name` may be a
+            model of the Hugging Face hub, which only the download can tell.
         ValueError: the file is no `.nemo` archive.
     """
-    looks_like_path = source.endswith(('.nemo', '.ckpt')) or source.startswith(('/', '.', '~'))
     path = Path(source).expanduser()
-    if looks_like_path and not path.is_file():
-        raise FileNotFoundError(
-            f"there is no model at {source!r} (working directory {Path.cwd()}): give the path of a .nemo file or the name of "
-            "a pretrained model"
-        )
-    if looks_like_path and path.suffix == '.ckpt':
+    looks_like_path = (
+        source.endswith(('.nemo', '.ckpt')) or source.startswith(('/', '.', '~')) or source.count('/') > 1
+    )
+    if not path.is_file():
+        if looks_like_path:
+            raise FileNotFoundError(f"there is no model at {_place(source)}: {_FIX}")
+        if '/' not in source:
+            _check_pretrained_name(source)
+    elif path.suffix == '.ckpt':
         raise ValueError(
             f"{source!r} is a Lightning checkpoint: give the .nemo file, which also holds the config and the tokenizer"
         )
-    if looks_like_path and not tarfile.is_tarfile(path):
+    elif not tarfile.is_tarfile(path):
         raise ValueError(f"{source!r} cannot be read as a .nemo file: give a file saved by model.save_to()")
+
+
+_FIX = "give the path of a .nemo file or the name of a pretrained model"
+
+
+def _place(source: str) -> str:
+    return f"{source!r} (working directory {Path.cwd()})"
+
+
+def _check_pretrained_name(name: str) -> None:
+    from nemo.collections.asr.models import ASRModel
+
+    models = ASRModel.list_available_models() or []
+    names = {name for model in models for name in (model.pretrained_model_name, *(model.aliases or ()))}
+    if name in names:
+        return
+    close = difflib.get_close_matches(name, sorted(names), n=3)
+    hint = f" (the nearest names: {', '.join(close)})" if close else ''
+    raise FileNotFoundError(
+        f"there is no model at {_place(name)}, and NeMo lists no pretrained model of this name{hint}: {_FIX}"
+    )
+
+
+def _pretrained(name: str, device: torch.device | str) -> Any:
+    """A model of NVIDIA's catalogue or of the Hugging Face hub, from the cache or the network."""
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        ASRModel.from_pretrained(name, return_model_file=True)
+    except Exception as error:  # each way of downloading raises its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
+        what = f"there is no model at {_place(name)}, and the" if '/' in name else 'the'
+        raise FileNotFoundError(
+            f"{what} pretrained model {name!r} could not be fetched ({reason}): check the name and the network, or give the "
+            "path of a .nemo file"
+        ) from error
+    return ASRModel.from_pretrained(name, map_location=device)
 
 
 def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
@@ -97,7 +138,8 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
         The model, of the class it was saved as.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file or pretrained model.
+        ValueError: the file is no `.nemo` archive.
     """
     from nemo.collections.asr.models import ASRModel
 
@@ -112,7 +154,7 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
                     config.pop(name, None)
             model = ASRModel.restore_from(str(path), override_config_path=config, map_location=device)
         else:
-            model = ASRModel.from_pretrained(source, map_location=device)
+            model = _pretrained(source, device)
     model.eval()
     model.requires_grad_(False)
     return model

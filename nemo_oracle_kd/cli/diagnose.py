@@ -16,6 +16,8 @@
 
 import argparse
 
+from nemo_oracle_kd.cli._device import add_device_argument, check_device
+
 HELP = 'measure whether an oracle teacher listens or copies its transcript'
 
 EPILOG = """example:
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='utterances at a time (default: 8)')
     parser.add_argument('--limit', type=int, metavar='N', help='use the first N utterances only')
-    parser.add_argument('--device', default='cpu', help='torch device (default: cpu)')
+    add_device_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ('batch_size', 'limit'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    check_device(args.device)
     if not Path(args.manifest).is_file():
         raise FileNotFoundError(f"there is no manifest at '{args.manifest}'")
 

@@ -18,6 +18,8 @@ import argparse
 import json
 from pathlib import Path
 
+from nemo_oracle_kd.cli._device import add_device_argument, check_device
+
 HELP = 'transcribe a manifest and print WER and CER with intervals; compare models'
 
 _DESCRIPTION = """\
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', metavar='FILE', help='also write the figures as JSON')
     parser.add_argument('--group-by', metavar='KEY', help='resample groups, e.g. speaker, instead of utterances')
     parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='default: 16')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    add_device_argument(parser)
     parser.add_argument(
         '--resamples', type=int, default=10000, metavar='N', help='draws of each test (default: ' '10000)'
     )
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     paths = ([args.baseline] if args.baseline else []) + args.models
     _check(args, paths)
+    check_device(args.device)
     from nemo_oracle_kd.evaluation.scoring import score
     from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
 

@@ -15,6 +15,8 @@
 
 import argparse
 
+from nemo_oracle_kd.cli._device import add_device_argument, check_device
+
 HELP = 'label a manifest with a teacher: N-best texts and their log-probabilities'
 
 EPILOG = """examples:
@@ -84,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['auto', 'model', 'exact'],
         help="the model's own loss kernel or the recursion of this package (default: auto, the first on a GPU)",
     )
-    work.add_argument('--device', default='auto', help='torch device (default: a GPU if there is one)')
+    add_device_argument(work, default='auto')
     work.add_argument('--workers', type=int, default=1, metavar='N', help='processes on this machine (default: 1)')
     work.add_argument('--shards', type=int, default=1, metavar='N', help='split the manifest into N contiguous parts')
     work.add_argument('--shard', type=int, default=None, metavar='I', help='which part to score, from 0')
@@ -99,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.corpus.manifest import read_manifest
 
     _check(args)
+    check_device(args.device)
     check_source(args.teacher)
     read_manifest(args.manifest, require_text=args.reference)  # before the slow start of NeMo
     row_filter(args)

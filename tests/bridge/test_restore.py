@@ -13,6 +13,8 @@
 # limitations under the License.
 """A second model restored beside the first leaves no trace in NeMo's state or in the random stream."""
 
+import socket
+
 import pytest
 import torch
 
@@ -42,6 +44,36 @@ def test_restoring_keeps_the_application_state_and_the_random_stream(tone_teache
 def test_a_path_that_does_not_exist_is_refused_with_the_working_directory():
     with pytest.raises(FileNotFoundError, match="no model at 'missing/teacher.nemo'.*give the path"):
         check_source('missing/teacher.nemo')
+
+
+def test_a_wrong_name_of_a_pretrained_model_is_refused_with_the_nearest_names():
+    with pytest.raises(
+        FileNotFoundError, match='no pretrained model of this name.*nearest names: stt_en_citrinet_256'
+    ):
+        check_source('stt_en_citrinett_256')
+    with pytest.raises(FileNotFoundError, match='lists no pretrained model of this name: give the path of a .nemo'):
+        check_source('qqqqqqqq')
+    check_source('stt_en_citrinet_256')
+
+
+def test_the_callback_refuses_a_wrong_name_before_anything_starts():
+    from nemo_oracle_kd.callbacks import KnowledgeDistillation
+
+    with pytest.raises(FileNotFoundError, match='nearest names: stt_en_citrinet_256'):
+        KnowledgeDistillation(teacher={'restore_from': 'stt_en_citrinett_256'}, objectives={'frame_kl': {}})
+
+
+@pytest.mark.parametrize('name', ['stt_en_citrinet_256', 'nvidia/there-is-no-such-model'])
+def test_a_model_that_cannot_be_fetched_is_told_in_a_sentence(name, monkeypatch, tmp_path):
+    def no_network(*arguments, **keywords):
+        raise socket.gaierror('Name or service not known')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', no_network)
+    monkeypatch.setenv('NEMO_CACHE_DIR', str(tmp_path))  # nothing was downloaded before
+    with pytest.raises(
+        FileNotFoundError, match=f"the pretrained model '{name}' could not be fetched .*network, or give"
+    ):
+        restore_frozen(name)
 
 
 def test_a_lightning_checkpoint_is_no_teacher(tmp_path):
