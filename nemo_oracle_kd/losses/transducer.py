@@ -21,6 +21,7 @@ either.
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -36,7 +37,7 @@ __all__ = ['RNNTFullSumLoss', 'MultiblankFullSumLoss', 'TDTFullSumLoss', 'NumbaO
 REDUCTIONS = (None, 'none', 'mean_batch', 'mean', 'mean_volume', 'sum')
 
 
-class _TransducerLoss(nn.Module):
+class _TransducerLoss(nn.Module, ABC):
     """What the three losses share: FastEmit, the clamp and the reduction."""
 
     def __init__(self, blank: int, fastemit_lambda: float, clamp: float, reduction: Optional[str]) -> None:
@@ -71,8 +72,9 @@ class _TransducerLoss(nn.Module):
             nll = nll + self.fastemit_lambda * nll.detach()
         return self._reduce(nll, label_lens.to(nll.device))
 
+    @abstractmethod
     def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Negative log-likelihoods `[B]`, with the gradient of FastEmit and the clamp."""
 
     def _clamped(self, logits: Tensor) -> Tensor:
         return _ClampGradient.apply(logits, self.clamp) if self.clamp > 0 else logits
