@@ -1,0 +1,310 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`-log P(y|x)` of N hypotheses per utterance under a student in training, with gradients.
+
+Hypotheses of an utterance share most of their labels. In a transducer the joint sees them through the prediction network
+alone, so the projection and the joint are evaluated once for every distinct label context: a node of the prefix tree, or
+for a stateless prediction network the last few labels. This is exact. An RNN-T sums on the tree too; TDT and multi-blank
+transducers sum over one lattice per hypothesis, made of the shared values. In CTC there is nothing to share but the
+encoder.
+
+Memory: the joint runs in portions of at most `max_cells` cells. Of each portion the few log-probabilities are kept that
+the lattices need; its logits are computed again in the backward pass, except for the last portion's, whose turn comes
+first. So the largest tensors exist for one portion at a time, and a batch that fits into one is computed once.
+
+Dropout: the prediction network's is drawn once per hypothesis that it reads, and a context takes that of the first
+hypothesis that has it; the joint's is drawn once per cell. Hypotheses that share a context see the same mask there.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.scoring import MAX_CELLS, Hypotheses
+from nemo_oracle_kd.bridge.signals import StudentStep
+from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
+from nemo_oracle_kd.functional.ctc import ctc_full_sum
+from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
+from nemo_oracle_kd.functional.multiblank import multiblank_arcs
+from nemo_oracle_kd.functional.nbest_lattice import tree_full_sum
+from nemo_oracle_kd.functional.nbest_positions import joint_positions, spread_lattices
+from nemo_oracle_kd.functional.nbest_tree import build_nbest_tree
+from nemo_oracle_kd.functional.tdt import tdt_arcs
+from nemo_oracle_kd.functional.transducer_lattice import Arc, arc_full_sum
+
+__all__ = ['NBestCells', 'NBestScores', 'label_context', 'nbest_nll', 'nbest_scores']
+
+
+@dataclass(frozen=True)
+class NBestCells:
+    """Joint cells (frame, position) of the N-best lists of a batch.
+
+    Attributes:
+        evaluated: cells that the joint computed, the padding of its portions included.
+        shared: the same without padding.
+        tree: cells of the prefix trees, padding aside; more than `shared` if the prediction network is stateless.
+        separate: cells of one lattice per hypothesis, padding aside.
+    """
+
+    evaluated: int
+    shared: int
+    tree: int
+    separate: int
+
+    @property
+    def ratio(self) -> float:
+        """Share of the cells of separate lattices that were evaluated, padding included; 1 if there are none."""
+        return self.evaluated / self.separate if self.separate else 1.0
+
+
+@dataclass(frozen=True)
+class NBestScores:
+    """Scores of the hypotheses of a batch.
+
+    Attributes:
+        nll: `[B, N]` minus log-probabilities, differentiable; `inf`, with gradient zero, where there is no hypothesis or
+            no alignment.
+        cells: what the joint did, `None` for a CTC head.
+    """
+
+    nll: Tensor
+    cells: Optional[NBestCells]
+
+
+def nbest_nll(model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS) -> Tensor:
+    """`-log P(y|x)`, `[B, N]`: the `nll` of `nbest_scores`."""
+    return nbest_scores(model, head, step, hypotheses, max_cells).nll
+
+
+def nbest_scores(
+    model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS
+) -> NBestScores:
+    """`-log P(y|x)` of N hypotheses per utterance, with gradients into encoder, prediction network and joint.
+
+    Args:
+        model: a NeMo model, in training or eval mode.
+        head: what `find_head(model)` found; the one that `step` is of.
+        step: the student's step: `log_probs` of a CTC head or `encoded` of a transducer, and `lengths`.
+        hypotheses: label sequences in the student's vocabulary; equal ones are computed once.
+        max_cells: joint cells, frames times nodes, held at a time.
+
+    Returns:
+        the scores, float64 for float64 tensors and float32 otherwise, and the cells.
+
+    Raises:
+        ValueError: labels that the head does not have, or a non-positive `max_cells`.
+    """
+    if max_cells < 1:
+        raise ValueError(f"max_cells must be positive, not {max_cells}")
+    _check_labels(hypotheses, len(head.vocabulary))
+    if head.kind == 'ctc':
+        return NBestScores(_ctc_nll(step.log_probs, step.lengths, hypotheses, head.blank), None)
+    return _SharedLattices(model, head, hypotheses, max_cells).score(step.encoded, step.lengths)
+
+
+def label_context(model: Any) -> Optional[int]:
+    """How many labels the prediction network of a transducer sees, `None` for all."""
+    from nemo.collections.asr.modules import StatelessTransducerDecoder
+
+    return model.decoder.context_size if isinstance(model.decoder, StatelessTransducerDecoder) else None
+
+
+def _check_labels(hypotheses: Hypotheses, classes: int) -> None:
+    lengths, longest = hypotheses.lengths, hypotheses.labels.shape[2]
+    labels = hypotheses.labels[length_mask(lengths.flatten().clamp(min=0), longest).view_as(hypotheses.labels)]
+    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        raise ValueError(
+            f"hypotheses have labels between {int(labels.min())} and {int(labels.max())}, the student has {classes} of them: "
+            "encode the texts with the student's tokenizer"
+        )
+
+
+def _ctc_nll(log_probs: Tensor, frames: Tensor, hypotheses: Hypotheses, blank: int) -> Tensor:
+    lengths = hypotheses.lengths.to(log_probs.device)
+    columns = []
+    for n in range(lengths.shape[1]):
+        labels = hypotheses.labels[:, n].to(log_probs.device)
+        nll = ctc_full_sum(log_probs, labels, frames, lengths[:, n].clamp(min=0), blank)
+        columns.append(nll.masked_fill(lengths[:, n] < 0, math.inf))
+    if not columns:
+        return torch.zeros(lengths.shape, dtype=compute_dtype(log_probs.dtype), device=log_probs.device)
+    return torch.stack(columns, 1)
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Cells that one call of the joint computes: some utterances with all their positions, and a range of frames."""
+
+    rows: List[int]
+    start: int
+    stop: int
+    positions: int
+
+    @property
+    def cells(self) -> int:
+        """With padding."""
+        return len(self.rows) * (self.stop - self.start) * self.positions
+
+
+def _portions(frames: List[int], sizes: List[int], max_cells: int) -> Iterator[_Portion]:
+    """Utterances of similar size together; one that alone exceeds `max_cells` is cut along time."""
+    rows = [b for b, length in enumerate(frames) if length]
+    rows.sort(key=lambda b: (sizes[b], frames[b]), reverse=True)
+    portion: List[int] = []
+    longest = 0
+    for b in rows:
+        if portion and (len(portion) + 1) * max(longest, frames[b]) * sizes[portion[0]] > max_cells:
+            yield _Portion(portion, 0, longest, sizes[portion[0]])
+            portion, longest = [], 0
+        if not portion and frames[b] * sizes[b] > max_cells:
+            step = max(1, max_cells // sizes[b])
+            for start in range(0, frames[b], step):
+                yield _Portion([b], start, min(start + step, frames[b]), sizes[b])
+            continue
+        portion, longest = [*portion, b], max(longest, frames[b])
+    if portion:
+        yield _Portion(portion, 0, longest, sizes[portion[0]])
+
+
+class _SharedLattices:
+    """The lattices of the hypotheses of one batch."""
+
+    def __init__(self, model: Any, head: Head, hypotheses: Hypotheses, max_cells: int):
+        self.model, self.head, self.max_cells = model, head, max_cells
+        self.labels, self.lengths = hypotheses.labels.cpu(), hypotheses.lengths.cpu()
+        self.tree = build_nbest_tree(self.labels, self.lengths, self.lengths >= 0)
+        big_blanks = len(head.durations) if head.kind == 'multiblank' else 0
+        blanks = tuple(head.blank - i for i in range(1 + big_blanks))
+        self.positions = joint_positions(self.tree, blanks, label_context(model))
+
+    def score(self, encoded: Tensor, lengths: Tensor) -> NBestScores:
+        """From the output of the encoder, `[B, D, T]`."""
+        lengths = torch.where((self.tree.end >= 0).any(1), lengths.long().cpu(), 0)
+        frames = self.model.joint.project_encoder(encoded.transpose(1, 2))
+        portions = list(_portions(lengths.tolist(), self.positions.sizes.tolist(), self.max_cells))
+        cells = self._cells(portions, lengths)
+        dtype = compute_dtype(frames.dtype)
+        if not portions:
+            return NBestScores(frames.new_full(self.tree.end.shape, math.inf, dtype=dtype), cells)
+        values = self._values(frames, self._projected(encoded.device), lengths, portions)
+        return NBestScores(-self._log_probs(values, lengths).to(dtype), cells)
+
+    def _cells(self, portions: List[_Portion], lengths: Tensor) -> NBestCells:
+        return NBestCells(
+            evaluated=sum(portion.cells for portion in portions),
+            shared=int((self.positions.sizes * lengths).sum()),
+            tree=int((self.tree.sizes * lengths).sum()),
+            separate=int(((self.tree.node >= 0).sum((1, 2)) * lengths).sum()),
+        )
+
+    def _projected(self, device: torch.device) -> Tensor:
+        """Projected outputs of the prediction network at the positions, `[positions, H]`."""
+        tree, node = self.tree, self.positions.node
+        source = tree.utterance[node] * self.lengths.shape[1] + tree.hypothesis[node]
+        read, row = torch.unique(source, return_inverse=True)
+        lengths = self.lengths.flatten()[read].clamp(min=0)
+        labels = self.labels.flatten(0, 1)[read, : tree.max_depth].long()
+        labels = torch.where(length_mask(lengths, labels.shape[1]), labels, 0)  # an embedding has no row for padding
+        predicted, _, _ = self.model.decoder(targets=labels.to(device), target_length=lengths.to(device))
+        index = row * predicted.shape[2] + tree.depth[node]
+        chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
+        return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
+
+    def _values(self, frames: Tensor, projected: Tensor, lengths: Tensor, portions: List[_Portion]) -> Tensor:
+        """The log-probabilities that the lattices need, `[positions, T, C]`, zero behind the last frame."""
+        device, positions = frames.device, self.positions
+        first = positions.sizes.cumsum(0) - positions.sizes
+        recompute = torch.is_grad_enabled()
+        pieces: List[List[Tensor]] = []
+        order: List[Tensor] = []
+        for portion in portions:
+            rows = torch.tensor(portion.rows)
+            slots = torch.arange(portion.positions)
+            index = (first[rows].unsqueeze(1) + slots).clamp(max=len(positions.node) - 1)
+            inside = slots < positions.sizes[rows].unsqueeze(1)
+            arguments = (
+                frames[rows.to(device), portion.start : portion.stop],
+                projected[index.to(device)],
+                positions.classes[index].unsqueeze(1).to(device),
+                (lengths[rows] - portion.start).clamp(0, portion.stop - portion.start),
+                positions.sizes[rows] - 1,
+            )
+            if recompute and portion is not portions[-1]:
+                random = self.model.training
+                selected = checkpoint(self._select, *arguments, use_reentrant=False, preserve_rng_state=random)
+            else:
+                selected = self._select(*arguments)
+            packed = inside.flatten().nonzero().squeeze(1).to(device)
+            piece = selected.transpose(1, 2).flatten(0, 1).index_select(0, packed)
+            if portion.start:
+                pieces[-1].append(piece)
+            else:
+                pieces.append([piece])
+                order.append(index[inside])
+        whole = [torch.cat(parts, 1) for parts in pieces]
+        longest = max(piece.shape[1] for piece in whole)
+        padded = [torch.nn.functional.pad(piece, (0, 0, 0, longest - piece.shape[1])) for piece in whole]
+        found = torch.cat(order)
+        where = torch.zeros(len(positions.node), dtype=torch.long)  # positions of silent utterances get any values
+        where[found] = torch.arange(len(found))
+        return torch.cat(padded).index_select(0, where.to(device))
+
+    def _select(self, frames: Tensor, projected: Tensor, classes: Tensor, lengths: Tensor, last: Tensor) -> Tensor:
+        """`[B', T', S', C]`: log-probabilities of the classes, and of a TDT's durations behind them."""
+        logits = self.model.joint.joint_after_projection(frames, projected)
+        if self.head.kind != 'tdt':
+            return select_log_probs(logits, classes, lengths, last)
+        count = len(self.head.durations)
+        labels, durations = logits.split([logits.shape[-1] - count, count], -1)
+        each = torch.arange(count, device=logits.device).expand(*classes.shape[:3], -1)
+        selected = [select_log_probs(labels, classes, lengths, last), select_log_probs(durations, each, lengths, last)]
+        return torch.cat(selected, -1)
+
+    def _log_probs(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """`[B, N]`."""
+        head, positions, tree = self.head, self.positions, self.tree
+        durations = len(head.durations) if head.kind == 'tdt' else 0
+        count = values.shape[-1] - durations
+        labels, others = positions.arcs(values[..., :count])
+        if head.kind == 'rnnt':
+            scores = torch.stack([labels, others[0]])
+            return tree_full_sum(scores, tree.to(values.device), lengths.to(values.device))
+        if durations:
+            steps = values[..., count:].index_select(0, positions.position.to(values.device))
+            others = torch.cat([others, steps.movedim(-1, 0)])
+        # hypotheses that end at the same node are equal: one lattice for them
+        ends, which = torch.unique(tree.end, return_inverse=True)
+        example = torch.zeros(len(ends), dtype=torch.long).scatter_(0, which.flatten(), torch.arange(which.numel()))
+        present = (ends >= 0).nonzero().squeeze(1)
+        node = tree.node.flatten(0, 1)[example[present]].to(values.device)
+        label, others = spread_lattices(labels, others, node)
+        scores, arcs = self._arc_scores(label, others)
+        end = ends[present]
+        log_prob = arc_full_sum(scores, arcs, lengths[tree.utterance[end]], tree.depth[end])
+        padded = torch.cat([log_prob.new_full((len(ends) - len(present),), -math.inf), log_prob])
+        return padded[which.to(values.device)]
+
+    def _arc_scores(self, label: Tensor, others: Tensor) -> Tuple[Tensor, Tuple[Arc, ...]]:
+        """`[K, P, T, U+1]` in the order of the arcs."""
+        if self.head.kind == 'multiblank':
+            return torch.cat([label.unsqueeze(0), others]), multiblank_arcs(self.head.durations)
+        blank, steps = others[0], others[1:]
+        moving = [i for i, duration in enumerate(self.head.durations) if duration > 0]
+        return torch.cat([label + steps, blank + steps[moving]]), tdt_arcs(self.head.durations)
