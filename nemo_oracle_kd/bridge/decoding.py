@@ -21,7 +21,7 @@ from nemo_oracle_kd.bridge.heads import Head
 from nemo_oracle_kd.bridge.scoring import EncodedAudio
 from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
 
-__all__ = ['decoding_strategy', 'make_nbest_decoder']
+__all__ = ['ctc_decoding', 'decoding_strategy', 'make_nbest_decoder']
 
 
 def decoding_strategy(head: Head, beam_size: int) -> str:
@@ -69,7 +69,7 @@ def make_nbest_decoder(
     if head.kind == 'ctc':
         # beta is a bonus per label, which would favour long hypotheses; the rest is deprecated but read
         settings['beam'].update(beam_beta=0.0, beam_alpha=None, kenlm_path=None)
-        decoding = _ctc_decoding(model, head, settings)
+        decoding = ctc_decoding(model, head, settings)
 
         def search(audio: EncodedAudio) -> list:
             return decoding.ctc_decoder_predictions_tensor(
@@ -100,7 +100,8 @@ def _distinct(hypotheses: list, nbest: int) -> List[str]:
     return list(texts)[:nbest] or ['']
 
 
-def _ctc_decoding(model: Any, head: Head, settings: dict) -> Any:
+def ctc_decoding(model: Any, head: Head, settings: dict) -> Any:
+    """NeMo's CTC decoding for the labels of a model, whatever its own head is."""
     from nemo.collections.asr.parts.submodules.ctc_decoding import CTCBPEDecoding, CTCDecoding
 
     if getattr(model, 'tokenizer', None) is not None:

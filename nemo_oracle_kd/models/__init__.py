@@ -21,6 +21,8 @@ _HOME = {
     'DistillEncDecCTCModelBPE': 'distill_ctc_models',
     'EncDecOracleCTCModel': 'oracle_ctc_models',
     'EncDecOracleCTCModelBPE': 'oracle_ctc_models',
+    'EncDecOracleRNNTModel': 'oracle_rnnt_models',
+    'EncDecOracleRNNTModelBPE': 'oracle_rnnt_models',
 }
 
 __all__ = sorted(_HOME)

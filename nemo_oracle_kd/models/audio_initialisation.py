@@ -161,7 +161,7 @@ def load_audio_branch(model: ModelPT, source: str) -> None:
     )
     decoder_config = OmegaConf.select(archive.config, section) if section else None
     vocabulary = list(decoder_config.get('vocabulary') or []) if decoder_config is not None else []
-    if vocabulary and vocabulary == list(model.decoder.vocabulary):
+    if vocabulary and vocabulary == model.head_vocabulary:
         decoder_weights = {k[len(prefix) :]: v for k, v in archive.weights.items() if k.startswith(prefix)}
         _load_strictly(source, model.audio_decoder, decoder_weights, 'audio_decoder')
         logging.info(f"Audio decoder initialised from '{source}': same vocabulary.")

@@ -26,8 +26,9 @@ __all__ = ['OracleConfig']
 class OracleConfig:
     """Training strategy of an oracle teacher.
 
-    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps`
-    optimizer steps it is the audio branch's CTC alone.
+    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`, of a transducer
+    `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps` optimizer steps it is the audio
+    branch's CTC alone.
     """
 
     audio_ctc_weight: float = field(

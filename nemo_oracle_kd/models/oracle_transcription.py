@@ -15,6 +15,7 @@
 """`transcribe()` for models that read the transcript: the text has to come with the audio."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,6 +36,13 @@ class OracleTranscriptionMixin:
     """Adds `transcripts` to NeMo's `transcribe()` and hands the encoded labels to `forward`, batch by batch."""
 
     _pending_labels: list[list[int]] | None = None
+    _transcription_outputs: tuple[str, str]
+    """What NeMo's decoding calls the first two results of `forward`."""
+
+    @property
+    @abstractmethod
+    def head_vocabulary(self) -> list[str]:
+        """Labels in order, without blank."""
 
     def encode_text(self, text: str) -> list[int]:
         """Label ids of a text, by the model's own tokenizer or label set.
@@ -55,7 +63,7 @@ class OracleTranscriptionMixin:
                     f"as in training"
                 )
             return ids
-        labels = list(self.decoder.vocabulary)
+        labels = self.head_vocabulary
         known = set(labels)
         words = (word for word in text.split(' ') if word not in known)
         unknown = sorted({c for word in words for c in word if c not in known} | ({' '} & set(text)) - known)
@@ -73,7 +81,8 @@ class OracleTranscriptionMixin:
         """Text of a label sequence without blanks, the inverse of :meth:`encode_text`."""
         if hasattr(self, 'tokenizer'):
             return self.tokenizer.ids_to_text(list(labels))
-        return ''.join(self.decoder.vocabulary[i] for i in labels)
+        vocabulary = self.head_vocabulary
+        return ''.join(vocabulary[i] for i in labels)
 
     def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: list[str] | None = None, **options: Any):
         """As NeMo's `transcribe()`, with the text that the teacher is to read.
@@ -84,7 +93,7 @@ class OracleTranscriptionMixin:
             batch_size: utterances per forward pass.
             transcripts: one text per audio; an empty text means "no text". Takes precedence over the text of a
                 manifest.
-            **options: see `EncDecCTCModel.transcribe`.
+            **options: see `transcribe` of the NeMo class.
 
         Raises:
             ValueError: no transcript, a wrong number of them, or characters outside the vocabulary.
@@ -137,13 +146,13 @@ class OracleTranscriptionMixin:
                 raise RuntimeError("more audio than transcripts: the data loader repeated utterances")
             transcript, transcript_length = _pad(self._pending_labels[:size])
             del self._pending_labels[:size]
-        log_probs, lengths, _ = self.forward(
+        outputs = self.forward(
             input_signal=signal,
             input_signal_length=signal_length,
             transcript=transcript.to(signal.device),
             transcript_length=transcript_length.to(signal.device),
         )
-        return {'logits': log_probs, 'logits_len': lengths}
+        return dict(zip(self._transcription_outputs, outputs))
 
 
 def _pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:

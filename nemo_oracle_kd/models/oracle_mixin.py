@@ -1,0 +1,366 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What every oracle teacher adds to a NeMo model (arXiv 2111.03664): the transcript, the audio branch, the staging.
+
+The audio branch has a CTC head of its own, under a transducer too. The fusion asks it frame by frame which labels it heard
+(self-conditioning), and a lattice, whose cells depend on the labels before, has no such answer. A CTC head also costs no
+second lattice per step, and has no prediction network: nothing but the audio can make its loss small.
+"""
+
+import copy
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
+from nemo.core.classes import Serialization, typecheck
+from nemo.core.classes.common import PretrainedModelInfo
+from nemo.core.classes.mixins import AccessMixin
+from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
+from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_oracle_kd.distillation.training_data import check_training_data
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
+from nemo_oracle_kd.models.oracle_config import OracleConfig
+from nemo_oracle_kd.models.oracle_transcription import TRANSCRIPT_NEEDED, OracleTranscriptionMixin
+from nemo_oracle_kd.modules.oracle_encoder import OracleEncoder
+from nemo_oracle_kd.strict_config import build_or_raise
+
+__all__ = ['OracleBranches', 'OracleMixin', 'WordErrors']
+
+WordErrors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Word error rate, errors and words of a batch."""
+
+
+class OracleBranches(NamedTuple):
+    """Both answers of an oracle teacher to one batch."""
+
+    log_probs: torch.Tensor | None
+    """With the transcript read: natural-log posteriors `[B, T, V + 1]`, blank last; None if no transcript was read, and of a
+    transducer, which has a lattice instead."""
+    audio_log_probs: torch.Tensor | None
+    """The audio branch, `[B, T, V + 1]`; None if the model was built without one (`audio_ctc_weight: 0`)."""
+    lengths: torch.Tensor
+    """Valid frames, `[B]`."""
+    attention: list[torch.Tensor]
+    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
+    encoded: torch.Tensor | None
+    """What the decoder, or a transducer's joint, reads: the output of the fusion, `[B, D, T]`; None if no transcript was
+    read."""
+
+
+class OracleMixin(OracleTranscriptionMixin):
+    """To be put before a NeMo model class, by way of a mixin for its head; `model.oracle` is an :class:`OracleConfig`."""
+
+    reads_transcript = True
+    """Tells distillation that `forward` needs the transcript."""
+
+    def __init__(self, cfg: DictConfig, trainer: Any = None):
+        section = OmegaConf.to_container(cfg.oracle, resolve=True) if cfg.get('oracle') is not None else None
+        oracle = build_or_raise(OracleConfig, section, 'model.oracle')
+        if cfg.get('interctc') is not None and cfg.interctc.get('apply_at_layers'):
+            raise ConfigError(
+                "an oracle teacher takes no `interctc` section: oracle.audio_ctc_weight is its loss on the audio "
+                "encoder"
+            )
+        super().__init__(cfg=cfg, trainer=trainer)
+        if not isinstance(self.encoder, OracleEncoder):
+            raise ConfigError(
+                f"`model.encoder` of an oracle teacher must be nemo_oracle_kd.modules.OracleEncoder with your "
+                f"{type(self.encoder).__name__} as its `audio_encoder`"
+            )
+        if self.encoder.self_conditioning and oracle.audio_ctc_weight == 0:
+            raise ConfigError(
+                "`model.encoder.self_conditioning` reads the posteriors of the audio branch: set model.oracle.audio_ctc_weight "
+                "above 0 or model.encoder.self_conditioning=false"
+            )
+        self.oracle = oracle
+        self.encoder.label_corruption.config = oracle.label_corruption
+        self.audio_decoder = None
+        self._adapt_to_vocabulary(keep_embedding=True)
+
+    @abstractmethod
+    def _audio_decoder_section(self) -> DictConfig:
+        """Config of the audio branch's CTC decoder; its sizes and vocabulary are filled in."""
+
+    @abstractmethod
+    def _audio_criteria(self) -> tuple[Any, Any]:
+        """NeMo's CTC loss and WER metric for the audio branch."""
+
+    @abstractmethod
+    def _posteriors(self, encoded: torch.Tensor) -> torch.Tensor | None:
+        """Frame posteriors `[B, T, V + 1]` from the fused `[B, D, T]`; None of a transducer."""
+
+    @abstractmethod
+    def _as_nemo(self, branches: OracleBranches) -> tuple[torch.Tensor, ...]:
+        """What `forward` of the NeMo class returns."""
+
+    @abstractmethod
+    def _score_fused(
+        self, branches: OracleBranches, batch: Any, with_loss: bool, with_errors: bool
+    ) -> tuple[torch.Tensor | None, WordErrors | None]:
+        """Loss and word errors of the branch that has read the transcript, each if asked for."""
+
+    @abstractmethod
+    def _decode(self, branches: OracleBranches) -> list[Any]:
+        """What `predict_step` of the NeMo class gives for each utterance."""
+
+    def _adapt_to_vocabulary(self, keep_embedding: bool = False) -> None:
+        """Builds what depends on the labels, label embedding and audio decoder, and records it in the config."""
+        num_labels = len(self.head_vocabulary)
+        label_encoder = self.encoder.label_encoder
+        if not keep_embedding or label_encoder is None or label_encoder.num_labels != num_labels:
+            self.encoder.set_num_labels(num_labels)
+        with open_dict(self._cfg):
+            self._cfg.encoder.num_labels = num_labels
+            if self.oracle.audio_ctc_weight > 0:
+                audio_decoder = copy.deepcopy(self._cfg.get('audio_decoder') or self._audio_decoder_section())
+                audio_decoder.feat_in = self.encoder.audio_feat_out
+                audio_decoder.num_classes = num_labels
+                audio_decoder.vocabulary = list(self.head_vocabulary)
+                self._cfg.audio_decoder = audio_decoder
+        if self.oracle.audio_ctc_weight > 0:
+            device = next(self.encoder.parameters()).device
+            self.audio_decoder = Serialization.from_config_dict(self._cfg.audio_decoder).to(device)
+
+    def change_vocabulary(self, *args: Any, **kwargs: Any) -> None:
+        """As NeMo's `change_vocabulary`; label embedding and audio decoder start anew with the decoder.
+
+        See `change_vocabulary` of the NeMo class for the arguments.
+        """
+        old = list(self.head_vocabulary)
+        super().change_vocabulary(*args, **kwargs)
+        if list(self.head_vocabulary) != old:
+            self._adapt_to_vocabulary()
+
+    def initialise_audio_encoder(self) -> None:
+        """Loads `oracle.init_audio_encoder_from`, once; called when training starts, never when a model is restored.
+
+        Raises:
+            ConfigError: no such model, other features, other shapes.
+        """
+        source = self.oracle.init_audio_encoder_from
+        if not source:
+            return
+        load_audio_branch(self, source)
+        # From here on the weights belong to this model: a copy restored from its .nemo must neither need nor reload
+        # the source.
+        self.oracle.init_audio_encoder_from, self.oracle.audio_encoder_initialised_from = None, source
+        with open_dict(self._cfg):
+            self._cfg.oracle.init_audio_encoder_from = None
+            self._cfg.oracle.audio_encoder_initialised_from = source
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning hook, before a checkpoint is resumed: checks the data; loads and freezes the audio encoder if asked to.
+
+        Raises:
+            ValueError: a training manifest lacks a transcript or audio.
+        """
+        super().setup(stage)
+        if stage == 'fit':
+            # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence
+            sample_rate = int(self._cfg.get('sample_rate') or self._cfg.preprocessor.get('sample_rate', 16000))
+            check_training_data(self._cfg.get('train_ds'), needs_text=True, sample_rate=sample_rate)
+            self.initialise_audio_encoder()
+            if self.oracle.freeze_audio_encoder and self.oracle.audio_only_steps == 0:
+                self.encoder.freeze_audio()
+
+    @property
+    def input_types(self) -> dict[str, NeuralType]:
+        return {
+            **super().input_types,
+            'transcript': NeuralType(('B', 'T'), LabelsType(), optional=True),
+            'transcript_length': NeuralType(tuple('B'), LengthsType(), optional=True),
+        }
+
+    def audio_posteriors(self, audio: torch.Tensor) -> torch.Tensor | None:
+        """Log posteriors `[B, T, V + 1]` of the audio branch from the audio encoder's `[B, D, T]`; None without one."""
+        return self.audio_decoder(encoder_output=audio) if self.audio_decoder is not None else None
+
+    def forward_branches(
+        self,
+        input_signal: torch.Tensor | None = None,
+        input_signal_length: torch.Tensor | None = None,
+        processed_signal: torch.Tensor | None = None,
+        processed_signal_length: torch.Tensor | None = None,
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
+        return_attention: bool = False,
+    ) -> OracleBranches:
+        """Both branches from one run of the audio encoder.
+
+        Args:
+            input_signal: waveforms, `[B, S]`.
+            input_signal_length: `[B]`.
+            processed_signal: features `[B, F, T]`, instead of waveforms.
+            processed_signal_length: `[B]`.
+            transcript: label ids, `[B, U]`; None: audio branch only.
+            transcript_length: `[B]`; 0 means "no text".
+            return_attention: also give the cross-attention weights.
+        """
+        has_waveform = input_signal is not None and input_signal_length is not None
+        has_features = processed_signal is not None and processed_signal_length is not None
+        if has_waveform == has_features:
+            raise ValueError("pass either input_signal with its length or processed_signal with its length")
+        if has_waveform:
+            processed_signal, processed_signal_length = self.preprocessor(
+                input_signal=input_signal, length=input_signal_length
+            )
+        if self.spec_augmentation is not None and self.training:
+            processed_signal = self.spec_augmentation(input_spec=processed_signal, length=processed_signal_length)
+        audio, lengths = self.encoder.encode_audio(processed_signal, processed_signal_length)
+        audio_log_probs = self.audio_posteriors(audio)
+        if transcript is None:
+            return OracleBranches(None, audio_log_probs, lengths, [], None)
+        encoded, attention = self.encoder.fuse(
+            audio, lengths, transcript, transcript_length, audio_log_probs, return_attention
+        )
+        return OracleBranches(self._posteriors(encoded), audio_log_probs, lengths, attention, encoded)
+
+    @typecheck()
+    def forward(
+        self,
+        input_signal: torch.Tensor | None = None,
+        input_signal_length: torch.Tensor | None = None,
+        processed_signal: torch.Tensor | None = None,
+        processed_signal_length: torch.Tensor | None = None,
+        transcript: torch.Tensor | None = None,
+        transcript_length: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """As the NeMo class, with the transcript.
+
+        Returns:
+            CTC: log posteriors `[B, T, V + 1]`, lengths `[B]`, greedy labels `[B, T]`; transducers: `[B, D, T]`, lengths.
+
+        Raises:
+            ValueError: no transcript.
+        """
+        if transcript is None or transcript_length is None:
+            raise ValueError(TRANSCRIPT_NEEDED)
+        return self._as_nemo(
+            self.forward_branches(
+                input_signal=input_signal,
+                input_signal_length=input_signal_length,
+                processed_signal=processed_signal,
+                processed_signal_length=processed_signal_length,
+                transcript=transcript,
+                transcript_length=transcript_length,
+            )
+        )
+
+    def _forward_batch(self, batch: Any, with_text: bool = True) -> OracleBranches:
+        signal, signal_length, transcript, transcript_length = batch
+        names = ('input_signal', 'input_signal_length')
+        if isinstance(batch, DALIOutputs) and batch.has_processed_signal:
+            names = ('processed_signal', 'processed_signal_length')
+        inputs = {names[0]: signal, names[1]: signal_length}
+        if with_text:
+            inputs.update(transcript=transcript, transcript_length=transcript_length)
+        return self.forward_branches(**inputs)
+
+    @staticmethod
+    def _ctc(loss: Any, log_probs: torch.Tensor, lengths: torch.Tensor, batch: Any) -> torch.Tensor:
+        return loss(log_probs=log_probs, targets=batch[2], input_lengths=lengths, target_lengths=batch[3])
+
+    @staticmethod
+    def _word_errors(metric: Any, predictions: torch.Tensor, lengths: torch.Tensor, batch: Any) -> WordErrors:
+        """By NeMo's metric, from what its decoding reads."""
+        metric.update(predictions=predictions, predictions_lengths=lengths, targets=batch[2], targets_lengths=batch[3])
+        result = metric.compute()
+        metric.reset()
+        return result
+
+    def _score_audio(
+        self, branches: OracleBranches, batch: Any, with_errors: bool
+    ) -> tuple[torch.Tensor, WordErrors | None]:
+        loss, metric = self._audio_criteria()
+        log_probs, lengths = branches.audio_log_probs, branches.lengths
+        errors = self._word_errors(metric, log_probs, lengths, batch) if with_errors else None
+        return self._ctc(loss, log_probs, lengths, batch), errors
+
+    def training_step(self, batch: Any, batch_nb: int) -> dict[str, Any]:
+        if AccessMixin.is_access_enabled(self.model_guid):
+            AccessMixin.reset_registry(self)
+        step = self.trainer.global_step
+        audio_only = step < self.oracle.audio_only_steps
+        if self.oracle.freeze_audio_encoder and not audio_only and not self.encoder.audio_is_frozen:
+            logging.info(f"Audio encoder frozen at step {step}.")
+            self.encoder.freeze_audio()
+
+        # Distributed training wants a gradient for every parameter, also while the fused branch waits.
+        with_text = not audio_only or self.trainer.world_size > 1
+        branches = self._forward_batch(batch, with_text=with_text)
+        with_errors = (batch_nb + 1) % self.trainer.log_every_n_steps == 0
+        logs = {}
+        loss = 0.0
+        if branches.encoded is not None:
+            fused, errors = self._score_fused(branches, batch, True, with_errors)
+            logs['train_loss_fused'] = fused.detach()
+            loss = fused * (0.0 if audio_only else 1.0)
+            if errors is not None:
+                logs['training_batch_wer'] = errors[0]
+        if branches.audio_log_probs is not None:
+            audio, errors = self._score_audio(branches, batch, with_errors)
+            logs['train_loss_audio'] = audio.detach()
+            loss = loss + audio * (1.0 if audio_only else self.oracle.audio_ctc_weight)
+            if errors is not None:
+                logs['training_batch_wer_audio'] = errors[0]
+        loss = self.add_auxiliary_losses(loss)
+        if AccessMixin.is_access_enabled(self.model_guid):
+            AccessMixin.reset_registry(self)
+        logs['train_loss'] = loss.detach()
+        logs['learning_rate'] = self._optimizer.param_groups[0]['lr']
+        logs['global_step'] = torch.tensor(step, dtype=torch.float32)
+        return {'loss': loss, 'log': logs}
+
+    def validation_pass(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, torch.Tensor]:
+        branches = self._forward_batch(batch)
+        with_loss = getattr(self, 'compute_eval_loss', True)  # NeMo's transducers can leave it out
+        loss, (wer, errors, words) = self._score_fused(branches, batch, with_loss, with_errors=True)
+        metrics = {'val_loss': loss} if with_loss else {}
+        metrics.update(val_wer=wer, val_wer_num=errors, val_wer_denom=words)
+        if branches.audio_log_probs is not None:
+            metrics['val_loss_audio'], (_, errors, words) = self._score_audio(branches, batch, True)
+            metrics['val_wer_audio_num'], metrics['val_wer_audio_denom'] = errors, words
+        self.log('global_step', torch.tensor(self.trainer.global_step, dtype=torch.float32))
+        return metrics
+
+    def _add_audio_metrics(self, metrics: dict[str, Any], outputs: list[dict], prefix: str) -> dict[str, Any]:
+        if outputs and f'{prefix}wer_audio_num' in outputs[0]:
+            errors = torch.stack([o[f'{prefix}wer_audio_num'] for o in outputs]).sum()
+            words = torch.stack([o[f'{prefix}wer_audio_denom'] for o in outputs]).sum()
+            metrics['log'][f'{prefix}wer_audio'] = errors / words
+            metrics['log'][f'{prefix}loss_audio'] = torch.stack([o[f'{prefix}loss_audio'] for o in outputs]).mean()
+        return metrics
+
+    def multi_validation_epoch_end(self, outputs: list[dict], dataloader_idx: int = 0) -> dict[str, Any]:
+        return self._add_audio_metrics(super().multi_validation_epoch_end(outputs, dataloader_idx), outputs, 'val_')
+
+    def multi_test_epoch_end(self, outputs: list[dict], dataloader_idx: int = 0) -> dict[str, Any]:
+        return self._add_audio_metrics(super().multi_test_epoch_end(outputs, dataloader_idx), outputs, 'test_')
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[tuple[Any, Any]]:
+        sample_id = batch[4]
+        answers = self._decode(self._forward_batch(batch[:4]))
+        if isinstance(sample_id, torch.Tensor):
+            sample_id = sample_id.cpu().detach().numpy()
+        return list(zip(sample_id, answers))
+
+    @classmethod
+    def list_available_models(cls) -> list[PretrainedModelInfo]:
+        """None. Inheriting NeMo's list would make `ASRModel.from_pretrained` build this class."""
+        return []
