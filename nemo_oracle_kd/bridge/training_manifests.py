@@ -1,0 +1,147 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Which manifests a `train_ds` config reads, and their lines as NeMo itself reads them."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
+
+__all__ = ['ManifestLine', 'TrainingManifests', 'read_lines', 'training_manifests']
+
+_BRACES = ('{', '_OP_', '(', '[', '<')  # what NeMo takes for the begin of a range of shards
+
+
+@dataclass(frozen=True)
+class TrainingManifests:
+    """The manifests of a data set.
+
+    Attributes:
+        groups: paths, one tuple for each entry of `manifest_filepath` that NeMo makes a data set of its own from (concat,
+            buckets); a single tuple otherwise.
+        complete: whether all data come from these manifests (`False` with Lhotse shars or cut sets among them).
+    """
+
+    groups: Tuple[Tuple[str, ...], ...]
+    complete: bool
+
+    @property
+    def files(self) -> List[str]:
+        """All paths, in order."""
+        return [path for group in self.groups for path in group]
+
+
+@dataclass(frozen=True)
+class ManifestLine:
+    """One line as NeMo's native loaders read it.
+
+    Attributes:
+        number: running number over the non-blank lines of all manifests read together, from 0: the `id` of NeMo's entries.
+        key: audio file (resolved), offset, duration and text.
+        text: the line itself.
+    """
+
+    number: int
+    key: Tuple[Any, ...]
+    text: str
+
+
+def training_manifests(config: Mapping[str, Any]) -> TrainingManifests:
+    """Finds the manifests of a `train_ds` config: paths, lists and lists of lists, shard ranges, Lhotse's `input_cfg`.
+
+    Args:
+        config: `model.cfg.train_ds`.
+    """
+    if config.get('multi_config', False):
+        parts = [training_manifests(part) for part in config.values() if hasattr(part, 'get')]
+        parts = [part for part in parts if part.groups or not part.complete]
+        return TrainingManifests(sum((part.groups for part in parts), ()), all(part.complete for part in parts))
+    if config.get('input_cfg', None) is not None:
+        return _from_input_cfg(config.get('input_cfg'))
+    groups = _groups(config.get('manifest_filepath', None))
+    others = any(config.get(name, None) is not None for name in ('shar_path', 'cuts_path'))
+    return TrainingManifests(groups, bool(groups) and not others)
+
+
+def _from_input_cfg(value: Any) -> TrainingManifests:
+    if isinstance(value, (str, os.PathLike)):
+        from omegaconf import OmegaConf
+
+        if not os.path.isfile(value):
+            return TrainingManifests((), False)
+        value = OmegaConf.load(value)
+    groups, complete = [], True
+    for entry in value:
+        if entry.get('input_cfg', None) is not None:
+            found = _from_input_cfg(entry.get('input_cfg'))
+        else:
+            found = TrainingManifests(_groups(entry.get('manifest_filepath', None)), True)
+            found = TrainingManifests(found.groups, bool(found.groups))
+        groups.extend(found.groups)
+        complete = complete and found.complete
+    return TrainingManifests(tuple(groups), complete)
+
+
+def _groups(value: Any) -> Tuple[Tuple[str, ...], ...]:
+    if value is None:
+        return ()
+    if isinstance(value, (str, os.PathLike)):
+        return (tuple(_paths(value)),)
+    entries = list(value)
+    if len(entries) == 1 and not isinstance(entries[0], str):
+        return _groups(entries[0])
+    groups = (tuple(_paths(entry)) for entry in entries)
+    return tuple(group for group in groups if group)
+
+
+def _paths(value: Any) -> Iterator[str]:
+    if isinstance(value, (int, float)) or value is None:  # a weight: Lhotse's [[path, weight], ...]
+        return
+    if not isinstance(value, (str, os.PathLike)):
+        for entry in value:
+            yield from _paths(entry)
+        return
+    value = str(value)
+    if os.path.isfile(os.path.expanduser(value)):
+        yield value
+    elif any(brace in value for brace in _BRACES):
+        from nemo.collections.asr.data.audio_to_text import expand_sharded_filepaths
+
+        yield from expand_sharded_filepaths(value, shard_strategy='replicate', world_size=1, global_rank=0)
+    else:
+        yield from (part for part in value.split(',') if part)
+
+
+def read_lines(files: List[str]) -> Iterator[ManifestLine]:
+    """Reads manifests by NeMo's own parser, so that each key equals that of NeMo's entry for the line.
+
+    Raises:
+        ValueError: NeMo cannot read a line.
+    """
+    from nemo.collections.common.parts.preprocessing import manifest
+
+    parse = getattr(manifest, '__parse_item')
+    current: Optional[str] = None
+
+    def parse_and_keep(line: str, file: str) -> dict:
+        nonlocal current
+        current = line
+        return parse(line, file)
+
+    for item in manifest.item_iter(list(files), parse_func=parse_and_keep):
+        yield ManifestLine(item['id'], entry_key(item['audio_file'], item['offset'], item['duration'], item['text']), current)
+
+
+def entry_key(audio_file: str, offset: Optional[float], duration: Optional[float], text: str) -> Tuple[Any, ...]:
+    """What tells utterances apart; a missing offset is 0, as for the loader."""
+    return audio_file, float(offset or 0.0), None if duration is None else float(duration), text

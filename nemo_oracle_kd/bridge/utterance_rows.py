@@ -1,0 +1,313 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The manifest rows of the batch in hand, whatever loader made it.
+
+NeMo's loaders drop the keys of a manifest that they do not know. They can say, though, which utterances a batch holds: the
+native ones by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item that NeMo's training steps cannot unpack. Both
+are switched on at run time; the fifth item is taken off just before the batch goes to its device.
+"""
+
+import json
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from tqdm import tqdm
+
+from nemo_oracle_kd.bridge.training_manifests import entry_key, read_lines, training_manifests
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['UtteranceRows']
+
+Row = Dict[str, Any]
+_HOOK = 'on_before_batch_transfer'
+_TRACEABLE = (
+    "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can say which utterances a batch holds"
+)
+
+
+class UtteranceRows:
+    """Rows of a training manifest by utterance.
+
+    Made by :meth:`attach`. An utterance is told by audio file, offset, duration and text, rows equal in all of them by their
+    line number; never by the order in which batches come.
+    """
+
+    def __init__(self, model: Any, source: Any, loader: Any):
+        self._model = model
+        self._source = source
+        self._loader = loader
+        self._rows: List[Row] = []
+        self._attached = False
+
+    @classmethod
+    def attach(cls, model: Any) -> 'UtteranceRows':
+        """Makes the training loader say which utterances it yields.
+
+        To be called before the loader's first batch: in `Callback.setup('fit')`, or in `on_fit_start`, which comes after data
+        that NeMo sets up late (`defer_setup`).
+
+        Args:
+            model: a NeMo ASR model with its training data set up.
+
+        Raises:
+            ConfigError: no training data, or data whose rows cannot be traced.
+        """
+        loader = _training_loader(model)
+        rows = cls(model, _source_of(loader, model), loader)
+        rows._switch(True)
+        inherited = getattr(model, _HOOK)
+        rows._previous_hook = vars(model).get(_HOOK)
+
+        def take_rows(batch: Any, dataloader_idx: int) -> Any:
+            return inherited(rows.take(batch), dataloader_idx)
+
+        rows._hook = take_rows
+        setattr(model, _HOOK, take_rows)
+        return rows
+
+    def detach(self) -> None:
+        """Leaves the model and its loader as they were before."""
+        if not self._attached:
+            return
+        self._switch(False)
+        if vars(self._model).get(_HOOK) is self._hook:
+            if self._previous_hook is None:
+                delattr(self._model, _HOOK)
+            else:
+                setattr(self._model, _HOOK, self._previous_hook)
+
+    def __deepcopy__(self, memo: Any) -> 'UtteranceRows':
+        return self  # bound to one model and its loader
+
+    def __len__(self) -> int:
+        """How many utterances are known beforehand: all of NeMo's native data sets, 0 with Lhotse."""
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows of the native data set in the order of its indices."""
+        return (self._source.row(index) for index in range(len(self._source)))
+
+    def of_batch(self) -> List[Row]:
+        """The manifest rows, with all their keys, of the training batch last handed to the model, in its order.
+
+        `audio_filepath` and `text` are as NeMo resolved them.
+
+        Raises:
+            RuntimeError: no training batch has come yet.
+        """
+        if not self._rows:
+            raise RuntimeError("no training batch has reached the model since its rows were attached")
+        return self._rows
+
+    def take(self, batch: Any) -> Any:
+        """Keeps the rows of a training batch; returns the four items that NeMo's training step unpacks.
+
+        Raises:
+            RuntimeError: the batch comes from another loader than the one attached.
+            ValueError: one of its entries is not one utterance.
+        """
+        trainer = getattr(self._model, '_trainer', None)
+        if not self._attached or (trainer is not None and not trainer.training):
+            return batch
+        if not isinstance(batch, (tuple, list)) or len(batch) != 5:
+            raise RuntimeError(
+                "the training batch does not say which utterances it holds, so it comes from another loader than the one that "
+                "was set up: give the data by model.train_ds and leave it unchanged during the fit"
+            )
+        *items, utterances = batch
+        self._rows = self._source.rows(utterances)
+        if len(self._rows) != len(items[0]):
+            raise RuntimeError(f"the loader named {len(self._rows)} utterances for a batch of {len(items[0])}")
+        return type(batch)(items)
+
+    def _switch(self, on: bool) -> None:
+        self._source.switch(on)
+        self._attached = on
+        self._rows = []
+        # workers that outlive an epoch hold a copy of the data set as it was
+        for loader in {id(loader): loader for loader in (self._loader, self._model._train_dl)}.values():
+            if getattr(loader, 'persistent_workers', False):
+                loader._iterator = None
+
+
+def _training_loader(model: Any) -> Any:
+    trainer = getattr(model, '_trainer', None)
+    given = trainer.fit_loop._data_source.instance if trainer is not None else None
+    loader = given if hasattr(given, 'dataset') else getattr(model, '_train_dl', None)
+    if loader is None:
+        raise ConfigError("the model has no training data: set model.train_ds")
+    return loader
+
+
+def _source_of(loader: Any, model: Any) -> Any:
+    from nemo.collections.asr.data.audio_to_text_lhotse import LhotseSpeechToTextBpeDataset
+
+    dataset = getattr(loader, 'dataset', None)
+    mapping = getattr(dataset, 'dataset', dataset)
+    if isinstance(mapping, LhotseSpeechToTextBpeDataset):
+        return _LhotseRows(mapping)
+    leaves: List[Any] = []
+    if not _collect(dataset, leaves):
+        kind = type(loader if dataset is None else dataset).__name__
+        raise ConfigError(
+            f"model.train_ds makes a {kind}, whose batches cannot be matched with the rows of a manifest; {_TRACEABLE}: "
+            "take use_dali, hf_data_cfg, is_code_switched and prompts out of model.train_ds, or train without stored scores"
+        )
+    return _NativeRows(leaves, model.cfg.train_ds)
+
+
+def _collect(dataset: Any, leaves: List[Any]) -> bool:
+    """Finds the data sets that read manifests below one that joins them; whether there is nothing else."""
+    from nemo.collections.asr.data.audio_to_text import BucketingDataset, _AudioTextDataset, _TarredAudioToTextDataset
+    from nemo.collections.common.data.dataset import ConcatDataset
+    from torch.utils.data import ChainDataset, Subset
+
+    if isinstance(dataset, (_AudioTextDataset, _TarredAudioToTextDataset)):
+        if all(dataset is not leaf for leaf in leaves):  # a bucket with a weight comes several times
+            leaves.append(dataset)
+        return True
+    if isinstance(dataset, BucketingDataset):
+        return _collect(dataset.wrapped_dataset, leaves)
+    if isinstance(dataset, Subset):  # what NeMo's ConcatDataset turns its parts into
+        return _collect(dataset.dataset, leaves)
+    if isinstance(dataset, (ConcatDataset, ChainDataset)):
+        return all([_collect(part, leaves) for part in dataset.datasets])
+    return False
+
+
+class _NativeRows:
+    """Rows of NeMo's own data sets; utterances are numbered through all data sets that read manifests."""
+
+    def __init__(self, leaves: Sequence[Any], config: Any):
+        self.leaves = list(leaves)
+        self.entries = [entry for leaf in self.leaves for entry in leaf.manifest_processor.collection]
+        self.before: List[Tuple[bool, Any]] = []
+        self.lines = self._match(config)
+
+    def _match(self, config: Any) -> List[str]:
+        """The line of each entry."""
+        groups = training_manifests(config).groups
+        parallel = len(groups) == len(self.leaves)
+        if not parallel:
+            groups = (tuple(path for group in groups for path in group),)
+        lines: Dict[Tuple[Any, ...], List[Tuple[int, int, str]]] = {}
+        for number, group in enumerate(groups):
+            for line in tqdm(read_lines(list(group)), desc='reading manifest rows', unit='row', delay=5, leave=False):
+                lines.setdefault(line.key, []).append((number, line.number, line.text))
+        # with several data sets, the numbers of NeMo's entries count the manifests of one of them
+        parallel = parallel or len(self.leaves) == 1
+        found = []
+        for number, leaf in enumerate(self.leaves):
+            for entry in leaf.manifest_processor.collection:
+                key = entry_key(entry.audio_file, entry.offset, entry.duration, entry.text_raw)
+                found.append(_line_of(entry, lines.get(key, []), number if parallel else None))
+        return found
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def row(self, index: int) -> Row:
+        row, entry = json.loads(self.lines[index]), self.entries[index]
+        row.update(audio_filepath=entry.audio_file, text=entry.text_raw, duration=entry.duration)
+        return row
+
+    def rows(self, utterances: Any) -> List[Row]:
+        return [self.row(index) for index in utterances.tolist()]
+
+    def switch(self, on: bool) -> None:
+        if not on:
+            for leaf, (return_sample_id, stream) in zip(self.leaves, self.before):
+                leaf.return_sample_id = return_sample_id
+                vars(leaf).pop('_process_sample', None)
+                if stream is not None:
+                    leaf._dataset = stream
+            return
+        self.before = [(leaf.return_sample_id, getattr(leaf, '_dataset', None)) for leaf in self.leaves]
+        first = 0
+        for leaf in self.leaves:
+            leaf.return_sample_id = True
+            if first and hasattr(leaf, '_dataset'):
+                leaf._dataset = leaf._dataset.compose(_NumberedStream(first))
+            elif first:
+                leaf._process_sample = _NumberedSamples(leaf, first)
+            first += len(leaf.manifest_processor.collection)
+
+
+def _line_of(entry: Any, candidates: List[Tuple[int, int, str]], group: Optional[int]) -> str:
+    texts = {text for _, _, text in candidates}
+    if len(texts) > 1:  # same audio, same text, other keys: the line number decides
+        texts = {text for number, line, text in candidates if (number, line) == (group, entry.id)}
+    if len(texts) != 1:
+        problem = "several rows" if texts or candidates else "no row"
+        raise ConfigError(
+            f"{problem} of model.train_ds.manifest_filepath could be that of {entry.audio_file} (offset {entry.offset}, duration "
+            f"{entry.duration}, text {entry.text_raw[:60]!r}): keep one row per utterance, and do not change the manifest after "
+            "the loader was set up"
+        )
+    return texts.pop()
+
+
+class _NumberedSamples:
+    """Instead of a data set's `_process_sample`: its index counted over all data sets. Goes to loader workers."""
+
+    def __init__(self, dataset: Any, first: int):
+        self.dataset, self.first = dataset, first
+
+    def __call__(self, index: int) -> Tuple[Any, ...]:
+        *sample, index = type(self.dataset)._process_sample(self.dataset, index)
+        return (*sample, self.first + int(index))
+
+
+class _NumberedStream:
+    """Last stage of a tarred data set's pipeline: its index counted over all data sets. Goes to loader workers."""
+
+    def __init__(self, first: int):
+        self.first = first
+
+    def __call__(self, samples: Iterator[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
+        for *sample, index in samples:
+            yield (*sample, self.first + int(index))
+
+
+class _LhotseRows:
+    """Rows of Lhotse's cuts, which carry all keys of their manifest line."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+        self.before = dataset.return_cuts
+
+    def __len__(self) -> int:
+        return 0
+
+    def switch(self, on: bool) -> None:
+        self.dataset.return_cuts = True if on else self.before
+
+    def rows(self, utterances: Any) -> List[Row]:
+        return [_row_of_cut(cut) for cut in utterances]
+
+
+def _row_of_cut(cut: Any) -> Row:
+    supervisions = cut.supervisions
+    if len(supervisions) != 1:
+        raise ValueError(
+            f"the training utterance {cut.id} holds {len(supervisions)} transcripts, but the teacher scored utterances one by "
+            "one: take out what joins or splits them (concatenate_samples, merge_supervisions, cut_into_windows_duration)"
+        )
+    first = getattr(cut, 'first_non_padding_cut', None)
+    if first is not None:  # mixed with noise or padding
+        cut = next((track.cut for track in cut.tracks if getattr(track.cut, 'supervisions', None)), first)
+    row = dict(cut.custom or {})
+    source = cut.recording.sources[0]
+    audio = source.source if source.type == 'file' else cut.recording.id
+    row.update(text=supervisions[0].text or '', duration=cut.duration, audio_filepath=str(audio))
+    return row
