@@ -33,10 +33,20 @@ from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
 from nemo_oracle_kd.functional.multiblank import multiblank_arc_scores, multiblank_arcs
 from nemo_oracle_kd.functional.rnnt import RNNT_ARCS, rnnt_arc_scores
+from nemo_oracle_kd.functional.rnnt_paths import TransducerPath, arc_best_path
 from nemo_oracle_kd.functional.tdt import tdt_arc_scores, tdt_arcs
 from nemo_oracle_kd.functional.transducer_lattice import arc_full_sum
 
-__all__ = ['KERNELS', 'MAX_CELLS', 'EncodedAudio', 'Hypotheses', 'encode_audio', 'score_encoded', 'score_labels']
+__all__ = [
+    'KERNELS',
+    'MAX_CELLS',
+    'EncodedAudio',
+    'Hypotheses',
+    'Lattices',
+    'encode_audio',
+    'score_encoded',
+    'score_labels',
+]
 
 #: default bound of the joint cells held at a time; a cell costs a few times 4 bytes per class of the joint
 MAX_CELLS = 50_000
@@ -88,7 +98,7 @@ class EncodedAudio:
 
 
 def encode_audio(model: Any, head: Head, batch: AudioBatch) -> EncodedAudio:
-    """Runs the encoder, and the frame posteriors of a CTC head.
+    """Runs the encoder, and the frame posteriors of a CTC head. An oracle model reads the transcripts of the batch.
 
     Raises:
         ValueError: the model is in training mode, so its dropout and augmentation would enter the scores.
@@ -98,7 +108,10 @@ def encode_audio(model: Any, head: Head, batch: AudioBatch) -> EncodedAudio:
     if head.kind == 'ctc':
         frames = frame_posteriors(model, batch)
         return EncodedAudio(frames.lengths, log_probs=frames.log_probs)
-    encoded, lengths = model.forward(input_signal=batch.signal, input_signal_length=batch.lengths)
+    inputs = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
+    if getattr(model, 'reads_transcript', False):
+        inputs.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
+    encoded, lengths = model.forward(**inputs)
     return EncodedAudio(lengths.long(), encoded=encoded)
 
 
@@ -162,7 +175,7 @@ def score_encoded(
             nll = _ctc_nll(audio, hypotheses.labels[:, n], hypotheses.lengths[:, n].clamp(min=0), head.blank, own)
             scores[:, n] = torch.where(present[:, n].to(nll.device), -nll, -math.inf)
         return scores
-    lattices = _Lattices(model, head, audio)
+    lattices = Lattices(model, head, audio)
     for chosen in _portions(audio.lengths, hypotheses.lengths, max_cells):
         b, n = chosen.unbind(1)
         scores[b, n] = lattices.score(b, hypotheses.labels[b, n], hypotheses.lengths[b, n], max_cells, own)
@@ -198,8 +211,14 @@ def _portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tenso
         yield torch.tensor(portion)
 
 
-class _Lattices:
-    """Transducer lattices over one batch of audio, whose projection is shared by all hypotheses."""
+class Lattices:
+    """Transducer lattices over one batch of audio, whose projection is shared by all hypotheses.
+
+    Args:
+        model: a NeMo transducer in eval mode.
+        head: what `find_head(model)` found.
+        audio: what `encode_audio` returned.
+    """
 
     def __init__(self, model: Any, head: Head, audio: EncodedAudio):
         self.model, self.head = model, head
@@ -208,33 +227,45 @@ class _Lattices:
 
     def score(self, b: Tensor, labels: Tensor, lengths: Tensor, max_cells: int, own: bool) -> Tensor:
         """`[P]` for utterances `b [P]` and their labels `[P, U]`, lengths `[P]`."""
-        device = self.frames.device
-        labels = labels[:, : int(lengths.max())].contiguous().to(device)
-        lengths = lengths.to(device)
-        frame_lengths = self.lengths[b.to(device)]
-        longest = int(frame_lengths.max())
-        if longest == 0:
-            return torch.full((len(b),), -math.inf, device=device)
-        frames = self.frames[b.to(device), :longest]
-        predicted, _, _ = self.model.decoder(targets=labels, target_length=lengths)
-        positions = self.model.joint.project_prednet(predicted.transpose(1, 2))
-        fits = len(b) * longest * positions.shape[1] <= max_cells
+        frames, positions, labels, lengths, frame_lengths = self._projected(b, labels, lengths)
+        if frames.shape[1] == 0:
+            return torch.full((len(b),), -math.inf, device=frames.device)
+        fits = len(b) * frames.shape[1] * positions.shape[1] <= max_cells
         if own and fits and labels.shape[1]:
             nll = _own_kernel(self.model, frames, positions, labels, frame_lengths, lengths)
             if not bool(((nll > KERNEL_TRUSTED_BELOW) | ~torch.isfinite(nll)).any()):
                 return -nll
-        return self._exact(frames, positions, labels, frame_lengths, lengths, max_cells)
+        scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
+        return arc_full_sum(scores, _arcs(self.head), frame_lengths, lengths).float()
 
-    def _exact(
+    def best_path(self, b: Tensor, labels: Tensor, lengths: Tensor, max_cells: int) -> TransducerPath:
+        """The most probable alignment, arguments as in `score`."""
+        frames, positions, labels, lengths, frame_lengths = self._projected(b, labels, lengths)
+        scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
+        return arc_best_path(scores, _arcs(self.head), frame_lengths, lengths, scores.dtype)
+
+    def _projected(self, b: Tensor, labels: Tensor, lengths: Tensor) -> Tuple[Tensor, ...]:
+        """Frames `[P, T, J]`, positions `[P, U+1, J]`, labels `[P, U]`, label lengths and frame lengths, no wider than needed."""
+        device = self.frames.device
+        labels = labels[:, : int(lengths.max())].contiguous().to(device)
+        lengths = lengths.to(device)
+        frame_lengths = self.lengths[b.to(device)]
+        frames = self.frames[b.to(device), : int(frame_lengths.max())]
+        predicted, _, _ = self.model.decoder(targets=labels, target_length=lengths)
+        positions = self.model.joint.project_prednet(predicted.transpose(1, 2))
+        return frames, positions, labels, lengths, frame_lengths
+
+    def _arc_scores(
         self, frames: Tensor, positions: Tensor, labels: Tensor, frame_lengths: Tensor, lengths: Tensor, max_cells: int
     ) -> Tensor:
+        """`[K, P, T, U+1]`, computed in pieces of time."""
         step = max(1, max_cells // (len(labels) * positions.shape[1]))
         scores = []
         for start in range(0, frames.shape[1], step):
             logits = self.model.joint.joint_after_projection(frames[:, start : start + step], positions).float()
             inside = (frame_lengths - start).clamp(0, logits.shape[1])
             scores.append(_arc_scores(self.head, logits, labels, inside, lengths))
-        return arc_full_sum(torch.cat(scores, dim=2), _arcs(self.head), frame_lengths, lengths).float()
+        return torch.cat(scores, dim=2)
 
 
 def _arcs(head: Head) -> tuple:

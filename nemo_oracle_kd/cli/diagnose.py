@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--audio-model',
         metavar='X.nemo',
-        help="audio-only CTC model to compare spikes with (default: the teacher's audio branch)",
+        help="audio-only CTC model or transducer to compare spikes with (default: the teacher's audio branch)",
     )
     parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='utterances at a time (default: 8)')
     parser.add_argument('--limit', type=int, metavar='N', help='use the first N utterances only')

@@ -14,9 +14,9 @@
 
 """Does an oracle teacher listen, or does it copy the transcript that it reads?
 
-CTC alone does not exclude an acoustics-free copy: "emit the labels in the first U frames, then blanks" is one path of
-probability 1, so its loss is 0 (the trivial solution named by arXiv 2111.03664). Such a teacher has perfect scores and
-teaches nothing. It betrays itself when text and audio contradict each other:
+Neither CTC nor a transducer's loss excludes an acoustics-free copy: "emit the labels in the first U frames, then blanks" is
+one path of probability 1, so its loss is 0 (the trivial solution named by arXiv 2111.03664). Such a teacher has perfect scores
+and teaches nothing. It betrays itself when text and audio contradict each other:
 
 * another utterance's text with this audio: a copying teacher emits the wrong text;
 * the true text with silent audio: a copying teacher emits the text all the same;
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nemo_oracle_kd.bridge.heads import find_head
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis_data import Utterance, batches, swap_partners
 from nemo_oracle_kd.evaluation.diagnosis_measures import CONDITIONS, Example, Measures
@@ -57,7 +58,8 @@ class Condition:
     """Results of one condition, over all utterances.
 
     Attributes:
-        loss: CTC loss of the spoken text in nats per label, over feasible utterances.
+        loss: negative log-likelihood of the spoken text in nats per label, over feasible utterances: by the teacher's own
+            head, of the audio branch by CTC.
         wer_spoken: word error rate against the spoken text, percent.
         wer_given: word error rate against the text that was given, percent; None where none was given.
         given_label_errors: label error rate against the given text, percent.
@@ -175,7 +177,7 @@ def diagnose(
         teacher: an oracle teacher; it is put into eval mode.
         utterances: see :func:`nemo_oracle_kd.evaluation.diagnosis_data.read_utterances`.
         batch_size: utterances per forward pass.
-        audio_model: audio-only CTC model with the same vocabulary, for the distance of spikes; None: the teacher's
+        audio_model: audio-only CTC model or transducer with the same vocabulary, for the distance of spikes; None: the teacher's
             audio branch.
         thresholds: of the verdict.
         examples: utterances kept for the picture.
@@ -190,7 +192,7 @@ def diagnose(
         )
     sample_rate = int(teacher.cfg.preprocessor.sample_rate)
     if audio_model is not None:
-        if list(audio_model.decoder.vocabulary) != list(teacher.decoder.vocabulary):
+        if find_head(audio_model).vocabulary != find_head(teacher).vocabulary:
             raise ConfigError("the audio-only model has another vocabulary: compare models of one vocabulary")
         if int(audio_model.cfg.preprocessor.sample_rate) != sample_rate:
             raise ConfigError("the audio-only model has another sample rate: compare models of one sample rate")
@@ -211,7 +213,7 @@ def diagnose(
 
 def _label_errors(teacher: Any, references: list, outputs: list) -> float:
     """Label error rate, percent; the space between words is no label of interest."""
-    vocabulary = list(teacher.decoder.vocabulary)
+    vocabulary = find_head(teacher).vocabulary
 
     def as_words(rows: list) -> list[str]:
         return [' '.join(str(i) for i in row if vocabulary[i] != ' ') for row in rows]

@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from nemo_oracle_kd.bridge.emissions import emission_frames, greedy_labels
+from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.scoring import EncodedAudio, Hypotheses, encode_audio, score_encoded
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.evaluation.diagnosis_data import Utterance
-from nemo_oracle_kd.functional import collapse_path, ctc_best_path, ctc_full_sum, ctc_greedy_path, spike_times
 
 __all__ = ['CONDITIONS', 'Example', 'Measures', 'frame_seconds']
 
@@ -61,33 +64,14 @@ class Example:
 
 
 def frame_seconds(model: Any) -> float:
-    """Duration of an output frame of a NeMo CTC model, seconds."""
+    """Duration of an output frame of a NeMo model, seconds."""
     return float(model.encoder.subsampling_factor) * float(model.cfg.preprocessor.window_stride)
 
 
-@dataclass
-class _Targets:
-    """Padded labels `[B, U]` and their lengths `[B]`."""
-
-    labels: torch.Tensor
-    lengths: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: list[tuple[int, ...]], device: torch.device) -> '_Targets':
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        labels = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
-        return cls(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), lengths)
-
-    def nll(self, log_probs: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """CTC loss, `[B]`; infinite where the text does not fit into the frames."""
-        blank = log_probs.shape[-1] - 1
-        return ctc_full_sum(log_probs, self.labels, frames, self.lengths, blank=blank)
-
-    def spikes(self, log_probs: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frame of each label on the best path that spells the targets, `[B, U]`, and who has such a path, `[B]`."""
-        blank = log_probs.shape[-1] - 1
-        times, counts = spike_times(ctc_best_path(log_probs, self.labels, frames, self.lengths, blank=blank), blank)
-        return times, counts == self.lengths
+def _transcripts(rows: list[tuple[int, ...]], device: torch.device) -> Transcripts:
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    labels = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
+    return Transcripts(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), lengths)
 
 
 def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) -> torch.Tensor:
@@ -136,7 +120,7 @@ class Measures:
         examples: indices of utterances to keep for the picture.
 
     Attributes:
-        nll: condition -> CTC loss of each feasible utterance.
+        nll: condition -> negative log-likelihood of each feasible utterance, nats.
         counts: condition -> labels of the same utterances.
         outputs: condition -> utterance index -> emitted labels.
         distances: teacher's spike minus the reference's, seconds.
@@ -150,6 +134,9 @@ class Measures:
         self, teacher: Any, audio_model: Any, utterances: list[Utterance], partners: list[int], examples: set[int]
     ):
         self.teacher = teacher
+        self.head = find_head(teacher)
+        vocabulary = self.head.vocabulary
+        self.audio_head = Head('ctc', vocabulary, len(vocabulary))
         self.audio_model = audio_model
         self.utterances = utterances
         self.partners = partners
@@ -166,9 +153,9 @@ class Measures:
     @torch.inference_mode()
     def add(self, indices: list[int], signal: torch.Tensor, lengths: torch.Tensor) -> None:
         """Measures one batch: `signal [B, S]`, `lengths [B]`, the utterances `indices`."""
-        teacher, encoder, decoder = self.teacher, self.teacher.encoder, self.teacher.decoder
-        true = _Targets.of([self.utterances[i].labels for i in indices], signal.device)
-        swapped = _Targets.of([self.utterances[self.partners[i]].labels for i in indices], signal.device)
+        teacher, encoder = self.teacher, self.teacher.encoder
+        true = _transcripts([self.utterances[i].labels for i in indices], signal.device)
+        swapped = _transcripts([self.utterances[self.partners[i]].labels for i in indices], signal.device)
 
         features, feature_lengths = teacher.preprocessor(input_signal=signal, length=lengths)
         audio, frames = encoder.encode_audio(features, feature_lengths)
@@ -182,26 +169,30 @@ class Measures:
         )
         misled, _ = encoder.fuse(audio, frames, swapped.labels, swapped.lengths, heard)
         untold, _ = encoder.fuse(audio, frames, true.labels[:, :0], torch.zeros_like(true.lengths), heard)
-        log_probs = {
-            'true_text': decoder(encoder_output=fused),
-            'swapped_text': decoder(encoder_output=misled),
-            'no_text': decoder(encoder_output=untold),
-            'silent_audio': decoder(encoder_output=silent),
+        frames = frames.long()
+        answers = {
+            name: EncodedAudio(frames, teacher.fused_posteriors(encoded), encoded)
+            for name, encoded in (
+                ('true_text', fused),
+                ('swapped_text', misled),
+                ('no_text', untold),
+                ('silent_audio', silent),
+            )
         }
+        for name, answer in answers.items():
+            self._add_outputs(name, self.head, answer, true, indices)
         if heard is not None:
-            log_probs['audio_branch'] = heard
-        for name, values in log_probs.items():
-            self._add_outputs(name, values, frames, true, indices)
+            self._add_outputs('audio_branch', self.audio_head, EncodedAudio(frames, heard), true, indices)
 
-        spikes, feasible = true.spikes(log_probs['true_text'], frames)
-        reference = self._reference_seconds(signal, lengths, true, log_probs.get('audio_branch'), frames)
+        spikes = emission_frames(teacher, self.head, answers['true_text'], true.labels, true.lengths)
+        reference = self._reference_seconds(AudioBatch(signal, lengths, true), heard, frames)
         attention, silent_attention = _mean_attention(maps), _mean_attention(silent_maps)
         seconds = frame_seconds(teacher)
         for row, i in enumerate(indices):
             count = len(self.utterances[i].labels)
-            if not bool(feasible[row]):
-                continue
             own = spikes[row, :count].cpu().numpy()
+            if (own < 0).any():
+                continue
             if reference[row] is not None:
                 self.distances += (own * seconds - reference[row]).tolist()
             expected, most = _attended_positions(attention[row, :, : count + 1], own)
@@ -215,7 +206,7 @@ class Measures:
                 valid = int(frames[row])
                 self.examples[i] = Example(
                     text=self.utterances[i].text,
-                    labels=[teacher.decoder.vocabulary[label] for label in self.utterances[i].labels],
+                    labels=[self.head.vocabulary[label] for label in self.utterances[i].labels],
                     features=features[row, :, : int(feature_lengths[row])].cpu().numpy(),
                     attention=attention[row, :valid, : count + 1],
                     silent_attention=silent_attention[row, :valid, : count + 1],
@@ -224,36 +215,27 @@ class Measures:
                     seconds=valid * seconds,
                 )
 
-    def _add_outputs(
-        self, name: str, log_probs: torch.Tensor, frames: torch.Tensor, true: _Targets, indices: list[int]
-    ) -> None:
-        nll = true.nll(log_probs, frames)
+    def _add_outputs(self, name: str, head: Head, answer: EncodedAudio, true: Transcripts, indices: list[int]) -> None:
+        spoken = Hypotheses(true.labels[:, None], true.lengths[:, None])
+        nll = -score_encoded(self.teacher, head, answer, spoken)[:, 0]
         feasible = torch.isfinite(nll)
         self.nll[name] += nll[feasible].tolist()
         self.counts[name] += true.lengths[feasible].tolist()
-        blank = log_probs.shape[-1] - 1
-        labels, counts = collapse_path(ctc_greedy_path(log_probs, frames), blank)
-        for row, i in enumerate(indices):
-            self.outputs[name][i] = labels[row, : counts[row]].tolist()
+        self.outputs[name].update(zip(indices, greedy_labels(self.teacher, head, answer)))
 
     def _reference_seconds(
-        self,
-        signal: torch.Tensor,
-        lengths: torch.Tensor,
-        true: _Targets,
-        audio_branch: torch.Tensor | None,
-        frames: torch.Tensor,
+        self, batch: AudioBatch, audio_branch: torch.Tensor | None, frames: torch.Tensor
     ) -> list[np.ndarray | None]:
         """Spikes of the audio-only model, seconds, per utterance; None where there are none."""
+        labels, lengths = batch.transcripts.labels, batch.transcripts.lengths
         if self.audio_model is not None:
-            log_probs, frames, _ = self.audio_model(input_signal=signal, input_signal_length=lengths)
-            seconds = frame_seconds(self.audio_model)
+            model, head = self.audio_model, find_head(self.audio_model)
+            answer, seconds = encode_audio(model, head, batch), frame_seconds(model)
         elif audio_branch is not None:
-            log_probs, seconds = audio_branch, frame_seconds(self.teacher)
+            model, head = self.teacher, self.audio_head
+            answer, seconds = EncodedAudio(frames, audio_branch), frame_seconds(model)
         else:
             return [None] * len(lengths)
-        times, feasible = true.spikes(log_probs, frames)
-        return [
-            times[row, : int(true.lengths[row])].cpu().numpy() * seconds if bool(feasible[row]) else None
-            for row in range(len(lengths))
-        ]
+        times = emission_frames(model, head, answer, labels, lengths).cpu().numpy()
+        spikes = [row[:count] for row, count in zip(times, lengths.tolist())]
+        return [None if (own < 0).any() else own * seconds for own in spikes]

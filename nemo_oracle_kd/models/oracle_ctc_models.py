@@ -45,7 +45,7 @@ class OracleCTCMixin(OracleMixin):
     def _audio_criteria(self) -> tuple[Any, Any]:
         return self.loss, self.wer
 
-    def _posteriors(self, encoded: torch.Tensor) -> torch.Tensor:
+    def fused_posteriors(self, encoded: torch.Tensor) -> torch.Tensor:
         return self.decoder(encoder_output=encoded)
 
     def _as_nemo(self, branches: OracleBranches) -> tuple[torch.Tensor, ...]:

@@ -102,7 +102,7 @@ class OracleMixin(OracleTranscriptionMixin):
         """NeMo's CTC loss and WER metric for the audio branch."""
 
     @abstractmethod
-    def _posteriors(self, encoded: torch.Tensor) -> torch.Tensor | None:
+    def fused_posteriors(self, encoded: torch.Tensor) -> torch.Tensor | None:
         """Frame posteriors `[B, T, V + 1]` from the fused `[B, D, T]`; None of a transducer."""
 
     @abstractmethod
@@ -229,7 +229,7 @@ class OracleMixin(OracleTranscriptionMixin):
         encoded, attention = self.encoder.fuse(
             audio, lengths, transcript, transcript_length, audio_log_probs, return_attention
         )
-        return OracleBranches(self._posteriors(encoded), audio_log_probs, lengths, attention, encoded)
+        return OracleBranches(self.fused_posteriors(encoded), audio_log_probs, lengths, attention, encoded)
 
     @typecheck()
     def forward(

@@ -84,7 +84,7 @@ class OracleRNNTMixin(OracleMixin):
     def _audio_criteria(self) -> tuple[Any, Any]:
         return self.audio_loss, self.audio_wer
 
-    def _posteriors(self, encoded: torch.Tensor) -> None:
+    def fused_posteriors(self, encoded: torch.Tensor) -> None:
         return None
 
     def _as_nemo(self, branches: OracleBranches) -> tuple[torch.Tensor, ...]:

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which labels a model emits, and in which frames: the same questions to a CTC head and to a transducer."""
+
+from typing import Any, List
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.scoring import MAX_CELLS, EncodedAudio, Lattices
+from nemo_oracle_kd.functional.ctc_paths import collapse_path, ctc_best_path, ctc_greedy_path, spike_times
+
+__all__ = ['emission_frames', 'greedy_labels']
+
+
+@torch.no_grad()
+def emission_frames(
+    model: Any, head: Head, audio: EncodedAudio, labels: Tensor, lengths: Tensor, max_cells: int = MAX_CELLS
+) -> Tensor:
+    """Frame in which each label is emitted on the most probable alignment.
+
+    Args:
+        model: a NeMo model in eval mode; not asked for a CTC head.
+        head: which head of it.
+        audio: what the model heard.
+        labels: `[B, U]`, padded with anything.
+        lengths: `[B]` valid labels.
+        max_cells: joint cells (frames x label positions) of a transducer held at a time.
+
+    Returns:
+        `[B, U]`, int64; -1 in the padding and for an utterance without any alignment.
+    """
+    if head.kind == 'ctc':
+        path = ctc_best_path(audio.log_probs, labels, audio.lengths, lengths, blank=head.blank)
+        frames, counts = spike_times(path, head.blank)
+        frames = torch.where((counts == lengths)[:, None], frames, -1)
+    else:
+        every = torch.arange(len(labels))
+        frames = Lattices(model, head, audio).best_path(every, labels, lengths, max_cells).label_frames
+    missing = labels.shape[1] - frames.shape[1]
+    return torch.nn.functional.pad(frames, (0, missing), value=-1)
+
+
+@torch.no_grad()
+def greedy_labels(model: Any, head: Head, audio: EncodedAudio) -> List[List[int]]:
+    """Labels that the model emits: by greedy search of a CTC head, by the model's own decoding of a transducer.
+
+    Args:
+        model: a NeMo model in eval mode; not asked for a CTC head.
+        head: which head of it.
+        audio: what the model heard.
+    """
+    if head.kind == 'ctc':
+        labels, counts = collapse_path(ctc_greedy_path(audio.log_probs, audio.lengths), head.blank)
+        return [row[:count].tolist() for row, count in zip(labels, counts)]
+    hypotheses = model.decoding.rnnt_decoder_predictions_tensor(audio.encoded, audio.lengths, return_hypotheses=True)
+    best = [one[0] if isinstance(one, list) else one for one in hypotheses]
+    # All kinds of blank come after the labels.
+    return [[int(k) for k in one.y_sequence if int(k) < len(head.vocabulary)] for one in best]
