@@ -1,0 +1,91 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How much later the student emits than the teacher, estimated while training runs."""
+
+from typing import List, Optional
+
+import torch
+from nemo.utils import logging
+from torch import Tensor
+
+from nemo_oracle_kd.functional import (
+    EmissionDelay,
+    JointTensors,
+    TransducerOutputs,
+    estimate_delay,
+    joint_best_path,
+)
+
+__all__ = ['DelayEstimator']
+
+
+class DelayEstimator:
+    """Collects emission times of both models over training batches, and gives their median difference.
+
+    Args:
+        outputs: what the outputs of both joints stand for.
+        batches: how many batches to collect.
+        name: of the objective, for the log.
+    """
+
+    def __init__(self, outputs: TransducerOutputs, batches: int, name: str):
+        self.outputs = outputs
+        self.batches = batches
+        self.name = name
+        self.delay: Optional[EmissionDelay] = None
+        self._student: List[Tensor] = []
+        self._teacher: List[Tensor] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an estimate."""
+        return self.delay is not None
+
+    def add(
+        self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
+    ) -> None:
+        """Adds a batch; with the last one the estimate is made and logged.
+
+        Args:
+            student: the student's joint; its dropout plays no part.
+            teacher: the teacher's joint on the student's frames.
+            targets: `[B, U]` labels.
+            lengths: `[B]` valid frames of both.
+            target_lengths: `[B]` valid labels.
+
+        Raises:
+            ValueError: no label was emitted in any of the batches.
+        """
+        arguments = (self.outputs, targets, lengths, target_lengths)
+        for joint, frames in ((student, self._student), (teacher, self._teacher)):
+            frames.append(joint_best_path(joint, *arguments).label_frames.reshape(1, -1).cpu())
+        if len(self._student) < self.batches:
+            return
+        self.delay = estimate_delay(_of_all_ranks(self._student), _of_all_ranks(self._teacher))
+        self._student, self._teacher = [], []
+        logging.info(
+            f"{self.name}: over {self.batches} batches {self.delay}. To skip the estimate next time, set shift: "
+            f"{self.delay.shift} and delay: given."
+        )
+
+
+def _of_all_ranks(frames: List[Tensor]) -> Tensor:
+    """`[1, labels]`: every process of a distributed training estimates from the batches of all."""
+    mine = torch.cat(frames, 1)
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    all_of_them: List[Optional[Tensor]] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(all_of_them, mine)
+    return torch.cat(all_of_them, 1)

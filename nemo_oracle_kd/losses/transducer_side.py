@@ -1,0 +1,78 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One transducer's view of a batch, and the frames on which two of them are compared."""
+
+from dataclasses import dataclass, replace
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd.functional import JointTensors, teacher_frame_map
+
+__all__ = ['LENGTH_TOLERANCE', 'TransducerSide', 'common_frames']
+
+#: encoders of the same frame rate round lengths differently (padding of convolutions): so many frames may be cut off
+LENGTH_TOLERANCE = 2
+
+
+@dataclass(frozen=True)
+class TransducerSide:
+    """What a transducer says about a batch.
+
+    Attributes:
+        joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`.
+        encoded: `[B, T, D]` output of the encoder.
+        lengths: `[B]` valid frames.
+    """
+
+    joint: JointTensors
+    encoded: Tensor
+    lengths: Tensor
+
+
+def common_frames(
+    student: TransducerSide, teacher: TransducerSide, resampling: str
+) -> Tuple[TransducerSide, TransducerSide]:
+    """Both sides over the student's frames.
+
+    The teacher's frames are brought to the student's before anything is made of them, so that its best path and its
+    occupancy are those of the lattice that is compared.
+
+    Args:
+        student: the student's side.
+        teacher: the teacher's side, without gradient.
+        resampling: 'nearest' frame, or 'none': lengths may differ by rounding, and the last frames are cut off.
+
+    Raises:
+        ValueError: lengths that differ by more than rounding without resampling.
+    """
+    theirs = teacher.lengths.to(student.lengths.device)
+    if resampling == 'none':
+        if int((student.lengths - theirs).abs().max()) > LENGTH_TOLERANCE:
+            raise ValueError(
+                f"student and teacher give {student.lengths.tolist()} and {theirs.tolist()} frames for the same audio: set "
+                "teacher.time_resampling to nearest"
+            )
+        lengths = theirs = torch.minimum(student.lengths, theirs)
+    else:
+        lengths = student.lengths
+    frames = student.joint.encoder.shape[1]
+    index = teacher_frame_map(lengths, theirs, frames).clamp(min=0).unsqueeze(2)
+    picked = [x.gather(1, index.expand(-1, -1, x.shape[2])) for x in (teacher.joint.encoder, teacher.encoded)]
+    return (
+        replace(student, lengths=lengths),
+        TransducerSide(replace(teacher.joint, encoder=picked[0]), picked[1], lengths),
+    )
