@@ -20,9 +20,10 @@ for a stateless prediction network the last few labels. This is exact. An RNN-T 
 transducers sum over one lattice per hypothesis, made of the shared values. In CTC there is nothing to share but the
 encoder.
 
-Memory: the joint runs in portions of at most `max_cells` cells. Of each portion the few log-probabilities are kept that
-the lattices need; its logits are computed again in the backward pass, except for the last portion's, whose turn comes
-first. So the largest tensors exist for one portion at a time, and a batch that fits into one is computed once.
+Memory: the joint runs utterance by utterance, without padding, and an utterance of more than `max_cells` cells is cut
+along time. Of each portion the few log-probabilities are kept that the lattices need, and its logits are computed again
+in the backward pass; except for the last portions, up to `max_cells` in all, whose turn comes first. So at most that many
+cells are held at a time, and a batch that has no more is computed once.
 
 Dropout: the prediction network's is drawn once per hypothesis that it reads, and a context takes that of the first
 hypothesis that has it; the joint's is drawn once per cell. Hypotheses that share a context see the same mask there.
@@ -30,7 +31,7 @@ hypothesis that has it; the joint's is drawn once per cell. Hypotheses that shar
 
 import math
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -57,20 +58,18 @@ class NBestCells:
     """Joint cells (frame, position) of the N-best lists of a batch.
 
     Attributes:
-        evaluated: cells that the joint computed, the padding of its portions included.
-        shared: the same without padding.
-        tree: cells of the prefix trees, padding aside; more than `shared` if the prediction network is stateless.
+        evaluated: cells that the joint computed, none of them padding.
+        tree: cells of the prefix trees; more than `evaluated` if the prediction network is stateless.
         separate: cells of one lattice per hypothesis, padding aside.
     """
 
     evaluated: int
-    shared: int
     tree: int
     separate: int
 
     @property
     def ratio(self) -> float:
-        """Share of the cells of separate lattices that were evaluated, padding included; 1 if there are none."""
+        """Share of the cells of separate lattices that were evaluated; 1 if there are none."""
         return self.evaluated / self.separate if self.separate else 1.0
 
 
@@ -150,37 +149,29 @@ def _ctc_nll(log_probs: Tensor, frames: Tensor, hypotheses: Hypotheses, blank: i
 
 @dataclass(frozen=True)
 class _Portion:
-    """Cells that one call of the joint computes: some utterances with all their positions, and a range of frames."""
+    """Cells that one call of the joint computes: frames of one utterance, at all its positions."""
 
-    rows: List[int]
+    utterance: int
     start: int
     stop: int
-    positions: int
-
-    @property
-    def cells(self) -> int:
-        """With padding."""
-        return len(self.rows) * (self.stop - self.start) * self.positions
+    recompute: bool
 
 
-def _portions(frames: List[int], sizes: List[int], max_cells: int) -> Iterator[_Portion]:
-    """Utterances of similar size together; one that alone exceeds `max_cells` is cut along time."""
-    rows = [b for b, length in enumerate(frames) if length]
-    rows.sort(key=lambda b: (sizes[b], frames[b]), reverse=True)
-    portion: List[int] = []
-    longest = 0
-    for b in rows:
-        if portion and (len(portion) + 1) * max(longest, frames[b]) * sizes[portion[0]] > max_cells:
-            yield _Portion(portion, 0, longest, sizes[portion[0]])
-            portion, longest = [], 0
-        if not portion and frames[b] * sizes[b] > max_cells:
-            step = max(1, max_cells // sizes[b])
-            for start in range(0, frames[b], step):
-                yield _Portion([b], start, min(start + step, frames[b]), sizes[b])
-            continue
-        portion, longest = [*portion, b], max(longest, frames[b])
-    if portion:
-        yield _Portion(portion, 0, longest, sizes[portion[0]])
+def _portions(frames: List[int], sizes: List[int], max_cells: int) -> List[List[_Portion]]:
+    """The portions of every utterance; none for an utterance without frames."""
+    left = sum(length * size for length, size in zip(frames, sizes))
+    portions = []
+    for b, (length, size) in enumerate(zip(frames, sizes)):
+        step = max(1, max_cells // size)
+        of_one = []
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            cells = (stop - start) * size
+            # kept are the last portions, which the backward pass meets, and frees, first
+            of_one.append(_Portion(b, start, stop, recompute=left > max(max_cells, cells)))
+            left -= cells
+        portions.append(of_one)
+    return portions
 
 
 class _SharedLattices:
@@ -198,21 +189,17 @@ class _SharedLattices:
         """From the output of the encoder, `[B, D, T]`."""
         lengths = torch.where((self.tree.end >= 0).any(1), lengths.long().cpu(), 0)
         frames = self.model.joint.project_encoder(encoded.transpose(1, 2))
-        portions = list(_portions(lengths.tolist(), self.positions.sizes.tolist(), self.max_cells))
-        cells = self._cells(portions, lengths)
-        dtype = compute_dtype(frames.dtype)
-        if not portions:
-            return NBestScores(frames.new_full(self.tree.end.shape, math.inf, dtype=dtype), cells)
-        values = self._values(frames, self._projected(encoded.device), lengths, portions)
-        return NBestScores(-self._log_probs(values, lengths).to(dtype), cells)
-
-    def _cells(self, portions: List[_Portion], lengths: Tensor) -> NBestCells:
-        return NBestCells(
-            evaluated=sum(portion.cells for portion in portions),
-            shared=int((self.positions.sizes * lengths).sum()),
+        portions = _portions(lengths.tolist(), self.positions.sizes.tolist(), self.max_cells)
+        cells = NBestCells(
+            evaluated=int((self.positions.sizes * lengths).sum()),
             tree=int((self.tree.sizes * lengths).sum()),
             separate=int(((self.tree.node >= 0).sum((1, 2)) * lengths).sum()),
         )
+        dtype = compute_dtype(frames.dtype)
+        if not any(portions):
+            return NBestScores(frames.new_full(self.tree.end.shape, math.inf, dtype=dtype), cells)
+        values = self._values(frames, self._projected(encoded.device), portions)
+        return NBestScores(-self._log_probs(values, lengths).to(dtype), cells)
 
     def _projected(self, device: torch.device) -> Tensor:
         """Projected outputs of the prediction network at the positions, `[positions, H]`."""
@@ -227,55 +214,42 @@ class _SharedLattices:
         chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
         return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
 
-    def _values(self, frames: Tensor, projected: Tensor, lengths: Tensor, portions: List[_Portion]) -> Tensor:
+    def _values(self, frames: Tensor, projected: Tensor, portions: List[List[_Portion]]) -> Tensor:
         """The log-probabilities that the lattices need, `[positions, T, C]`, zero behind the last frame."""
-        device, positions = frames.device, self.positions
-        first = positions.sizes.cumsum(0) - positions.sizes
-        recompute = torch.is_grad_enabled()
-        pieces: List[List[Tensor]] = []
-        order: List[Tensor] = []
-        for portion in portions:
-            rows = torch.tensor(portion.rows)
-            slots = torch.arange(portion.positions)
-            index = (first[rows].unsqueeze(1) + slots).clamp(max=len(positions.node) - 1)
-            inside = slots < positions.sizes[rows].unsqueeze(1)
-            arguments = (
-                frames[rows.to(device), portion.start : portion.stop],
-                projected[index.to(device)],
-                positions.classes[index].unsqueeze(1).to(device),
-                (lengths[rows] - portion.start).clamp(0, portion.stop - portion.start),
-                positions.sizes[rows] - 1,
-            )
-            if recompute and portion is not portions[-1]:
-                random = self.model.training
-                selected = checkpoint(self._select, *arguments, use_reentrant=False, preserve_rng_state=random)
-            else:
-                selected = self._select(*arguments)
-            packed = inside.flatten().nonzero().squeeze(1).to(device)
-            piece = selected.transpose(1, 2).flatten(0, 1).index_select(0, packed)
-            if portion.start:
-                pieces[-1].append(piece)
-            else:
-                pieces.append([piece])
-                order.append(index[inside])
-        whole = [torch.cat(parts, 1) for parts in pieces]
-        longest = max(piece.shape[1] for piece in whole)
-        padded = [torch.nn.functional.pad(piece, (0, 0, 0, longest - piece.shape[1])) for piece in whole]
-        found = torch.cat(order)
-        where = torch.zeros(len(positions.node), dtype=torch.long)  # positions of silent utterances get any values
-        where[found] = torch.arange(len(found))
-        return torch.cat(padded).index_select(0, where.to(device))
+        device, sizes = frames.device, self.positions.sizes.tolist()
+        longest = max(of_one[-1].stop for of_one in portions if of_one)
+        positions = zip(projected.split(sizes), self.positions.classes.to(device).split(sizes))
+        durations = len(self.head.durations) if self.head.kind == 'tdt' else 0
+        columns = self.positions.classes.shape[1] + durations
+        values: List[Tensor] = []
+        for (at, classes), of_one in zip(positions, portions):
+            pieces = []
+            for portion in of_one:
+                arguments = (frames[portion.utterance, portion.start : portion.stop], at, classes)
+                if portion.recompute and torch.is_grad_enabled():
+                    random = self.model.training
+                    piece = checkpoint(self._select, *arguments, use_reentrant=False, preserve_rng_state=random)
+                else:
+                    piece = self._select(*arguments)
+                pieces.append(piece)
+            if not pieces:  # an utterance without frames or hypotheses
+                pieces.append(at.new_zeros(len(at), 0, columns, dtype=compute_dtype(at.dtype)))
+            whole = torch.cat(pieces, 1)
+            values.append(torch.nn.functional.pad(whole, (0, 0, 0, longest - whole.shape[1])))
+        return torch.cat(values)
 
-    def _select(self, frames: Tensor, projected: Tensor, classes: Tensor, lengths: Tensor, last: Tensor) -> Tensor:
-        """`[B', T', S', C]`: log-probabilities of the classes, and of a TDT's durations behind them."""
-        logits = self.model.joint.joint_after_projection(frames, projected)
+    def _select(self, frames: Tensor, projected: Tensor, classes: Tensor) -> Tensor:
+        """`[S, T, C]`: log-probabilities of `classes [S, C]`, and of a TDT's durations behind them, for `frames [T, H]`."""
+        logits = self.model.joint.joint_after_projection(frames.unsqueeze(0), projected.unsqueeze(0))
+        lengths, last = torch.tensor([len(frames)]), torch.tensor([len(projected) - 1])
+        classes = classes[None, None]
         if self.head.kind != 'tdt':
-            return select_log_probs(logits, classes, lengths, last)
+            return select_log_probs(logits, classes, lengths, last)[0].transpose(0, 1)
         count = len(self.head.durations)
         labels, durations = logits.split([logits.shape[-1] - count, count], -1)
         each = torch.arange(count, device=logits.device).expand(*classes.shape[:3], -1)
         selected = [select_log_probs(labels, classes, lengths, last), select_log_probs(durations, each, lengths, last)]
-        return torch.cat(selected, -1)
+        return torch.cat(selected, -1)[0].transpose(0, 1)
 
     def _log_probs(self, values: Tensor, lengths: Tensor) -> Tensor:
         """`[B, N]`."""
