@@ -28,10 +28,11 @@ class ModelDescription:
         name: class name, for messages.
         vocabulary: labels in order, without blank.
         tokenizer: fingerprint of the SentencePiece model, `None` for characters.
-        blank: index of blank (last, in NeMo's CTC heads).
+        blank: index of blank: of the CTC head (last), or of the transducer where there is no CTC head.
         sample_rate: samples per second.
         frame_seconds: seconds of audio per encoder frame, `None` where the encoder does not tell.
         reads_transcript: an oracle: its forward needs the transcript.
+        heads: `ctc`, `transducer` or both.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelDescription:
     sample_rate: int
     frame_seconds: Optional[float]
     reads_transcript: bool
+    heads: Tuple[str, ...] = ('ctc',)
 
 
 def has_ctc_head(model: Any) -> bool:
@@ -87,22 +89,21 @@ def tokenizer_fingerprint(model: Any) -> Optional[str]:
 
 
 def describe(model: Any) -> ModelDescription:
-    """Describes a NeMo ASR model with a CTC head.
+    """Describes a NeMo ASR model: by its CTC head if it has one, else by its transducer.
 
     Raises:
-        ValueError: the model has no CTC head.
+        ValueError: the model has neither, or needs a prompt besides the audio.
     """
-    decoder = ctc_decoder(model)
-    if not has_ctc_head(model):
-        raise ValueError(
-            f"{type(model).__name__} has no CTC head, so it gives no frame posteriors: use a CTC or hybrid RNNT-CTC model"
-        )
+    from nemo_oracle_kd.bridge.heads import find_head  # which reads CTC heads by the functions above
+
+    head = find_head(model, 'ctc' if has_ctc_head(model) else 'auto')
     return ModelDescription(
         name=type(model).__name__,
-        vocabulary=tuple(decoder.vocabulary),
+        vocabulary=head.vocabulary,
         tokenizer=tokenizer_fingerprint(model),
-        blank=decoder.num_classes_with_blank - 1,
+        blank=head.blank,
         sample_rate=int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000))),
         frame_seconds=frame_seconds(model),
         reads_transcript=bool(getattr(model, 'reads_transcript', False)),
+        heads=('ctc',) * has_ctc_head(model) + ('transducer',) * hasattr(model, 'joint'),
     )

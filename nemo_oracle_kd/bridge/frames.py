@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.bridge.describe import ctc_decoder
+from nemo_oracle_kd.bridge.describe import ctc_decoder, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
 
 __all__ = ['frame_posteriors']
@@ -31,7 +31,14 @@ def frame_posteriors(model: Any, batch: AudioBatch) -> FramePosteriors:
     Args:
         model: a NeMo ASR model with a CTC head.
         batch: audio and, for an oracle, transcripts in the model's vocabulary.
+
+    Raises:
+        ValueError: the model has no CTC head.
     """
+    if not has_ctc_head(model):
+        raise ValueError(
+            f"{type(model).__name__} has no CTC head, so it gives no frame posteriors: use a CTC or hybrid RNNT-CTC model"
+        )
     audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
     if getattr(model, 'reads_transcript', False):
         audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)

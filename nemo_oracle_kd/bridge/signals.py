@@ -14,11 +14,11 @@
 """Signals: tensors with lengths that a model exposes, the same for student and teacher."""
 
 from dataclasses import dataclass
-from typing import List
+from typing import Callable, List, Optional
 
 import torch
 
-__all__ = ['AudioBatch', 'FramePosteriors', 'Transcripts']
+__all__ = ['AudioBatch', 'FramePosteriors', 'StudentStep', 'Transcripts']
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,29 @@ class FramePosteriors:
 
     log_probs: torch.Tensor
     lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class StudentStep:
+    """What one head of the student shows in a training step, at the call of its own loss.
+
+    Attributes:
+        head: `ctc` or `transducer`.
+        label_losses: `[B]`, NeMo's own loss of the batch's labels per utterance, in nats, with gradient; `inf` (gradient
+            zero) for labels without any alignment, where NeMo's CTC loss says 0.
+        transcripts: the batch's labels.
+        lengths: `[B]` valid encoder frames.
+        reduce: NeMo's own reduction, `(losses [B], target_lengths [B]) -> scalar`.
+        log_probs: CTC: `[B, T, V]`, natural log, blank last.
+        encoded: transducer: `[B, D, T]` encoder output as handed to the joint.
+        predicted: transducer: `[B, D', U+1]` output of the prediction network as handed to the joint.
+    """
+
+    head: str
+    label_losses: torch.Tensor
+    transcripts: Transcripts
+    lengths: torch.Tensor
+    reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    log_probs: Optional[torch.Tensor] = None
+    encoded: Optional[torch.Tensor] = None
+    predicted: Optional[torch.Tensor] = None

@@ -44,13 +44,15 @@ class KnowledgeDistillation(Callback, Serialization):
     ```
 
     The teacher is restored at the start of each fit (also of a resumed one) and lives in this callback: it is in no
-    state dict, checkpoint, optimizer, DDP bucket or `.nemo`. Logs every term as `train/kd/<term>` and
-    `train/kd/<term>_weighted`, with the entropies and the agreement of teacher and student.
+    state dict, checkpoint, optimizer, DDP bucket or `.nemo`. With `scores: manifest` there is none, only the scores that
+    `nemo-oracle-kd score` wrote into the training manifest. Logs every term as `train/kd/<term>` and
+    `train/kd/<term>_weighted`, with statistics of what teacher and student say.
 
     Args:
-        teacher: `restore_from` and, optionally, `time_resampling`.
-        objectives: name -> options; `frame_kl`, `softmax_l2`, `guided_ctc`, `occupancy`.
-        label_loss: `weight` of NeMo's own loss, default 1.
+        teacher: `restore_from` or `scores: manifest`; optionally `head`, `time_resampling`, `memory_mb`, `fingerprint`.
+        objectives: name -> options, see `nemo-oracle-kd presets`.
+        label_loss: `weight` of NeMo's own loss, default 1; `on: supervised` for rows with `"supervised": true` alone.
+        supervised_share: share of such rows in every batch.
 
     Raises:
         ConfigError: unknown keys or contradictions, all at once.
@@ -62,22 +64,28 @@ class KnowledgeDistillation(Callback, Serialization):
         teacher: Optional[Mapping] = None,
         objectives: Optional[Mapping] = None,
         label_loss: Optional[Mapping] = None,
+        supervised_share: Optional[float] = None,
         **unknown: Any,
     ):
         super().__init__()
         values = {'teacher': teacher, 'objectives': objectives, 'label_loss': label_loss, **unknown}
+        values['supervised_share'] = supervised_share
         self.distiller = Distiller(_plain(DictConfig(values)), path='KnowledgeDistillation')
-        check_source(self.distiller.config.teacher.restore_from)
+        if self.distiller.config.teacher.restore_from is not None:
+            check_source(self.distiller.config.teacher.restore_from)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restores the teacher, checks everything, hooks into the loss."""
         if stage == 'fit':
             report = self.distiller.attach(pl_module)
-            logging.info(f'Distillation from {self.distiller.config.teacher.restore_from}\n{report}')
+            teacher = self.distiller.config.teacher
+            source = teacher.restore_from if teacher.online else 'the scores of the training manifest'
+            logging.info(f'Distillation from {source}\n{report}')
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Moves the teacher to the student's device."""
-        self.distiller.teacher.to(pl_module.device)
+        """Moves a teacher to the student's device."""
+        if self.distiller.teacher is not None:
+            self.distiller.teacher.to(pl_module.device)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         """Hands the batch to the distiller."""

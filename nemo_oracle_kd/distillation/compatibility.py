@@ -14,13 +14,14 @@
 """Whether a student can learn from a teacher, decided before the first step and said in sentences."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from nemo_oracle_kd.bridge.describe import ModelDescription
+from nemo_oracle_kd.bridge.transducer_loss_hook import loss_modifiers
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
-__all__ = ['CompatibilityReport', 'compare']
+__all__ = ['CompatibilityReport', 'compare', 'loss_problems']
 
 
 @dataclass
@@ -65,64 +66,142 @@ def _frame_text(seconds) -> str:
 
 def compare(
     student: ModelDescription,
-    teacher: ModelDescription,
+    teacher: Optional[ModelDescription],
     objectives: Iterable[str],
     time_resampling: str = 'none',
 ) -> CompatibilityReport:
     """Compares a student with a teacher for the given objectives.
 
     Args:
-        student: description of the student.
-        teacher: description of the teacher.
+        student: description of the student; its `heads` are those that it is trained with.
+        teacher: description of the teacher, or `None` when its scores are in the manifest.
         objectives: names of the objectives; what they need decides which differences matter.
         time_resampling: the teacher's `time_resampling` setting.
     """
-    classes: Dict[str, type] = {name: FRAME_OBJECTIVES[name][1] for name in objectives}
-    per_class = [name for name, loss in classes.items() if loss.needs_same_vocabulary]
-    per_frame = [name for name, loss in classes.items() if loss.needs_same_frame_rate]
+    names = list(objectives)
     report = CompatibilityReport()
-
-    same_labels = student.vocabulary == teacher.vocabulary and student.tokenizer == teacher.tokenizer
-    report.rows.append(('vocabulary', _vocabulary_text(student), _vocabulary_text(teacher), same_labels))
-    same_blank = student.blank == teacher.blank
-    report.rows.append(('blank', str(student.blank), str(teacher.blank), same_blank))
-    same_rate = student.sample_rate == teacher.sample_rate
-    report.rows.append(('sample rate', f'{student.sample_rate} Hz', f'{teacher.sample_rate} Hz', same_rate))
-    known = student.frame_seconds is not None and teacher.frame_seconds is not None
-    same_frames = not known or abs(student.frame_seconds - teacher.frame_seconds) < 1e-6
-    report.rows.append(('frame', _frame_text(student.frame_seconds), _frame_text(teacher.frame_seconds), same_frames))
-    report.rows.append(('reads', 'audio', 'audio + transcript' if teacher.reads_transcript else 'audio', True))
-
-    if not same_rate:
-        report.problems.append(
-            f"the teacher was trained on {teacher.sample_rate} Hz audio and the student reads {student.sample_rate} Hz: set "
-            f"model.sample_rate={teacher.sample_rate} (NeMo resamples when it loads audio) or use another teacher"
-        )
-    needing = ', '.join(per_class)
-    if per_class and student.vocabulary != teacher.vocabulary:
-        report.problems.append(
-            f"{needing} compares classes one by one, but {_first_difference(student.vocabulary, teacher.vocabulary)}: train "
-            "the student with the teacher's labels or tokenizer"
-        )
-    elif per_class and not same_labels:
-        report.problems.append(
-            f"{needing} compares classes one by one, but the tokenizers differ: train the student with the teacher's "
-            "tokenizer (model.tokenizer.dir)"
-        )
-    elif per_class and not same_blank:
-        report.problems.append(
-            f"{needing} compares classes one by one, but blank is {student.blank} in the student and {teacher.blank} in the "
-            "teacher: use models with the same blank"
-        )
-    if per_frame and not same_frames and time_resampling == 'none':
-        report.problems.append(
-            f"{', '.join(per_frame)} compares frame by frame, but a frame is {_frame_text(student.frame_seconds)} in the "
-            f"student and {_frame_text(teacher.frame_seconds)} in the teacher: set teacher.time_resampling to nearest or "
-            "linear"
-        )
     if student.reads_transcript:
         report.problems.append(
             f"the student is a {student.name}, which reads the transcript and could not be used without one: distil into a "
             "model that reads audio alone"
         )
+    if teacher is None:
+        facts = (_vocabulary_text(student), str(student.blank), f'{student.sample_rate} Hz')
+        facts += (_frame_text(student.frame_seconds), 'audio', ' + '.join(student.heads))
+        for fact, value in zip(('vocabulary', 'blank', 'sample rate', 'frame', 'reads', 'heads'), facts):
+            report.rows.append((fact, value, 'scores of the manifest', True))
+        return report
+    same = _fill_rows(report, student, teacher)
+    if not same['sample rate']:
+        report.problems.append(
+            f"the teacher was trained on {teacher.sample_rate} Hz audio and the student reads {student.sample_rate} Hz: set "
+            f"model.sample_rate={teacher.sample_rate} (NeMo resamples when it loads audio) or use another teacher"
+        )
+    report.problems += _class_problems(student, teacher, names, same)
+    report.problems += _frame_problems(student, teacher, names, same, time_resampling)
+    scores = [name for name in objectives_of('sequence', names) if not OBJECTIVES[name][1].needs_stored_scores]
+    if scores and teacher.reads_transcript:
+        report.problems.append(
+            f"{', '.join(scores)} takes the teacher's score of the transcript, which is about 0 nats for a {teacher.name}, "
+            "because it has read it: use a teacher that reads audio alone"
+        )
     return report
+
+
+def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: ModelDescription) -> Dict[str, bool]:
+    known = student.frame_seconds is not None and teacher.frame_seconds is not None
+    same = {
+        'vocabulary': student.vocabulary == teacher.vocabulary and student.tokenizer == teacher.tokenizer,
+        'blank': student.blank == teacher.blank,
+        'sample rate': student.sample_rate == teacher.sample_rate,
+        'frame': not known or abs(student.frame_seconds - teacher.frame_seconds) < 1e-6,
+    }
+    texts = {
+        'vocabulary': _vocabulary_text,
+        'blank': lambda model: str(model.blank),
+        'sample rate': lambda model: f'{model.sample_rate} Hz',
+        'frame': lambda model: _frame_text(model.frame_seconds),
+        'reads': lambda model: 'audio + transcript' if model.reads_transcript else 'audio',
+        'heads': lambda model: ' + '.join(model.heads),
+    }
+    for fact, text in texts.items():
+        report.rows.append((fact, text(student), text(teacher), same.get(fact, True)))
+    return same
+
+
+def _class_problems(student, teacher, names: List[str], same: Dict[str, bool]) -> Iterator[str]:
+    per_class = [name for name in names if OBJECTIVES[name][1].needs_same_vocabulary]
+    needing = ', '.join(per_class)
+    if per_class and student.vocabulary != teacher.vocabulary:
+        yield (
+            f"{needing} compares classes one by one, but {_first_difference(student.vocabulary, teacher.vocabulary)}: train "
+            "the student with the teacher's labels or tokenizer"
+        )
+    elif per_class and not same['vocabulary']:
+        yield (
+            f"{needing} compares classes one by one, but the tokenizers differ: train the student with the teacher's "
+            "tokenizer (model.tokenizer.dir)"
+        )
+    elif per_class and not same['blank']:
+        yield (
+            f"{needing} compares classes one by one, but blank is {student.blank} in the student and {teacher.blank} in the "
+            "teacher: use models with the same blank"
+        )
+
+
+def _frame_problems(student, teacher, names, same: Dict[str, bool], time_resampling: str) -> Iterator[str]:
+    per_frame = ', '.join(objectives_of('frame', names))
+    if per_frame and 'ctc' not in student.heads:
+        yield (
+            f"{per_frame} compares frame posteriors, but the student ({student.name}) is not trained with a CTC head: use a "
+            "CTC student, a hybrid one with model.aux_ctc.ctc_loss_weight above 0, or the objective full_sum"
+        )
+    if per_frame and 'ctc' not in teacher.heads:
+        yield (
+            f"{per_frame} compares frame posteriors, but the teacher ({teacher.name}) has no CTC head: use a CTC or hybrid "
+            "teacher, or the objective full_sum"
+        )
+    rate = ', '.join(name for name in names if OBJECTIVES[name][1].needs_same_frame_rate)
+    if rate and not same['frame'] and time_resampling == 'none':
+        yield (
+            f"{rate} compares frame by frame, but a frame is {_frame_text(student.frame_seconds)} in the "
+            f"student and {_frame_text(teacher.frame_seconds)} in the teacher: set teacher.time_resampling to nearest or "
+            "linear"
+        )
+
+
+def loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
+    """What in the student's own transducer loss keeps it from being a score.
+
+    Args:
+        model: the student.
+        objectives: names of the objectives.
+    """
+    names = [name for name in objectives if name.startswith('full_sum')]
+    if not names or not hasattr(model, 'joint'):
+        return
+    options = loss_modifiers(model)
+    slope = {name: value for name, value in options.items() if name in ('fastemit_lambda', 'clamp')}
+    if slope:
+        found, off = _option_texts(slope)
+        yield (
+            f"{', '.join(names)} follows the gradient of log P, which {found} of model.loss changes: set {off} in the options "
+            "of model.loss"
+        )
+    value = {name: value for name, value in options.items() if name in ('sigma', 'omega')}
+    if value and 'full_sum' in names:
+        found, off = _option_texts(value)
+        yield (
+            f"full_sum takes the model's own loss for -log P, which it is not with {found}: set {off} in the options of "
+            "model.loss"
+        )
+    if 'full_sum' in names and type(model.joint).__name__ == 'SampledRNNTJoint':
+        yield (
+            "full_sum takes the model's own loss for -log P, which it is not over the sampled vocabulary of SampledRNNTJoint: "
+            "use RNNTJoint with fuse_loss_wer"
+        )
+
+
+def _option_texts(options: Dict[str, float]) -> Tuple[str, str]:
+    off = ' and '.join(f"{name}={'-1' if name == 'clamp' else '0'}" for name in options)
+    return ' and '.join(f'{name}={value:g}' for name, value in options.items()), off

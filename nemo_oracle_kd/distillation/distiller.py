@@ -13,24 +13,28 @@
 # limitations under the License.
 """The distiller binds one teacher, some objectives and one student."""
 
-from typing import Any, Callable, Dict, Mapping, Optional
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
+from torch import Tensor
 
-from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.bridge.describe import describe
-from nemo_oracle_kd.bridge.loss_hook import DistilledCTCLoss, attach_ctc_loss, detach_ctc_loss
-from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors, Transcripts
-from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare
+from nemo_oracle_kd.bridge.loss_hook import LossHooks, student_heads
+from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
+from nemo_oracle_kd.bridge.vocabulary import TextCodec
+from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare, loss_problems
+from nemo_oracle_kd.distillation.frame_family import FrameFamily
+from nemo_oracle_kd.distillation.sequence_family import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
+from nemo_oracle_kd.distillation.step_context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.distillation.training_data import check_training_data
-from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+from nemo_oracle_kd.distillation.training_rows import TrainingRows
+from nemo_oracle_kd.distillation.training_texts import check_training_texts
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
 __all__ = ['Distiller']
-
-#: encoders of the same frame rate round lengths differently (padding of convolutions): so many frames may be cut off
-LENGTH_TOLERANCE = 2
 
 
 class Distiller:
@@ -39,6 +43,9 @@ class Distiller:
     Both front doors (the Lightning callback and the model classes) drive one of these:
     :meth:`attach` before the first step, :meth:`begin_step` with every training batch, :meth:`metrics` after it,
     :meth:`detach` when the fit ends.
+
+    Objectives come in families, by what they compare. A family is an object with `heads`, the student's heads whose steps it
+    enters, and `losses(step, context, suffix) -> {name: [B]}`.
 
     Args:
         config: the distillation's config, a mapping or a :class:`DistillationConfig`.
@@ -53,53 +60,74 @@ class Distiller:
             config = DistillationConfig.from_mapping(config, path)
         self.config = config
         self.teacher: Optional[OnlineTeacher] = None
-        self.losses: Dict[str, torch.nn.Module] = {}
-        self._hook: Optional[DistilledCTCLoss] = None
-        self._batch: Optional[AudioBatch] = None
-        self._step = 0
-        self._with_statistics = False
-        self._metrics: Dict[str, torch.Tensor | float] = {}
+        self.families: List[Any] = []
+        self._rows: Optional[TrainingRows] = None
+        self._hooks: Optional[LossHooks] = None
+        self._context = StepContext(step=0)
 
     def __deepcopy__(self, memo):
         return self  # bound to one student; a copied model or callback shares it
 
     def attach(self, student: Any) -> CompatibilityReport:
-        """Restores the teacher, checks that student, teacher and data fit, and hooks into the student's loss.
+        """Restores the teacher, checks that student, teacher and data fit, and hooks into the student's losses.
 
         Args:
-            student: a NeMo CTC model with its training data set up.
+            student: a NeMo CTC, transducer or hybrid model with its training data set up.
 
         Returns:
             The comparison of both models.
 
         Raises:
-            ConfigError: student and teacher do not fit together.
+            ConfigError: student, teacher and data do not fit together.
             FileNotFoundError: there is no such teacher.
             ValueError: a training manifest lacks what the distillation needs.
         """
-        if self.teacher is None:
-            self.teacher = OnlineTeacher(self.config.teacher)
-        student_facts = describe(student)
-        report = compare(
-            student_facts, self.teacher.description, self.config.objectives, self.config.teacher.time_resampling
-        )
+        try:
+            return self._attach(student)
+        except BaseException:
+            self.detach(student)
+            raise
+
+    def _attach(self, student: Any) -> CompatibilityReport:
+        config = self.config
+        self._hooks = LossHooks(student, self._step_loss)
+        if self.teacher is None and config.teacher.online:
+            self.teacher = OnlineTeacher(config.teacher)
+        facts = dataclasses.replace(describe(student), heads=tuple(student_heads(student)))
+        teacher = self.teacher.description if self.teacher is not None else None
+        report = compare(facts, teacher, config.objectives, config.teacher.time_resampling)
+        report.problems += loss_problems(student, config.objectives)
         report.raise_problems()
-        check_training_data(
-            student.cfg.get('train_ds'), self.teacher.description.reads_transcript, student_facts.sample_rate
-        )
-        self.losses = {
-            name: FRAME_OBJECTIVES[name][1](options, student_facts.blank)
-            for name, options in self.config.objectives.items()
-        }
-        self._hook = attach_ctc_loss(student, self._step_loss)
+        train_ds = student.cfg.get('train_ds')
+        check_training_data(train_ds, teacher is not None and teacher.reads_transcript, facts.sample_rate)
+        self._rows = TrainingRows.attach(student, config)
+        losses = {family: self._losses_of(family, facts.blank) for family in ('frame', 'sequence')}
+        self.families = []
+        if losses['frame']:
+            self.families.append(FrameFamily(losses['frame'], self.teacher, config.teacher.time_resampling))
+        if losses['sequence']:
+            codec = TextCodec(student, facts.vocabulary)
+            check_training_texts(train_ds, codec, self.teacher and self.teacher.codec)
+            stored = self._rows.stored if self._rows is not None else None
+            self.families.append(SequenceFamily(losses['sequence'], student, facts.heads, codec, self.teacher, stored))
         return report
 
+    def _losses_of(self, family: str, blank: int) -> Dict[str, torch.nn.Module]:
+        found = {}
+        for name in objectives_of(family, self.config.objectives):
+            arguments = (blank,) if family == 'frame' else ()
+            found[name] = OBJECTIVES[name][1](self.config.objectives[name], *arguments)
+        return found
+
     def detach(self, student: Any) -> None:
-        """Gives the student its own loss back and lets go of the teacher."""
-        detach_ctc_loss(student)
-        self._hook = None
-        self._batch = None
-        self.teacher = None
+        """Gives the student its own losses and loader back and lets go of the teacher."""
+        if self._hooks is not None:
+            self._hooks.detach(student)
+        if self._rows is not None:
+            self._rows.detach(student)
+        self._hooks = self._rows = self.teacher = None
+        self.families = []
+        self._context = StepContext(step=0)
 
     def begin_step(self, batch: Any, step: int, with_statistics: bool = False) -> None:
         """Announces a training batch, before the student's forward.
@@ -107,85 +135,63 @@ class Distiller:
         Args:
             batch: the NeMo batch.
             step: optimizer steps done so far (drives the weight schedules, so a resumed run continues them).
-            with_statistics: also compute entropies and agreement for the log.
+            with_statistics: also compute what is only worth a look: entropies, agreement, confidence.
         """
-        self._batch = AudioBatch.from_nemo(batch)
-        self._step = step
-        self._with_statistics = with_statistics
-        self._metrics = {}
-        self._hook.arm()
+        self._context = StepContext(step, with_statistics)
+        if self.teacher is not None:
+            self._context.batch = AudioBatch.from_nemo(batch)
+        if self._rows is not None:
+            self._context.rows, self._context.supervised = self._rows.of_batch()
+        self._hooks.arm()
 
-    def metrics(self) -> Dict[str, torch.Tensor | float]:
+    def metrics(self) -> Dict[str, Tensor | float]:
         """Every term of the last step, unweighted and weighted, per utterance as NeMo reduces it.
 
         Raises:
             RuntimeError: the step did not call the student's loss, so nothing was distilled.
         """
-        if self._batch is not None:
+        if self._hooks is not None and self._hooks.pending:
             raise RuntimeError(
                 "the training step did not call model.loss, so nothing was distilled: this model class computes its loss "
-                "elsewhere, use a CTC model whose training_step is NeMo's"
+                "elsewhere, use a model whose training_step is NeMo's"
             )
-        return self._metrics
+        return self._context.metrics
 
-    def _aligned(self, student: FramePosteriors, teacher: FramePosteriors) -> tuple[FramePosteriors, FramePosteriors]:
-        """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
-        if self.config.teacher.time_resampling != 'none':
-            log_probs = F.resample_frames(
-                teacher.log_probs,
-                teacher.lengths,
-                student.lengths,
-                mode=self.config.teacher.time_resampling,
-                max_target_length=student.log_probs.shape[1],
-            )
-            teacher = FramePosteriors(log_probs, student.lengths)
-        difference = int((student.lengths - teacher.lengths).abs().max())
-        if difference > LENGTH_TOLERANCE:
-            raise ValueError(
-                f"student and teacher give {student.lengths.tolist()} and {teacher.lengths.tolist()} frames for the same "
-                "audio: set teacher.time_resampling to nearest or linear"
-            )
-        lengths = torch.minimum(student.lengths, teacher.lengths)
-        frames = min(student.log_probs.shape[1], teacher.log_probs.shape[1])
-        return (
-            FramePosteriors(student.log_probs[:, :frames], lengths),
-            FramePosteriors(teacher.log_probs[:, :frames], lengths),
-        )
-
-    def _step_loss(
-        self,
-        label_loss: torch.Tensor,
-        student: FramePosteriors,
-        transcripts: Transcripts,
-        reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor:
-        # the teacher runs here, not in begin_step, to share the student's autocast context
-        student, teacher = self._aligned(student, self.teacher.frame_posteriors(self._batch))
-        total = self._record('label_loss', label_loss, self.config.label_loss.weight.at(self._step))
-        for name, loss in self.losses.items():
-            losses = loss(
-                student_log_probs=student.log_probs.float(),
-                teacher_log_probs=teacher.log_probs,
-                input_lengths=student.lengths,
-                targets=transcripts.labels,
-                target_lengths=transcripts.lengths,
-            )
-            value = reduce(losses, transcripts.lengths)
-            total = total + self._record(name, value, self.config.objectives[name].weight.at(self._step))
-        self._metrics['loss'] = total.detach()
-        if self._with_statistics:
-            self._record_statistics(student, teacher)
-        self._batch = None
+    def _step_loss(self, step: StudentStep) -> Tensor:
+        # teachers run here, not in begin_step, to share the student's autocast context
+        context, lengths = self._context, step.transcripts.lengths
+        suffix = '_ctc' if step.head == 'ctc' and len(self._hooks.heads) > 1 else ''
+        label_loss = step.reduce(self._label_losses(step), lengths)
+        total = self._record(f'label_loss{suffix}', label_loss, self.config.label_loss.weight)
+        for family in self.families:
+            if step.head not in family.heads:
+                continue
+            ending = suffix if len(family.heads) > 1 else ''
+            for name, losses in family.losses(step, context, ending).items():
+                value = step.reduce(losses, lengths)
+                total = total + self._record(f'{name}{ending}', value, self.config.objectives[name].weight)
+        context.metrics[f'loss{suffix}'] = total.detach()
+        if not self._hooks.pending:  # the last head of this step
+            context.batch = context.rows = None
+            context.answers = {}
         return total
 
-    def _record(self, name: str, value: torch.Tensor, weight: float) -> torch.Tensor:
-        weighted = weight * value
-        self._metrics[name] = value.detach()
-        self._metrics[f'{name}_weighted'] = weighted.detach()
-        return weighted
+    def _label_losses(self, step: StudentStep) -> Tensor:
+        """NeMo's losses, `[B]`, on the rows that `label_loss.on` chooses."""
+        losses = step.label_losses
+        if step.head == 'ctc':  # NeMo's `zero_infinity`
+            losses = losses.masked_fill(losses.detach().isinf(), 0.0)
+        if self.config.label_loss.on == 'all':
+            return losses
+        supervised = self._context.supervised
+        if supervised is None:  # none of the training data is
+            return torch.where(losses.detach().isinf(), 0.0, losses) * 0.0
+        return losses.masked_fill(~supervised.to(losses.device), 0.0)
 
-    @torch.no_grad()
-    def _record_statistics(self, student: FramePosteriors, teacher: FramePosteriors) -> None:
-        self._metrics['student_entropy'] = F.frame_entropy(student.log_probs, student.lengths).mean()
-        self._metrics['teacher_entropy'] = F.frame_entropy(teacher.log_probs, teacher.lengths).mean()
-        self._metrics['agreement'] = F.frame_agreement(student.log_probs, teacher.log_probs, student.lengths).mean()
+    def _record(self, name: str, value: Tensor, schedule: Any) -> Tensor:
+        weight = schedule.at(self._context.step)
+        # a weight of 0 switches a term off, also one that is infinite
+        weighted = weight * value if weight else 0.0 * torch.nan_to_num(value, 0.0, 0.0, 0.0)
+        self._context.metrics[name] = value.detach()
+        self._context.metrics[f'{name}_weighted'] = weighted.detach()
+        return weighted

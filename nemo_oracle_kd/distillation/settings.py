@@ -13,27 +13,41 @@
 # limitations under the License.
 """The config of a distillation: one mapping, the same for the callback and for `model.distillation`."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
+from nemo_oracle_kd.bridge.heads import HEADS
 from nemo_oracle_kd.errors import ConfigError, unknown_name
-from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule
 from nemo_oracle_kd.strict_config import build
 
 __all__ = ['DistillationConfig', 'LabelLossConfig', 'TeacherConfig']
 
 RESAMPLING_MODES = ('none', 'nearest', 'linear')
+SCORES = ('manifest',)
+LABEL_LOSS_ON = ('all', 'supervised')
 
 
 @dataclass
 class TeacherConfig:
-    """Where the teacher's signals come from: an online NeMo model, run frozen beside the student.
+    """Where the teacher's signals come from: an online NeMo model, run frozen beside the student, or stored scores.
 
     An oracle teacher is recognised by its class and gets the batch's transcripts as well.
     """
 
-    restore_from: str = field(metadata={'help': 'path of a .nemo file, or the name of a pretrained NeMo model'})
+    restore_from: Optional[str] = field(
+        default=None, metadata={'help': 'path of a .nemo file, or the name of a pretrained NeMo model'}
+    )
+    scores: Optional[str] = field(
+        default=None,
+        metadata={'help': 'manifest: what `nemo-oracle-kd score` wrote into the training rows; no teacher in memory'},
+    )
+    fingerprint: Optional[str] = field(
+        default=None, metadata={'help': 'with scores: refuse rows that another teacher scored'}
+    )
+    head: str = field(default='auto', metadata={'help': "the teacher's head that scores texts: auto, ctc or rnnt"})
     time_resampling: str = field(
         default='none',
         metadata={'help': "how the teacher's frames are brought to the student's rate: none, nearest or linear"},
@@ -51,8 +65,26 @@ class TeacherConfig:
             yield (
                 f"`{path}.time_resampling` is {self.time_resampling!r}: choose one of {', '.join(RESAMPLING_MODES)}"
             )
-        if not self.restore_from:
+        if self.head not in HEADS:
+            yield f"`{path}.head` is {self.head!r}: choose one of {', '.join(HEADS)}"
+        if self.restore_from == '':
             yield f"`{path}.restore_from` is empty: give the path of a .nemo file or the name of a pretrained model"
+        if self.scores is not None and self.scores not in SCORES:
+            yield f"`{path}.scores` is {self.scores!r}: choose {', '.join(SCORES)}, or leave it out for an online teacher"
+        if self.restore_from is None and self.scores is None:
+            yield (
+                f"`{path}.restore_from` is missing: give the path of a .nemo file or the name of a pretrained model, or "
+                f"set {path}.scores to manifest for scores made by `nemo-oracle-kd score`"
+            )
+        if self.scores is None and self.fingerprint is not None:
+            yield f"`{path}.fingerprint` tells whose stored scores to accept: set {path}.scores to manifest, or remove it"
+        if self.scores is not None and self.memory_mb > 0:
+            yield f"`{path}.memory_mb` is for a teacher beside the student: remove it, or {path}.scores"
+
+    @property
+    def online(self) -> bool:
+        """Whether a teacher runs beside the student."""
+        return self.scores is None
 
 
 @dataclass
@@ -62,6 +94,11 @@ class LabelLossConfig:
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
     )
+    on: str = field(default='all', metadata={'help': 'all rows, or those that say "supervised": true in the manifest'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.on not in LABEL_LOSS_ON:
+            yield f"`{path}.on` is {self.on!r}: choose one of {', '.join(LABEL_LOSS_ON)}"
 
 
 @dataclass
@@ -72,25 +109,27 @@ class DistillationConfig:
         teacher: where signals come from.
         objectives: name -> config of the objective.
         label_loss: NeMo's own loss.
+        supervised_share: share of rows marked supervised in every batch; `None`: as the loader yields them.
     """
 
     teacher: TeacherConfig
     objectives: Dict[str, Any]
     label_loss: LabelLossConfig
+    supervised_share: Optional[float] = None
 
     @classmethod
     def from_mapping(cls, values: Mapping, path: str = 'distillation') -> 'DistillationConfig':
         """Reads and checks a config.
 
         Args:
-            values: `teacher`, `objectives` and, optionally, `label_loss`.
+            values: `teacher`, `objectives` and, optionally, `label_loss` and `supervised_share`.
             path: where the mapping stands in the user's config, for messages.
 
         Raises:
             ConfigError: lists every unknown key (with the nearest valid name), missing value and contradiction.
         """
         problems: List[str] = []
-        sections = ('teacher', 'objectives', 'label_loss')
+        sections = ('teacher', 'objectives', 'label_loss', 'supervised_share')
         problems += [f"`{path}`: {unknown_name('key', str(key), sections)}" for key in values if key not in sections]
         if values.get('teacher') is None:
             problems.append(f"`{path}.teacher` is missing: give teacher.restore_from, the path of a .nemo file")
@@ -98,20 +137,61 @@ class DistillationConfig:
         else:
             teacher = build(TeacherConfig, values['teacher'], f'{path}.teacher', problems)
         label_loss = build(LabelLossConfig, values.get('label_loss'), f'{path}.label_loss', problems)
-        named = values.get('objectives') or {}
-        if not isinstance(named, Mapping):
-            problems.append(
-                f"`{path}.objectives` must be a mapping, as in objectives: {{frame_kl: {{weight: 0.05}}}}, not {named!r}"
-            )
-            named = {}
-        elif not named:
-            problems.append(f"`{path}.objectives` is empty: name at least one of {', '.join(FRAME_OBJECTIVES)}")
-        objectives = {}
-        for name, options in named.items():
-            if name not in FRAME_OBJECTIVES:
-                problems.append(f"`{path}.objectives`: {unknown_name('objective', str(name), FRAME_OBJECTIVES)}")
-                continue
-            objectives[name] = build(FRAME_OBJECTIVES[name][0], options, f'{path}.objectives.{name}', problems)
+        share = values.get('supervised_share')
+        problems += _share_problems(share, f'{path}.supervised_share')
+        objectives = _build_objectives(values.get('objectives') or {}, f'{path}.objectives', problems)
+        if teacher is not None:
+            problems += _needs_problems(teacher, objectives, path)
+        weights = [part.weight for part in (label_loss, *objectives.values()) if part is not None]
+        if objectives and None not in (label_loss, *objectives.values()):
+            if all(weight.always_zero for weight in weights):
+                problems.append(
+                    f"`{path}`: the weights of the label loss and of every objective are 0, so nothing would be trained: "
+                    "give one of them a weight above 0"
+                )
         if problems:
             raise ConfigError(problems)
-        return cls(teacher, objectives, label_loss)
+        return cls(teacher, objectives, label_loss, None if share is None else float(share))
+
+
+def _build_objectives(named: Any, path: str, problems: List[str]) -> Dict[str, Any]:
+    if not isinstance(named, Mapping):
+        problems.append(f"`{path}` must be a mapping, as in objectives: {{frame_kl: {{weight: 0.05}}}}, not {named!r}")
+        return {}
+    if not named:
+        problems.append(f"`{path}` is empty: name at least one of {', '.join(OBJECTIVES)}")
+    objectives = {}
+    for name, options in named.items():
+        if name not in OBJECTIVES:
+            problems.append(f"`{path}`: {unknown_name('objective', str(name), OBJECTIVES)}")
+            continue
+        objectives[name] = build(OBJECTIVES[name][0], options, f'{path}.{name}', problems)
+    return objectives
+
+
+def _share_problems(share: Any, path: str) -> Iterator[str]:
+    if share is None:
+        return
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not (number and math.isfinite(share) and 0 < share < 1):
+        yield (
+            f"`{path}` must be a number between 0 and 1, such as 0.1, not {share!r}: leave it out to take the batches as the "
+            "loader yields them"
+        )
+
+
+def _needs_problems(teacher: TeacherConfig, objectives: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Objectives that the chosen kind of teacher cannot serve."""
+    classes = {name: OBJECTIVES[name][1] for name in objectives}
+    beside = [name for name, loss in classes.items() if loss.family != 'sequence']
+    stored = [name for name, loss in classes.items() if loss.needs_stored_scores]
+    if teacher.scores is not None and beside:
+        yield (
+            f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: remove "
+            f"{path}.teacher.scores and give teacher.restore_from"
+        )
+    if teacher.online and stored:
+        yield (
+            f"`{path}`: {', '.join(stored)} learns from the teacher's own texts: label the training data once with "
+            f"`nemo-oracle-kd score`, train on the manifest it writes, and set {path}.teacher.scores to manifest"
+        )

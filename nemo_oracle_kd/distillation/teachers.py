@@ -14,21 +14,24 @@
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
 
 import hashlib
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
 from nemo_oracle_kd.bridge.describe import ModelDescription, describe
 from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.heads import Head, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
+from nemo_oracle_kd.bridge.scoring import Hypotheses, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
+from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.settings import TeacherConfig
 
 __all__ = ['AnswerMemory', 'OnlineTeacher']
 
 
 class AnswerMemory:
-    """Posteriors of utterances the teacher has heard before, found by the samples and labels themselves.
+    """Answers about utterances the teacher has heard before, found by the samples and labels themselves.
 
     A frozen teacher gives the same answer to the same audio in every epoch. Audio that changes from epoch to epoch
     (augmentation in the data loader) is simply never found again.
@@ -56,15 +59,15 @@ class AnswerMemory:
         return found
 
     def get(self, key: bytes) -> Optional[torch.Tensor]:
-        """`[T, V]` on the CPU, or `None`."""
+        """The answer on the CPU, or `None`."""
         return self._answers.get(key)
 
-    def put(self, key: bytes, log_probs: torch.Tensor) -> None:
-        """Keeps `[T, V]`, if there is room."""
-        size = log_probs.numel() * log_probs.element_size()
+    def put(self, key: bytes, answer: torch.Tensor) -> None:
+        """Keeps a tensor, if there is room."""
+        size = answer.numel() * answer.element_size()
         if size <= self.room and key not in self._answers:
             self.room -= size
-            self._answers[key] = log_probs.cpu().clone()
+            self._answers[key] = answer.cpu().clone()
 
 
 class OnlineTeacher:
@@ -80,6 +83,9 @@ class OnlineTeacher:
         self.model: Any = restore_frozen(config.restore_from)
         self.description: ModelDescription = describe(self.model)
         self.memory = AnswerMemory(config.memory_mb) if config.memory_mb > 0 else None
+        self._scores_with = config.head
+        self._head: Optional[Head] = None
+        self._codec: Optional[TextCodec] = None
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
@@ -117,3 +123,57 @@ class OnlineTeacher:
         lengths = torch.tensor([len(answer) for answer in answers], device=batch.signal.device)
         answers = [answer.to(batch.signal.device) for answer in answers]
         return FramePosteriors(torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths)
+
+    @property
+    def head(self) -> Head:
+        """The head that scores texts.
+
+        Raises:
+            ValueError: the model lacks the head that `teacher.head` asks for.
+        """
+        if self._head is None:
+            self._head = find_head(self.model, self._scores_with)
+        return self._head
+
+    @property
+    def codec(self) -> TextCodec:
+        """Texts to the labels of that head."""
+        if self._codec is None:
+            self._codec = TextCodec(self.model, self.head.vocabulary)
+        return self._codec
+
+    @torch.no_grad()
+    def sequence_nll(self, batch: AudioBatch, codec: TextCodec) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Minus log-probability of each transcript, read as text and written in the teacher's own labels.
+
+        Args:
+            batch: audio and transcripts in the student's vocabulary.
+            codec: of the student.
+
+        Returns:
+            `[B]` nats, `inf` where the text has no alignment, and `[B]` the teacher's tokens of it.
+
+        Raises:
+            UnwritableText: a transcript that the teacher's labels cannot express.
+        """
+        keys = self.memory.keys(batch) if self.memory is not None else []
+        answers = [self.memory.get(b'score' + key) for key in keys] or [None] * len(batch.lengths)
+        missing = [row for row, answer in enumerate(answers) if answer is None]
+        if missing:
+            asked = batch.select(missing) if len(missing) < len(answers) else batch
+            labels = self._own_labels(asked, codec)
+            hypotheses = Hypotheses.from_lists([[own] for own in labels], batch.signal.device)
+            scores = score_labels(self.model, self.head, asked, hypotheses)[:, 0]
+            for row, score, own in zip(missing, scores.double().cpu(), labels):
+                answers[row] = torch.stack([-score, score.new_tensor(len(own))])
+                if self.memory is not None:
+                    self.memory.put(b'score' + keys[row], answers[row])
+        nll, tokens = torch.stack(answers).to(batch.signal.device).unbind(1)
+        return nll, tokens.long()
+
+    def _own_labels(self, batch: AudioBatch, codec: TextCodec) -> List[List[int]]:
+        counts = batch.transcripts.lengths.tolist()
+        labels = [row[:count] for row, count in zip(batch.transcripts.labels.tolist(), counts)]
+        if codec.fingerprint == self.codec.fingerprint:
+            return labels
+        return [self.codec.encode(codec.decode(row)) for row in labels]

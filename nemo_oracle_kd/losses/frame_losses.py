@@ -145,10 +145,12 @@ class FrameDistillationLoss(Loss):
         blank: index of blank in the last dimension of both models.
     """
 
+    family = 'frame'
     #: per-class objectives need the same labels in the same order on both sides
     needs_same_vocabulary: bool = True
     #: per-frame objectives need the same frame rate or a resampling choice
     needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
 
     def __init__(self, config, blank: int):
         super().__init__()

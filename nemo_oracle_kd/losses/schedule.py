@@ -54,6 +54,12 @@ class WeightSchedule:
             if not math.isfinite(number) or number < 0:
                 yield f"`{path}.{name}` must be a finite number of at least 0, not {number}"
 
+    @property
+    def always_zero(self) -> bool:
+        """Whether the weight is 0 at every step."""
+        others = {'constant': (), 'warmup': (self.initial,)}.get(self.schedule, (self.final,))
+        return not any((self.value, *others))
+
     def at(self, step: int) -> float:
         """The weight at an optimizer step (0-based)."""
         if self.schedule == 'constant':

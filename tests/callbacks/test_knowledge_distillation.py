@@ -216,10 +216,24 @@ def test_another_sample_rate_is_refused_before_the_first_step(tone_corpus, tone_
         trainer.fit(student)
 
 
-def test_a_hybrid_student_is_refused_before_the_first_step(tone_corpus, tone_teacher):
-    trainer = tiny.trainer(1, callbacks=[_callback(tone_teacher)])
+def test_posteriors_are_distilled_into_the_ctc_head_of_a_hybrid_student(tone_corpus, tone_teacher):
+    trainer = tiny.trainer(2, callbacks=[_callback(tone_teacher)])
     student = tiny.rnnt_model(tiny.rnnt_config(tone_corpus, hidden=16, hybrid=True), trainer)
-    with pytest.raises(ValueError, match='trained with a transducer loss.*distil into a CTC model'):
+    trainer.fit(student)
+    logged = {name.removeprefix('train/kd/'): float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged['loss'] == pytest.approx(logged['label_loss'], rel=1e-6)
+    assert logged['loss_ctc'] == pytest.approx(logged['label_loss_ctc'] + logged['frame_kl_weighted'], rel=1e-6)
+    assert logged['train_loss'] == pytest.approx(0.7 * logged['loss'] + 0.3 * logged['loss_ctc'], rel=1e-5)
+
+
+@pytest.mark.parametrize('hybrid, weight', [(False, None), (True, 0.0)])
+def test_posteriors_for_a_student_without_a_trained_ctc_head_are_refused(tone_corpus, tone_teacher, hybrid, weight):
+    trainer = tiny.trainer(1, callbacks=[_callback(tone_teacher)])
+    config = tiny.rnnt_config(tone_corpus, hidden=16, hybrid=hybrid)
+    if hybrid:
+        config.aux_ctc.ctc_loss_weight = weight
+    student = tiny.rnnt_model(config, trainer)
+    with pytest.raises(ConfigError, match='not trained with a CTC head'):
         trainer.fit(student)
 
 

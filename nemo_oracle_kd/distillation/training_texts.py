@@ -1,0 +1,80 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Whether the training texts can be written by both models: found before the first step, not after hours or never."""
+
+import random
+from typing import Any, Mapping, Optional
+
+from nemo.utils import logging
+from tqdm import tqdm
+
+from nemo_oracle_kd.bridge.training_manifests import read_lines, training_manifests
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['check_training_texts']
+
+#: more texts than this are sampled: tokenising all texts of a large corpus twice takes minutes
+TEXT_SAMPLE = 200_000
+
+
+def check_training_texts(
+    train_ds: Optional[Mapping[str, Any]], student: TextCodec, teacher: Optional[TextCodec]
+) -> None:
+    """Refuses training texts that one of the models cannot write: their score would be that of another text.
+
+    Args:
+        train_ds: `model.cfg.train_ds`; data without a manifest are left to the checks of each batch.
+        student: of the student. NeMo's character models drop what they have no label for, without a word.
+        teacher: of a teacher beside the student, or `None`.
+
+    Raises:
+        ConfigError: how many texts, the first of them, and the fix.
+    """
+    files = training_manifests(train_ds or {}).files
+    texts = list(dict.fromkeys(normalize_spaces(line.key[3]) for line in read_lines(files))) if files else []
+    if len(texts) > TEXT_SAMPLE:
+        logging.info(f'{TEXT_SAMPLE} of {len(texts)} different training texts are checked')
+        texts = random.Random(0).sample(texts, TEXT_SAMPLE)
+    same = teacher is None or teacher.fingerprint == student.fingerprint
+    problems = [_problem(texts, student, 'student', lambda text: text)]
+    if not problems[0] and not same:
+        problems.append(_problem(texts, teacher, 'teacher', lambda text: student.decode(student.encode(text))))
+    ConfigError.raise_if_any(problem for problem in problems if problem)
+
+
+def _problem(texts, codec: TextCodec, whose: str, read) -> Optional[str]:
+    count, first, example = 0, '', ''
+    for text in tqdm(texts, desc=f'checking texts ({whose})', unit='text', delay=3, leave=False):
+        try:
+            codec.encode(read(text))
+        except UnwritableText as error:
+            count += 1
+            first, example = (first, example) if first else (str(error), text)
+    if not count:
+        return None
+    return (
+        f"{count} of {len(texts)} different texts of model.train_ds cannot be written in the labels of the {whose} (the first, "
+        f"{example[:60]!r}: {first}), so their score would be that of another text: {_fix(example, codec)}"
+    )
+
+
+def _fix(text: str, codec: TextCodec) -> str:
+    for name, changed in (('lower', text.lower()), ('upper', text.upper())):
+        try:
+            codec.encode(changed)
+        except UnwritableText:
+            continue
+        return f"write the texts of the manifest in {name} case"
+    return "bring the texts to that model's alphabet, or leave these rows out"
