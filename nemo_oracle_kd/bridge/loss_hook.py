@@ -81,9 +81,12 @@ class DistilledCTCLoss(nn.Module):
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):
         """As NeMo's `CTCLoss`, returning the loss of the step."""
-        arguments = dict(
-            log_probs=log_probs, targets=targets, input_lengths=input_lengths, target_lengths=target_lengths
-        )
+        arguments = {
+            'log_probs': log_probs,
+            'targets': targets,
+            'input_lengths': input_lengths,
+            'target_lengths': target_lengths,
+        }
         if not self.armed or not torch.is_grad_enabled():
             return self.inner(**arguments)
         self.armed = False

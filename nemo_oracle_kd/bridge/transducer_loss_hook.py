@@ -136,9 +136,12 @@ class DistilledTransducerLoss(nn.Module):
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):
         """As NeMo's `RNNTLoss`; the loss of the step, unless the joint calls for the losses of a sub-batch."""
-        arguments = dict(
-            log_probs=log_probs, targets=targets, input_lengths=input_lengths, target_lengths=target_lengths
-        )
+        arguments = {
+            'log_probs': log_probs,
+            'targets': targets,
+            'input_lengths': input_lengths,
+            'target_lengths': target_lengths,
+        }
         if self._fused or not self.armed or not torch.is_grad_enabled():
             return self.inner(**arguments)
         kept, self.inner.reduction = self.inner.reduction, None

@@ -19,6 +19,7 @@ HELP = 'compare a student with a teacher and say what stands in the way of disti
 
 EPILOG = """example:
   nemo-oracle-kd check student.nemo teacher.nemo --objectives frame_kl guided_ctc
+  nemo-oracle-kd check student.nemo teacher.nemo --objectives full_sum --manifest train.jsonl
 """
 
 
@@ -41,24 +42,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'nearest', 'linear'],
         help="how the teacher's frames would be brought to the student's rate (default: none)",
     )
+    parser.add_argument(
+        '--manifest',
+        metavar='TRAIN',
+        help='training manifest: also check that both models can write its texts, as sequence objectives need',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; 0 if the distillation can run, 1 if not."""
     from nemo_oracle_kd.errors import ConfigError, unknown_name
-    from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+    from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
     ConfigError.raise_if_any(
-        unknown_name('objective', name, FRAME_OBJECTIVES) for name in args.objectives if name not in FRAME_OBJECTIVES
+        unknown_name('objective', name, OBJECTIVES) for name in args.objectives if name not in OBJECTIVES
     )
     from nemo_oracle_kd.bridge.describe import describe
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
-    from nemo_oracle_kd.distillation.compatibility import compare
+    from nemo_oracle_kd.distillation.compatibility import compare, loss_problems
 
     for source in (args.student, args.teacher):
         check_source(source)
-    student, teacher = (describe(restore_frozen(source)) for source in (args.student, args.teacher))
-    report = compare(student, teacher, args.objectives, args.time_resampling)
+    student, teacher = (restore_frozen(source) for source in (args.student, args.teacher))
+    report = compare(describe(student), describe(teacher), args.objectives, args.time_resampling)
+    report.problems += loss_problems(student, args.objectives)
+    if args.manifest and objectives_of('sequence', args.objectives):
+        report.problems += _text_problems(student, teacher, args.manifest)
     print(report)
     print('not possible as it stands' if report.problems else f'ready to distil {", ".join(args.objectives)}')
     return 1 if report.problems else 0
+
+
+def _text_problems(student, teacher, manifest: str) -> list:
+    """What keeps one of the models from writing the training texts."""
+    from nemo_oracle_kd.bridge.heads import find_head
+    from nemo_oracle_kd.bridge.vocabulary import TextCodec
+    from nemo_oracle_kd.distillation.training_texts import check_training_texts
+    from nemo_oracle_kd.errors import ConfigError
+
+    codecs = [TextCodec(model, find_head(model).vocabulary) for model in (student, teacher)]
+    try:
+        check_training_texts({'manifest_filepath': manifest}, *codecs)
+    except ConfigError as error:
+        return error.messages
+    return []

@@ -19,6 +19,10 @@ from typing import Any
 _HOME = {
     'DistillEncDecCTCModel': 'distill_ctc_models',
     'DistillEncDecCTCModelBPE': 'distill_ctc_models',
+    'DistillEncDecHybridRNNTCTCBPEModel': 'distill_hybrid_models',
+    'DistillEncDecHybridRNNTCTCModel': 'distill_hybrid_models',
+    'DistillEncDecRNNTBPEModel': 'distill_rnnt_models',
+    'DistillEncDecRNNTModel': 'distill_rnnt_models',
     'EncDecOracleCTCModel': 'oracle_ctc_models',
     'EncDecOracleCTCModelBPE': 'oracle_ctc_models',
     'EncDecOracleRNNTModel': 'oracle_rnnt_models',

@@ -11,85 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Students as model classes: NeMo CTC models whose config has a `distillation` section.
+"""CTC students as model classes."""
 
-For scripts and notebooks; in an existing recipe the callback does the same without another class. What they save is a stock
-NeMo model: the config in the `.nemo` names NeMo's class and has no `distillation` section.
-"""
-
-from typing import Any, List, Mapping, Optional
-
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
-from nemo.core.classes.common import PretrainedModelInfo
-from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
-from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.models.distillation_mixin import DistillationMixin
 
-__all__ = ['DistillEncDecCTCModel', 'DistillEncDecCTCModelBPE', 'DistillationMixin']
-
-
-class DistillationMixin:
-    """Gives a NeMo model the `distillation` section: `teacher`, `objectives`, `label_loss`.
-
-    The section is what the callback takes as arguments, and it becomes that callback when a fit begins. To be put before a
-    stock NeMo class, whose name the saved model will bear.
-    """
-
-    def __init__(self, cfg: DictConfig, trainer: Optional[Trainer] = None):
-        section = cfg.get('distillation', None)
-        # checked first: building the data loaders can take minutes, a typo should not
-        callback = self._callback(section) if section is not None else None
-        super().__init__(cfg=cfg, trainer=trainer)
-        self._distillation: Optional[KnowledgeDistillation] = callback
-
-    @staticmethod
-    def _callback(section: Mapping) -> KnowledgeDistillation:
-        section = OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section
-        return KnowledgeDistillation(**section)
-
-    def set_distillation(self, section: Mapping) -> None:
-        """Sets or replaces the distillation, e.g. after `restore_from` of a stock model that is to be fine-tuned.
-
-        Args:
-            section: `teacher`, `objectives`, `label_loss`, as in the config.
-
-        Raises:
-            ConfigError: unknown keys or contradictions.
-        """
-        self._distillation = self._callback(section)
-
-    def configure_callbacks(self) -> List[Callback]:
-        """Adds the distillation to the trainer of a fit (Lightning's hook)."""
-        callbacks = list(super().configure_callbacks())
-        if self._distillation is None:
-            return callbacks
-        others = [other for other in self.trainer.callbacks if isinstance(other, KnowledgeDistillation)]
-        if any(other is not self._distillation for other in others):
-            raise ConfigError("both trainer.callbacks and model.distillation name a distillation: keep one of them")
-        return callbacks + [self._distillation]
-
-    def to_config_file(self, path2yaml_file: str) -> None:
-        """Writes the config of the stock model, which is what the `.nemo` holds."""
-        config = OmegaConf.create(OmegaConf.to_container(self.cfg, resolve=True))
-        with open_dict(config):
-            config.pop('distillation', None)
-            stock = self.stock_class()
-            config.target = f'{stock.__module__}.{stock.__qualname__}'
-        with open(path2yaml_file, 'w', encoding='utf-8') as file:
-            OmegaConf.save(config=config, f=file, resolve=True)
-
-    @classmethod
-    def stock_class(cls) -> Any:
-        """The NeMo class this one extends."""
-        return next(base for base in cls.__mro__ if base.__module__.startswith('nemo.'))
-
-    @classmethod
-    def list_available_models(cls) -> List[PretrainedModelInfo]:
-        """None of our own: an inherited list would take over `ASRModel.from_pretrained` for NeMo's models."""
-        return []
+__all__ = ['DistillEncDecCTCModel', 'DistillEncDecCTCModelBPE']
 
 
 class DistillEncDecCTCModel(DistillationMixin, EncDecCTCModel):

@@ -37,10 +37,22 @@ def test_a_hydra_directive_is_no_summary():
 
 
 @pytest.mark.parametrize('name', list(preset_files()))
-def test_every_preset_has_a_teacher_to_be_named_and_objectives(name):
+def test_every_preset_has_a_teacher_to_be_named_or_its_scores_and_objectives(name):
     preset = yaml.safe_load(preset_text(name))
-    assert preset['teacher']['restore_from'] == '???' and preset['objectives']
+    assert preset['teacher']['restore_from'] == '???' or preset['teacher']['scores'] == 'manifest'
+    assert preset['objectives']
     assert 'trainer' not in preset, "a list in a preset would replace the callbacks of the recipe"
+
+
+@pytest.mark.parametrize('name', list(preset_files()))
+def test_every_preset_is_a_valid_config_that_names_the_defaults(name):
+    from nemo_oracle_kd.distillation.settings import DistillationConfig
+
+    preset = yaml.safe_load(preset_text(name).replace('???', 'teacher.nemo'))
+    config = DistillationConfig.from_mapping(preset)
+    defaults = {'teacher': preset['teacher'], 'label_loss': preset['label_loss']}
+    defaults = DistillationConfig.from_mapping({**defaults, 'objectives': dict.fromkeys(preset['objectives'])})
+    assert config.objectives == defaults.objectives
 
 
 @pytest.mark.parametrize('name', list(preset_files()))
