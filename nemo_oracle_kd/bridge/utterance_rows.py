@@ -33,6 +33,13 @@ _HOOK = 'on_before_batch_transfer'
 _TRACEABLE = (
     "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can say which utterances a batch holds"
 )
+#: Lhotse options that make other utterances out of those of the manifest
+_CUTTING = (
+    'concatenate_samples',
+    'truncate_duration',
+    'cut_into_windows_duration',
+    'cut_text_into_windows_tokens',
+)
 
 
 class UtteranceRows:
@@ -155,6 +162,7 @@ def _source_of(loader: Any, model: Any) -> Any:
     dataset = getattr(loader, 'dataset', None)
     mapping = getattr(dataset, 'dataset', dataset)
     if isinstance(mapping, LhotseSpeechToTextBpeDataset):
+        _check_whole_utterances(model.cfg.get('train_ds') or {})
         return _LhotseRows(mapping)
     leaves: List[Any] = []
     if not _collect(dataset, leaves):
@@ -164,6 +172,18 @@ def _source_of(loader: Any, model: Any) -> Any:
             "take use_dali, hf_data_cfg, is_code_switched and prompts out of model.train_ds, or train without stored scores"
         )
     return _NativeRows(leaves, model.cfg.train_ds)
+
+
+def _check_whole_utterances(config: Any) -> None:
+    found = [name for name in _CUTTING if config.get(name, None)]
+    if found:
+        raise ConfigError(
+            f"model.train_ds.{found[0]} joins or cuts utterances, but the rows of a manifest are about whole ones: take it out"
+        )
+    if config.get('multi_config', False):
+        for part in config.values():
+            if hasattr(part, 'get'):
+                _check_whole_utterances(part)
 
 
 def _collect(dataset: Any, leaves: List[Any]) -> bool:
@@ -297,17 +317,19 @@ class _LhotseRows:
 
 
 def _row_of_cut(cut: Any) -> Row:
-    supervisions = cut.supervisions
-    if len(supervisions) != 1:
+    parts = [track.cut for track in cut.tracks] if hasattr(cut, 'tracks') else [cut]  # noise and padding are mixed in
+    spoken = [part for part in parts if any(_has_text(part))]
+    if sum(sum(_has_text(part)) for part in parts) > 1:
         raise ValueError(
-            f"the training utterance {cut.id} holds {len(supervisions)} transcripts, but the teacher scored utterances one by "
-            "one: take out what joins or splits them (concatenate_samples, merge_supervisions, cut_into_windows_duration)"
+            f"the training utterance {cut.id} holds several transcripts, but a row of a manifest is about one utterance: take out "
+            "what joins them (a noise manifest must have no `text`)"
         )
-    first = getattr(cut, 'first_non_padding_cut', None)
-    if first is not None:  # mixed with noise or padding
-        cut = next((track.cut for track in cut.tracks if getattr(track.cut, 'supervisions', None)), first)
-    row = dict(cut.custom or {})
-    source = cut.recording.sources[0]
-    audio = source.source if source.type == 'file' else cut.recording.id
-    row.update(text=supervisions[0].text or '', duration=cut.duration, audio_filepath=str(audio))
-    return row
+    part = spoken[0] if spoken else cut.first_non_padding_cut if hasattr(cut, 'tracks') else cut
+    text = next((supervision.text for supervision in part.supervisions if supervision.text is not None), '')
+    source = part.recording.sources[0]
+    audio = source.source if source.type == 'file' else part.recording.id
+    return {**(part.custom or {}), 'text': text, 'duration': part.duration, 'audio_filepath': str(audio)}
+
+
+def _has_text(cut: Any) -> List[bool]:
+    return [supervision.text is not None for supervision in getattr(cut, 'supervisions', ())]
