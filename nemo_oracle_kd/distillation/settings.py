@@ -136,7 +136,7 @@ class DistillationConfig:
             teacher = None
         else:
             teacher = build(TeacherConfig, values['teacher'], f'{path}.teacher', problems)
-        label_loss = build(LabelLossConfig, values.get('label_loss'), f'{path}.label_loss', problems)
+        label_loss = build(LabelLossConfig, _with_key_on(values.get('label_loss')), f'{path}.label_loss', problems)
         share = values.get('supervised_share')
         problems += _share_problems(share, f'{path}.supervised_share')
         objectives = _build_objectives(values.get('objectives') or {}, f'{path}.objectives', problems)
@@ -152,6 +152,14 @@ class DistillationConfig:
         if problems:
             raise ConfigError(problems)
         return cls(teacher, objectives, label_loss, None if share is None else float(share))
+
+
+def _with_key_on(label_loss: Any) -> Any:
+    """YAML reads a bare `on` as true, also where it is a key; an override on the command line (`...on=all`) wins."""
+    if not isinstance(label_loss, Mapping) or True not in label_loss:
+        return label_loss
+    others = {key: value for key, value in label_loss.items() if key is not True}
+    return {'on': label_loss[True], **others}
 
 
 def _build_objectives(named: Any, path: str, problems: List[str]) -> Dict[str, Any]:
