@@ -25,6 +25,7 @@ from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare, loss_problems
 from nemo_oracle_kd.distillation.frame_family import FrameFamily
+from nemo_oracle_kd.distillation.lattice_family import LatticeFamily, lattice_problems
 from nemo_oracle_kd.distillation.sequence_family import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.step_context import StepContext
@@ -97,6 +98,9 @@ class Distiller:
         teacher = self.teacher.description if self.teacher is not None else None
         report = compare(facts, teacher, config.objectives, config.teacher.time_resampling)
         report.problems += loss_problems(student, config.objectives)
+        lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
+        if lattice:
+            report.problems += lattice_problems(student, self.teacher.model, lattice, config.teacher.time_resampling)
         report.raise_problems()
         train_ds = student.cfg.get('train_ds')
         check_training_data(train_ds, teacher is not None and teacher.reads_transcript, facts.sample_rate)
@@ -105,6 +109,8 @@ class Distiller:
         self.families = []
         if losses['frame']:
             self.families.append(FrameFamily(losses['frame'], self.teacher, config.teacher.time_resampling))
+        if lattice:
+            self.families.append(LatticeFamily(lattice, student, self.teacher, config.teacher.time_resampling))
         if losses['sequence']:
             codec = TextCodec(student, facts.vocabulary)
             check_training_texts(train_ds, codec, self.teacher and self.teacher.codec)

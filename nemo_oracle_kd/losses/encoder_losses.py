@@ -74,6 +74,7 @@ class _EncoderDistillationLoss(torch.nn.Module):
     family = 'lattice'
     needs_same_vocabulary: bool = True
     needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
     needs_same_joint: bool = False
 
     def __init__(self, config, outputs: F.TransducerOutputs, name: str = 'encoder'):

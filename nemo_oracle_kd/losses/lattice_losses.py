@@ -99,6 +99,7 @@ class LatticeDistillationLoss(torch.nn.Module):
     family = 'lattice'
     needs_same_vocabulary: bool = True
     needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
     #: the lattices must be of one kind, with the same durations
     needs_same_joint: bool = True
     #: which classes are compared one by one, see `functional.lattice_bins`

@@ -16,12 +16,13 @@
 from typing import Dict
 
 from nemo_oracle_kd.losses.frame_losses import FRAME_OBJECTIVES
+from nemo_oracle_kd.losses.lattice_losses import LATTICE_OBJECTIVES
 from nemo_oracle_kd.losses.sequence_losses import SEQUENCE_OBJECTIVES
 
 __all__ = ['OBJECTIVES', 'objectives_of']
 
 #: name in a config -> (config dataclass, loss class); the class attribute `family` tells what the loss compares
-OBJECTIVES: Dict[str, tuple] = {**FRAME_OBJECTIVES, **SEQUENCE_OBJECTIVES}
+OBJECTIVES: Dict[str, tuple] = {**FRAME_OBJECTIVES, **SEQUENCE_OBJECTIVES, **LATTICE_OBJECTIVES}
 
 
 def objectives_of(family: str, names) -> list:

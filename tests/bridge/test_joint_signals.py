@@ -134,7 +134,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name, kind):
     of_it = side(one, encoded, predicted, lengths)
     loss = build(name, find_head(one))(of_it, of_it, labels, label_lengths)
     assert loss.shape == (BATCH,) and loss.abs().max() < 1e-10
-    reached = [g for g in torch.autograd.grad(loss.sum(), [encoded, *one.joint.parameters()], allow_unused=True)]
+    reached = torch.autograd.grad(loss.sum(), [encoded, *one.joint.parameters()], allow_unused=True)
     assert all(g is None or g.abs().max() < 1e-10 for g in reached) and reached[0] is not None
 
 

@@ -1,0 +1,169 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Objectives on the lattices of two transducers: what the teacher is asked, and whether the two can be compared at all."""
+
+from typing import Any, Dict, Iterator, Mapping, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from nemo_oracle_kd.bridge.describe import frame_seconds
+from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.joint_signals import (
+    encode_transducer,
+    joint_dropout,
+    joint_problems,
+    joint_tensors,
+    outputs_of,
+)
+from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
+from nemo_oracle_kd.distillation.step_context import StepContext
+from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.losses.lattice_losses import LATTICE_OBJECTIVES
+from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
+
+__all__ = ['LatticeFamily', 'lattice_problems']
+
+KINDS = {'rnnt': 'RNN-T', 'tdt': 'TDT', 'multiblank': 'multi-blank transducer'}
+
+
+class LatticeFamily:
+    """Runs the teacher on the batch's labels and compares its lattice with that of the student's transducer.
+
+    The student's encoder and prediction network are not run again: their outputs are those that its own loss was made of,
+    in the fused joint as well.
+
+    Args:
+        objectives: name -> config.
+        student: a transducer without `lattice_problems`.
+        teacher: a transducer beside it.
+        time_resampling: the teacher's `time_resampling` setting.
+    """
+
+    #: heads of the student whose steps these objectives enter
+    heads = ('transducer',)
+
+    def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: OnlineTeacher, time_resampling: str):
+        outputs = outputs_of(find_head(student, 'rnnt'))
+        self.losses_by_name: Dict[str, nn.Module] = {
+            name: LATTICE_OBJECTIVES[name][1](config, outputs, name) for name, config in objectives.items()
+        }
+        self.student, self.teacher = student, teacher
+        self.time_resampling = time_resampling
+
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
+        """Every objective, unweighted, `[B]`."""
+        transcripts = step.transcripts
+        student = TransducerSide(
+            joint_tensors(self.student, step.encoded, step.predicted), step.encoded.transpose(1, 2), step.lengths
+        )
+        teacher = self._teacher_side(AudioBatch(context.batch.signal, context.batch.lengths, transcripts))
+        student, teacher = common_frames(student, teacher, self.time_resampling)
+        values = {}
+        for name, loss in self.losses_by_name.items():
+            values[name] = loss(student, teacher, transcripts.labels, transcripts.lengths, context.step)
+            context.metrics.update({f'{name}_{key}': value for key, value in loss.statistics.items()})
+        return values
+
+    @torch.no_grad()
+    def _teacher_side(self, batch: AudioBatch) -> TransducerSide:
+        if self.teacher.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
+            raise ValueError(
+                "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without `text` "
+                "from the training manifest"
+            )
+        model = self.teacher.model
+        said = encode_transducer(model, batch)
+        joint = joint_tensors(model, said.encoded, said.predicted)
+        return TransducerSide(joint, said.encoded.transpose(1, 2), said.lengths)
+
+
+def lattice_problems(
+    student: Any, teacher: Any, objectives: Mapping[str, Any], time_resampling: str = 'none'
+) -> Iterator[str]:
+    """Why the lattices of two models cannot be compared; one sentence with the fix each.
+
+    Vocabulary, sample rate and frame rate are compared elsewhere, for all objectives alike.
+
+    Args:
+        student: a NeMo model.
+        teacher: a NeMo model.
+        objectives: name -> config, of the lattice family alone.
+        time_resampling: the teacher's `time_resampling` setting.
+    """
+    names = ', '.join(objectives)
+    lacking = False
+    for model, role in ((student, 'student'), (teacher, 'teacher')):
+        if not hasattr(model, 'joint'):
+            lacking = True
+            yield (
+                f"{names} compares transducers, but the {role} ({type(model).__name__}) has no joint: use an RNN-T, TDT or "
+                "hybrid model, or an objective on frames, such as frame_kl"
+            )
+    if lacking:
+        return
+    heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
+    alike = ', '.join(name for name in objectives if LATTICE_OBJECTIVES[name][1].needs_same_joint)
+    if alike:
+        yield from _head_problems(alike, *heads)
+        yield from joint_problems(student, 'student', training=True)
+        yield from joint_problems(teacher, 'teacher', training=False)
+    if time_resampling == 'linear':
+        yield (
+            f"{names} compares lattices, whose frames can be picked but not mixed: set teacher.time_resampling=nearest instead "
+            "of linear"
+        )
+    if alike and heads[0].durations and _frame_rates_differ(student, teacher):
+        yield (
+            f"{alike} cannot compare durations counted in frames of different lengths: use a teacher of the student's frame "
+            "rate, or the objective full_sum"
+        )
+    dropout = joint_dropout(student) if not any(joint_problems(student, 'student', training=True)) else 0.0
+    for name, config in objectives.items():
+        if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
+            yield (
+                f"{name}.window compares shifts, which a dropout of {dropout:g} in the student's joint would decide by chance: "
+                f"set {name}.dropout=false"
+            )
+        sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
+        if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
+            yield (
+                f"{name}.distance={config.distance} needs encoders of one size, and the student's gives {sizes[0]} numbers per "
+                f"frame and the teacher's {sizes[1]}: set {name}.distance=similarity"
+            )
+
+
+def _head_problems(names: str, student: Head, teacher: Head) -> Iterator[str]:
+    if student.kind != teacher.kind:
+        yield (
+            f"{names} compares lattices of one kind, but the student is a {KINDS[student.kind]} and the teacher a "
+            f"{KINDS[teacher.kind]}: use models of one kind, or the objective full_sum"
+        )
+    elif student.durations != teacher.durations:
+        yield (
+            f"{names} compares outputs one by one, but their durations are {list(student.durations)} in the student and "
+            f"{list(teacher.durations)} in the teacher: train the student with the teacher's durations, or use the objective "
+            "full_sum"
+        )
+    elif student.blank != teacher.blank:
+        yield (
+            f"{names} compares classes one by one, but blank is {student.blank} in the student's joint and {teacher.blank} in "
+            "the teacher's: use models with the same blank"
+        )
+
+
+def _frame_rates_differ(student: Any, teacher: Any) -> bool:
+    rates: Tuple = (frame_seconds(student), frame_seconds(teacher))
+    return None not in rates and abs(rates[0] - rates[1]) > 1e-6

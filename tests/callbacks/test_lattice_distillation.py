@@ -1,0 +1,266 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Lattice objectives in the training of real tiny transducers: fused and not, hybrid, TDT, multi-blank, oracle teachers."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import tiny_oracle
+import torch
+import yaml
+
+from nemo_oracle_kd.callbacks import KnowledgeDistillation
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.functional import valid_cells
+from nemo_oracle_kd.losses.lattice_losses import LATTICE_OBJECTIVES
+
+ALL = dict.fromkeys(LATTICE_OBJECTIVES)
+KINDS = ['rnnt', 'tdt', 'multiblank_rnnt']
+
+
+@pytest.fixture(scope='session')
+def teachers(tmp_path_factory):
+    """Kind (or another config) -> `.nemo` file of a transducer whose weights are large enough to say something."""
+    folder, made = tmp_path_factory.mktemp('transducers'), {}
+
+    def make(kind='rnnt', config=None, name=None, cls=None):
+        name = name or kind
+        if name not in made:
+            model = tiny.rnnt_model(config or tiny.rnnt_config(kind=kind, hidden=48, joint_hidden=32), cls=cls, seed=7)
+            with torch.no_grad():
+                for weight in [*model.joint.parameters(), *model.decoder.parameters()]:
+                    weight.mul_(2.0)
+            made[name] = folder / f'{name}.nemo'
+            model.save_to(str(made[name]))
+        return made[name]
+
+    return make
+
+
+def student_config(train, kind='rnnt', fused=False, **options):
+    config = tiny.rnnt_config(train, kind=kind, hidden=16, **options)
+    config.joint.update(fuse_loss_wer=fused, fused_batch_size=3 if fused else None)
+    if kind == 'rnnt':
+        config.loss = {'loss_name': 'oracle_kd_rnnt'}
+    return config
+
+
+def fit(config, teacher, objectives, steps=2, watch=None, trainer_options=None, **options):
+    """Trains a student; returns it with what was logged under `train/kd/`."""
+    teacher = {'restore_from': str(teacher), **options.pop('teacher_options', {})}
+    callback = KnowledgeDistillation(teacher=teacher, objectives=objectives, **options)
+    trainer = tiny.trainer(steps, callbacks=[callback], **(trainer_options or {}))
+    student = tiny.rnnt_model(config, trainer)
+    if watch is not None:
+        student.joint.register_forward_pre_hook(watch, with_kwargs=True)
+    trainer.fit(student)
+    logged = trainer.callback_metrics.items()
+    return student, {name.removeprefix('train/kd/'): float(value) for name, value in logged}
+
+
+@pytest.mark.parametrize('fused', [False, True], ids=['unfused', 'fused'])
+@pytest.mark.parametrize('kind, hybrid', [*((kind, False) for kind in KINDS), ('rnnt', True)])
+def test_every_objective_enters_the_loss_of_the_transducer(tone_corpus, teachers, kind, hybrid, fused):
+    config = student_config(tone_corpus, kind, fused, hybrid=hybrid)
+    _, logged = fit(config, teachers(kind), ALL)
+    total = logged['label_loss'] + sum(logged[f'{name}_weighted'] for name in ALL)
+    assert logged['loss'] == pytest.approx(total, rel=1e-5)
+    assert all(logged[name] > 0 for name in ALL)
+    if not hybrid:
+        assert logged['train_loss'] == pytest.approx(logged['loss'], rel=1e-5)
+        return
+    assert logged['train_loss'] == pytest.approx(0.7 * logged['loss'] + 0.3 * logged['label_loss_ctc'], rel=1e-5)
+
+
+@pytest.mark.parametrize('fused', [False, True], ids=['unfused', 'fused'])
+def test_what_is_logged_is_the_divergence_of_the_lattices_that_both_joints_make(tone_corpus, teachers, fused):
+    seen = {}
+
+    def watch(joint, arguments, named):
+        if torch.is_grad_enabled():
+            seen.update(named)
+
+    objectives = {'lattice': {'weight': 0.01}}
+    config = student_config(tone_corpus, fused=fused)
+    config.train_ds.shuffle = False
+    steps = {}
+
+    class Notes(KnowledgeDistillation):
+        """Keeps the teacher and the last batch beyond the fit."""
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            steps.update(teacher=self.distiller.teacher.model, batch=batch)
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    callback = Notes(teacher={'restore_from': str(teachers())}, objectives=objectives)
+    trainer = tiny.trainer(1, callbacks=[callback])
+    student = tiny.rnnt_model(config, trainer)
+    before = {name: x.clone() for name, x in student.joint.state_dict().items()}
+    student.joint.register_forward_pre_hook(watch, with_kwargs=True)
+    trainer.fit(student)
+    student.joint.load_state_dict(before)
+    student.joint.set_fuse_loss_wer(False)
+
+    signal, signal_length, labels, label_lengths = steps['batch']
+    teacher = steps['teacher']
+    with torch.no_grad():
+        ours = student.joint(encoder_outputs=seen['encoder_outputs'], decoder_outputs=seen['decoder_outputs'])
+        encoded, lengths = teacher(input_signal=signal, input_signal_length=signal_length)
+        predicted, _, _ = teacher.decoder(targets=labels, target_length=label_lengths)
+        theirs = teacher.joint(encoder_outputs=encoded, decoder_outputs=predicted)
+    p, q = theirs.log_softmax(-1), ours.log_softmax(-1)
+    cells = valid_cells(lengths.long(), label_lengths, ours.shape[1], ours.shape[2])
+    expected = torch.where(cells, (p.exp() * (p - q)).sum(-1), 0.0).sum((1, 2)).mean()
+    logged = float(trainer.callback_metrics['train/kd/lattice'])
+    assert logged == pytest.approx(float(expected), rel=1e-5) and logged > 1.0
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_fused_joint_trains_the_same_student(tone_corpus, teachers, kind):
+    results = [
+        fit(student_config(tone_corpus, kind, fused), teachers(kind), {'lattice': {'weight': 0.01}}, steps=3)
+        for fused in (False, True)
+    ]
+    (plain, logged), (fused, logged_fused) = results
+    assert logged['lattice'] == pytest.approx(logged_fused['lattice'], rel=1e-4)
+    for a, b in zip(plain.parameters(), fused.parameters()):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+def test_a_student_of_the_lattice_alone_learns_what_its_teacher_says(tone_corpus, teachers):
+    options = {'objectives': {'lattice': {'weight': 1.0, 'normalization': 'cells'}}, 'label_loss': {'weight': 0.0}}
+    _, first = fit(student_config(tone_corpus), teachers(), steps=1, **options)
+    _, last = fit(student_config(tone_corpus), teachers(), steps=60, **options)
+    assert last['lattice'] < 0.3 * first['lattice']
+
+
+def test_an_oracle_teacher_reads_the_transcripts(tone_corpus, teachers):
+    from nemo_oracle_kd.models import EncDecOracleRNNTModel
+
+    config = tiny_oracle.oracle_rnnt_config(label_corruption=tiny_oracle.NO_CORRUPTION)
+    teacher = teachers(config=config, name='oracle', cls=EncDecOracleRNNTModel)
+    student, logged = fit(student_config(tone_corpus), teacher, {'lattice': None, 'one_best_path': None})
+    assert logged['lattice'] > 0 and logged['one_best_path'] > 0
+    assert not any('teacher' in name for name in student.state_dict())
+
+
+def test_frames_of_another_length_are_refused_or_picked(tone_corpus, teachers):
+    teacher = teachers(config=tiny.rnnt_config(hidden=48, stride=4), name='slow')
+    with pytest.raises(
+        ConfigError, match='20 ms in the student and 40 ms in the teacher: set teacher.time_resampling'
+    ):
+        fit(student_config(tone_corpus), teacher, {'lattice': None})
+    _, logged = fit(student_config(tone_corpus), teacher, ALL, teacher_options={'time_resampling': 'nearest'})
+    assert all(logged[name] > 0 for name in ALL)
+    with pytest.raises(ConfigError, match='set teacher.time_resampling=nearest instead of linear'):
+        fit(student_config(tone_corpus), teacher, ALL, teacher_options={'time_resampling': 'linear'})
+    teacher = teachers(config=tiny.rnnt_config(kind='tdt', hidden=48, stride=4), name='slow_tdt')
+    with pytest.raises(ConfigError, match='durations counted in frames of different lengths'):
+        fit(
+            student_config(tone_corpus, 'tdt'),
+            teacher,
+            {'lattice': None},
+            teacher_options={'time_resampling': 'nearest'},
+        )
+
+
+def test_shift_window_and_estimated_delay_are_logged(tone_corpus, teachers):
+    objectives = {
+        'lattice': {'delay': {'mode': 'estimate', 'batches': 2}},
+        'lattice_collapsed': {'shift': 1, 'window': {'first': -1, 'last': 3}},
+        'one_best_path': {'shift': 2},
+    }
+    _, logged = fit(student_config(tone_corpus), teachers(), objectives, steps=3)
+    assert logged['lattice_shift'] == round(logged['lattice_shift']) and logged['lattice'] > 0
+    assert 0 <= logged['lattice_collapsed_shift'] <= 4
+    assert 'one_best_path_shift' not in logged and logged['one_best_path'] > 0
+
+
+@pytest.mark.parametrize('precision', ['bf16-mixed'])
+def test_half_precision_training_gives_finite_losses_and_weights(tone_corpus, teachers, precision):
+    _, exact = fit(student_config(tone_corpus), teachers(), ALL, steps=1)
+    options = {'trainer_options': {'precision': precision}}
+    student, logged = fit(student_config(tone_corpus), teachers(), ALL, steps=1, **options)
+    for name in ALL:
+        assert logged[name] == pytest.approx(exact[name], rel=0.05), name
+    assert all(bool(torch.isfinite(weight).all()) for weight in student.parameters())
+
+
+def joint_dropout(config):
+    config.joint.jointnet.dropout = 0.2
+
+
+def masking(config):
+    config.joint.masking_prob = 0.3
+
+
+@pytest.mark.parametrize(
+    'change, teacher, objective, sentence',
+    [
+        (None, {'labels': [' ', 'a', 'b', 'd', 'c']}, {}, "label 3 is 'c' in the student and 'd' in the teacher"),
+        (None, {'labels': [' ', 'a', 'b']}, {}, 'the student has 5 labels and the teacher 3'),
+        (None, {'kind': 'tdt'}, {}, 'the student is a RNN-T and the teacher a TDT'),
+        (None, {'kind': 'multiblank_rnnt'}, {}, 'the teacher a multi-blank transducer'),
+        (masking, {}, {}, 'set model.joint.masking_prob=-1'),
+        (joint_dropout, {}, {'window': 3}, 'set lattice.dropout=false'),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_first_step(
+    tone_corpus, teachers, change, teacher, objective, sentence
+):
+    config = student_config(tone_corpus)
+    if change is not None:
+        change(config)
+    made = teachers(config=tiny.rnnt_config(**teacher), name=str(sorted(teacher)) + str(teacher)[-8:])
+    with pytest.raises(ConfigError) as refusal:
+        fit(config, made, {'lattice': objective})
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    'kind, options',
+    [('tdt', {'durations': (0, 1, 3)}), ('multiblank_rnnt', {'big_blanks': (2, 3)})],
+)
+def test_other_durations_are_refused(tone_corpus, teachers, kind, options):
+    with pytest.raises(ConfigError, match="train the student with the teacher's durations"):
+        fit(student_config(tone_corpus, kind, **options), teachers(kind), {'lattice': None})
+
+
+def test_a_teacher_without_a_joint_and_sizes_that_differ_are_refused(tone_corpus, tone_teacher, teachers):
+    with pytest.raises(ConfigError, match='but the teacher .EncDecCTCModel. has no joint'):
+        fit(student_config(tone_corpus), tone_teacher, {'lattice': None})
+    with pytest.raises(ConfigError, match="gives 16 numbers per frame and the teacher's 48.*distance=similarity"):
+        fit(student_config(tone_corpus), teachers(), {'representation': {'distance': 'l2'}})
+    callback = KnowledgeDistillation(teacher={'restore_from': str(teachers())}, objectives={'lattice': None})
+    trainer = tiny.trainer(1, callbacks=[callback])
+    with pytest.raises(ConfigError, match='but the student .EncDecCTCModel. has no joint'):
+        trainer.fit(tiny.ctc_model(tiny.ctc_config(tone_corpus), trainer))
+
+
+@pytest.mark.parametrize('preset', ['lattice', 'lattice_topk', 'lattice_collapsed', 'one_best_path'])
+def test_the_presets_train_with_the_defaults_of_their_objectives(tone_corpus, teachers, preset):
+    values = yaml.safe_load((Path(__file__).parents[2] / f'conf/oracle_kd/{preset}.yaml').read_text())
+    (options,) = values['objectives'].values()
+    values['teacher']['restore_from'] = str(teachers())
+    callback = KnowledgeDistillation(**values)
+    config, _ = LATTICE_OBJECTIVES[preset]
+    assert callback.distiller.config.objectives == {preset: config()} and len(options) >= 9
+    trainer = tiny.trainer(1, callbacks=[callback])
+    trainer.fit(tiny.rnnt_model(student_config(tone_corpus), trainer))
+    logged = trainer.callback_metrics
+    weight = 0.1 if preset == 'one_best_path' else 1e-3
+    assert float(logged[f'train/kd/{preset}_weighted']) == pytest.approx(weight * float(logged[f'train/kd/{preset}']))
