@@ -67,3 +67,18 @@ def oracle_config(
     config.decoder.feat_in = None
     config.oracle = oracle
     return config
+
+
+def oracle_rnnt_config(
+    train: Path | None = None, validation: Path | None = None, kind: str = 'rnnt', fused: bool = False, **oracle: Any
+) -> DictConfig:
+    """Config of an oracle teacher with a transducer head, `kind` as in `tiny.rnnt_config`; `oracle` as above."""
+    config = tiny.rnnt_config(train, validation, kind, learning_rate=5e-3, batch_size=8)
+    config.encoder = encoder()
+    config.encoder.self_conditioning = oracle.get('audio_ctc_weight', 1.0) > 0
+    config.model_defaults.enc_hidden = config.encoder.d_model
+    config.joint.update(fuse_loss_wer=fused, fused_batch_size=3)
+    if kind == 'rnnt':
+        config.loss = {'loss_name': 'oracle_kd_rnnt'}
+    config.oracle = oracle
+    return config

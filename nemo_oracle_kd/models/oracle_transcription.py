@@ -133,6 +133,12 @@ class OracleTranscriptionMixin:
         if self._pending_labels is None and not isinstance(audio, DataLoader):
             raise ValueError(TRANSCRIPT_NEEDED)
 
+    def _transcribe_on_end(self, trcfg: Any) -> None:
+        # NeMo sets the model back to eval mode and then unfreezes its parts, which puts these into training mode: the next
+        # answer would come from a corrupted transcript.
+        super()._transcribe_on_end(trcfg)
+        self.train(trcfg._internal.training_mode)
+
     def _transcribe_forward(self, batch: Any, trcfg: Any) -> dict[str, torch.Tensor]:
         signal, signal_length = batch[0], batch[1]
         if self._pending_labels is None:
