@@ -29,12 +29,13 @@ from nemo_oracle_kd.evaluation.report import Report, write_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
 from nemo_oracle_kd.experiments.jobs import Job
+from nemo_oracle_kd.experiments.recipes import quoted, recipe_run
 
 RECIPES = Path(__file__).resolve().parent
-STUDENT = ('train_ctc.py', 'separable_ctc_char')
+STUDENT = (RECIPES / 'train_ctc.py', 'separable_ctc_char')
 TEACHERS = {
-    'conventional_teacher': ('train_ctc.py', 'separable_ctc_char_teacher'),
-    'oracle_teacher': ('train_oracle_ctc.py', 'oracle_separable_ctc_char'),
+    'conventional_teacher': (RECIPES / 'train_ctc.py', 'separable_ctc_char_teacher'),
+    'oracle_teacher': (RECIPES / 'train_oracle_ctc.py', 'oracle_separable_ctc_char'),
 }
 LABELS = {
     'student_from_conventional_teacher': 'student of the conventional teacher',
@@ -73,57 +74,6 @@ class Plan:
     teacher_overrides: Dict[str, Sequence[str]] = field(default_factory=dict)
 
 
-def _quoted(path: Path) -> str:
-    """A path as Hydra reads it, whatever characters it has."""
-    return "'" + str(path).replace("'", "\\'") + "'"
-
-
-def _training(
-    name: str,
-    seed: int,
-    out: Path,
-    recipe: Sequence[str],
-    overrides: Sequence[str],
-    callbacks: Sequence[str],
-    data: Dict[str, Path],
-    depends: Sequence[str],
-) -> SystemRun:
-    folder = out / f'seed_{seed}' / 'training' / name
-    script, config = recipe
-    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {_quoted(folder)}, clock: cpu}}'
-    command = [
-        sys.executable,
-        str(RECIPES / script),
-        f'--config-name={config}',
-        f'model.train_ds.manifest_filepath={_quoted(data["train"])}',
-        f'model.validation_ds.manifest_filepath={_quoted(data["dev"])}',
-        f'seed={seed}',
-        'num_threads=1',
-        f'save_to={_quoted(folder / "model.nemo")}',
-        f'exp_manager.exp_dir={_quoted(folder)}',
-        'exp_manager.name=log',
-        '+exp_manager.use_datetime_version=false',
-        'exp_manager.resume_if_exists=true',
-        'trainer.enable_progress_bar=false',
-        'trainer.log_every_n_steps=100',
-        'trainer.check_val_every_n_epoch=null',
-        f'+trainer.callbacks=[{", ".join([record, *callbacks])}]',
-        *overrides,
-    ]
-    recipe_config = next((RECIPES.parents[1] / 'conf').rglob(f'{config}.yaml'))
-    job = Job(
-        f'seed_{seed}/{name}',
-        command,
-        outputs=[folder / 'model.nemo', folder / 'run.json'],
-        depends=depends,
-        inputs=[recipe_config, data['train'], data['dev']],
-        scratch=[folder],
-        metrics=folder / 'curve.jsonl',
-        directory=folder.parents[1],
-    )
-    return SystemRun(name, seed, job, model=folder / 'model.nemo', record=folder)
-
-
 def system_runs(
     plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
 ) -> List[SystemRun]:
@@ -139,6 +89,7 @@ def system_runs(
     runs = []
     teacher_data = {**data, 'train': data.get('teacher_train', data['train'])}
     for seed in seeds:
+        group = out / f'seed_{seed}'
         for name in TEACHERS:
             budget = (
                 f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}, clock: cpu}}'
@@ -149,7 +100,7 @@ def system_runs(
                 'trainer.val_check_interval=200',
                 *plan.teacher_overrides.get(name, ()),
             ]
-            runs.append(_training(name, seed, out, TEACHERS[name], overrides, [budget], teacher_data, depends))
+            runs.append(recipe_run(name, seed, group, TEACHERS[name], teacher_data, overrides, [budget], depends))
         for name, distilled in plan.students.items():
             overrides = [
                 f'trainer.max_steps={plan.updates}',
@@ -159,15 +110,15 @@ def system_runs(
             ]
             waits = list(depends)
             if distilled is not None:
-                teacher = out / f'seed_{seed}' / f'{distilled.teacher}.nemo'
+                teacher = group / f'{distilled.teacher}.nemo'
                 overrides += [
                     f'+oracle_kd={distilled.preset}',
-                    f'oracle_kd.teacher.restore_from={_quoted(teacher)}',
+                    f'oracle_kd.teacher.restore_from={quoted(teacher)}',
                     'oracle_kd.teacher.memory_mb=500',  # the same files in every epoch
                     *distilled.overrides,
                 ]
                 waits.append(f'seed_{seed}/{distilled.teacher}')
-            runs.append(_training(name, seed, out, STUDENT, overrides, [], data, waits))
+            runs.append(recipe_run(name, seed, group, STUDENT, data, overrides, depends=waits))
     return runs
 
 
