@@ -27,7 +27,7 @@ from typing import Any, Iterator
 import torch
 from omegaconf import open_dict
 
-__all__ = ['check_source', 'restore_frozen', 'quiet_nemo']
+__all__ = ['check_source', 'model_file', 'restore_frozen', 'quiet_nemo']
 
 _APP_STATE = (
     '_is_model_being_restored',
@@ -111,20 +111,31 @@ def _check_pretrained_name(name: str) -> None:
     )
 
 
-def _pretrained(name: str, device: torch.device | str) -> Any:
-    """A model of NVIDIA's catalogue or of the Hugging Face hub, from the cache or the network."""
+def model_file(source: str) -> str:
+    """Path of a model's `.nemo` file; that of a pretrained model is fetched, or found in the cache.
+
+    Args:
+        source: path of a `.nemo` file, or name of a pretrained model of NVIDIA's catalogue or of the Hugging Face hub.
+
+    Raises:
+        FileNotFoundError: no such file or pretrained model, or it cannot be fetched.
+        ValueError: the file is no `.nemo` archive.
+    """
     from nemo.collections.asr.models import ASRModel
 
+    check_source(source)
+    path = Path(source).expanduser()
+    if path.is_file():
+        return str(path)
     try:
-        ASRModel.from_pretrained(name, return_model_file=True)
+        return str(ASRModel.from_pretrained(source, return_model_file=True))
     except Exception as error:  # each way of downloading raises its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
-        what = f"there is no model at {_place(name)}, and the" if '/' in name else 'the'
+        what = f"there is no model at {_place(source)}, and the" if '/' in source else 'the'
         raise FileNotFoundError(
-            f"{what} pretrained model {name!r} could not be fetched ({reason}): check the name and the network, or give the "
-            "path of a .nemo file"
+            f"{what} pretrained model {source!r} could not be fetched ({reason}): check the name and the network, or give "
+            "the path of a .nemo file"
         ) from error
-    return ASRModel.from_pretrained(name, map_location=device)
 
 
 def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
@@ -154,7 +165,8 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
                     config.pop(name, None)
             model = ASRModel.restore_from(str(path), override_config_path=config, map_location=device)
         else:
-            model = _pretrained(source, device)
+            model_file(source)  # what cannot be fetched is told in a sentence
+            model = ASRModel.from_pretrained(source, map_location=device)
     model.eval()
     model.requires_grad_(False)
     return model

@@ -28,6 +28,7 @@ from nemo.core.classes import ModelPT
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_oracle_kd.bridge.restore import model_file
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['NemoArchive', 'load_audio_branch', 'read_nemo_archive']
@@ -77,20 +78,10 @@ def read_nemo_archive(path: str) -> NemoArchive:
 
 
 def _resolve(source: str) -> str:
-    """Path of the `.nemo` file; a pretrained name is downloaded (or found in NeMo's cache)."""
-    if os.path.isfile(source):
-        return source
-    if source.endswith('.nemo') or source.startswith(('/', '.')):
-        raise ConfigError(f"oracle.init_audio_encoder_from: '{source}' does not exist: give the path of a .nemo file")
-    from nemo.collections.asr.models import ASRModel
-
     try:
-        return str(ASRModel.from_pretrained(model_name=source, return_model_file=True))
-    except Exception as error:
-        raise ConfigError(
-            f"oracle.init_audio_encoder_from: '{source}' is neither a file nor a pretrained model that could be "
-            f"fetched ({error})"
-        ) from error
+        return model_file(source)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"oracle.init_audio_encoder_from: {error}") from error
 
 
 def _check_features(source: str, theirs: DictConfig, ours: DictConfig) -> None:

@@ -100,8 +100,14 @@ def test_other_features_are_refused(tone_corpus, tone_teacher):
 
 
 def test_a_source_that_does_not_exist_is_refused(tone_corpus):
-    with pytest.raises(ConfigError, match='does not exist'):
+    with pytest.raises(ConfigError, match='there is no model at'):
         _fit(_config(tone_corpus, 'nowhere/model.nemo'))
+
+
+def test_a_wrong_name_of_a_pretrained_model_is_refused_with_the_nearest_names(tone_corpus):
+    message = 'oracle.init_audio_encoder_from: .*nearest names: stt_en_citrinet_256'
+    with pytest.raises(ConfigError, match=message):
+        _fit(_config(tone_corpus, 'stt_en_citrinett_256'))
 
 
 def test_a_file_that_is_no_model_is_refused(tone_corpus, tmp_path):
