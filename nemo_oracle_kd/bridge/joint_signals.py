@@ -21,7 +21,7 @@ compute something else are refused before training.
 
 from dataclasses import dataclass
 from inspect import getattr_static
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +44,12 @@ class TransducerEncoding:
 
     Attributes:
         encoded: `[B, D, T]`.
-        predicted: `[B, D', U+1]`.
+        predicted: `[B, D', U+1]`, or `None` if nobody asked for it.
         lengths: `[B]` valid frames.
     """
 
     encoded: Tensor
-    predicted: Tensor
+    predicted: Optional[Tensor]
     lengths: Tensor
 
 
@@ -105,21 +105,24 @@ def joint_problems(model: Any, role: str, training: bool) -> Iterator[str]:
         )
 
 
-def joint_tensors(model: Any, encoded: Tensor, predicted: Tensor, dropout: bool = True) -> JointTensors:
+def joint_tensors(model: Any, encoded: Tensor, predicted: Optional[Tensor], dropout: bool = True) -> JointTensors:
     """The joint of a NeMo transducer, with gradient wherever its inputs and weights have one.
 
     Args:
         model: a transducer without `joint_problems`.
         encoded: `[B, D, T]` encoder output as handed to the joint.
-        predicted: `[B, D', U+1]` output of the prediction network as handed to the joint.
+        predicted: `[B, D', U+1]` output of the prediction network as handed to the joint; `None` for silence, one position of
+            zeros after the projection.
         dropout: drop hidden units with the joint's own probability if it is in training mode. The mask is not the one that
             NeMo's loss sees.
     """
     joint = model.joint
     output = joint.joint_net[-1]
+    encoder = joint.project_encoder(encoded.transpose(1, 2))
+    silence = encoder.new_zeros(encoder.shape[0], 1, encoder.shape[2])
     return JointTensors(
-        encoder=joint.project_encoder(encoded.transpose(1, 2)),
-        prediction=joint.project_prednet(predicted.transpose(1, 2)),
+        encoder=encoder,
+        prediction=silence if predicted is None else joint.project_prednet(predicted.transpose(1, 2)),
         weight=output.weight,
         bias=output.bias,
         activation=_ACTIVATIONS[type(joint.joint_net[0])],
@@ -128,17 +131,18 @@ def joint_tensors(model: Any, encoded: Tensor, predicted: Tensor, dropout: bool 
 
 
 @torch.no_grad()
-def encode_transducer(model: Any, batch: AudioBatch) -> TransducerEncoding:
+def encode_transducer(model: Any, batch: AudioBatch, predict: bool = True) -> TransducerEncoding:
     """Runs encoder and prediction network of a frozen transducer on a batch; an oracle also reads the transcripts.
 
     Args:
         model: a NeMo transducer in eval mode.
-        batch: audio and its labels, in the model's vocabulary.
+        batch: audio and its labels, in the model's vocabulary if anything reads them.
+        predict: whether the prediction network is wanted.
     """
     audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
     labels, lengths = batch.transcripts.labels, batch.transcripts.lengths
     if getattr(model, 'reads_transcript', False):
         audio.update(transcript=labels, transcript_length=lengths)
     encoded, frames = model.forward(**audio)[:2]
-    predicted, _, _ = model.decoder(targets=labels, target_length=lengths)
+    predicted = model.decoder(targets=labels, target_length=lengths)[0] if predict else None
     return TransducerEncoding(encoded, predicted, frames.long())

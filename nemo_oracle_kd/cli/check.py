@@ -60,12 +60,16 @@ def run(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.bridge.describe import describe
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
     from nemo_oracle_kd.distillation.compatibility import compare, loss_problems
+    from nemo_oracle_kd.distillation.lattice_family import lattice_problems
 
     for source in (args.student, args.teacher):
         check_source(source)
     student, teacher = (restore_frozen(source) for source in (args.student, args.teacher))
     report = compare(describe(student), describe(teacher), args.objectives, args.time_resampling)
     report.problems += loss_problems(student, args.objectives)
+    lattice = {name: OBJECTIVES[name][0]() for name in objectives_of('lattice', args.objectives)}
+    if lattice:
+        report.problems += lattice_problems(student, teacher, lattice, args.time_resampling)
     if args.manifest and objectives_of('sequence', args.objectives):
         report.problems += _text_problems(student, teacher, args.manifest)
     print(report)

@@ -19,9 +19,10 @@ from typing import Any, Dict, Iterator, Mapping, Tuple
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.describe import frame_seconds
+from nemo_oracle_kd.bridge.describe import frame_seconds, tokenizer_fingerprint
 from nemo_oracle_kd.bridge.heads import Head, find_head
 from nemo_oracle_kd.bridge.joint_signals import (
+    TransducerEncoding,
     encode_transducer,
     joint_dropout,
     joint_problems,
@@ -62,14 +63,13 @@ class LatticeFamily:
         }
         self.student, self.teacher = student, teacher
         self.time_resampling = time_resampling
+        self._reads = {loss.reads for loss in self.losses_by_name.values()}
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
         """Every objective, unweighted, `[B]`."""
         transcripts = step.transcripts
-        student = TransducerSide(
-            joint_tensors(self.student, step.encoded, step.predicted), step.encoded.transpose(1, 2), step.lengths
-        )
-        teacher = self._teacher_side(AudioBatch(context.batch.signal, context.batch.lengths, transcripts))
+        student = self._side(self.student, TransducerEncoding(step.encoded, step.predicted, step.lengths))
+        teacher = self._ask_teacher(AudioBatch(context.batch.signal, context.batch.lengths, transcripts))
         student, teacher = common_frames(student, teacher, self.time_resampling)
         values = {}
         for name, loss in self.losses_by_name.items():
@@ -78,15 +78,17 @@ class LatticeFamily:
         return values
 
     @torch.no_grad()
-    def _teacher_side(self, batch: AudioBatch) -> TransducerSide:
+    def _ask_teacher(self, batch: AudioBatch) -> TransducerSide:
         if self.teacher.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
             raise ValueError(
                 "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without `text` "
                 "from the training manifest"
             )
         model = self.teacher.model
-        said = encode_transducer(model, batch)
-        joint = joint_tensors(model, said.encoded, said.predicted)
+        return self._side(model, encode_transducer(model, batch, predict='lattice' in self._reads))
+
+    def _side(self, model: Any, said: TransducerEncoding) -> TransducerSide:
+        joint = joint_tensors(model, said.encoded, said.predicted) if self._reads != {'encoder'} else None
         return TransducerSide(joint, said.encoded.transpose(1, 2), said.lengths)
 
 
@@ -115,34 +117,51 @@ def lattice_problems(
     if lacking:
         return
     heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
-    alike = ', '.join(name for name in objectives if LATTICE_OBJECTIVES[name][1].needs_same_joint)
-    if alike:
-        yield from _head_problems(alike, *heads)
-        yield from joint_problems(student, 'student', training=True)
-        yield from joint_problems(teacher, 'teacher', training=False)
+    reads = {name: LATTICE_OBJECTIVES[name][1].reads for name in objectives}
+    of_joints = [
+        *joint_problems(student, 'student', training=True),
+        *joint_problems(teacher, 'teacher', training=False),
+    ]
+    if set(reads.values()) != {'encoder'}:
+        yield from of_joints
+    lattices = ', '.join(name for name in objectives if reads[name] == 'lattice')
+    if lattices:
+        yield from _head_problems(lattices, *heads)
+        if heads[0].durations and _frame_rates_differ(student, teacher):
+            yield (
+                f"{lattices} cannot compare durations counted in frames of different lengths: use a teacher of the student's "
+                "frame rate, or the objective full_sum"
+            )
     if time_resampling == 'linear':
         yield (
             f"{names} compares lattices, whose frames can be picked but not mixed: set teacher.time_resampling=nearest instead "
             "of linear"
         )
-    if alike and heads[0].durations and _frame_rates_differ(student, teacher):
+    if getattr(teacher, 'reads_transcript', False) and _labels(student, heads[0]) != _labels(teacher, heads[1]):
         yield (
-            f"{alike} cannot compare durations counted in frames of different lengths: use a teacher of the student's frame "
-            "rate, or the objective full_sum"
+            f"{names} lets the {type(teacher).__name__} read the transcript in the student's labels, which are not its own: train "
+            "the student with the teacher's labels or tokenizer"
         )
-    dropout = joint_dropout(student) if not any(joint_problems(student, 'student', training=True)) else 0.0
     for name, config in objectives.items():
-        if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
-            yield (
-                f"{name}.window compares shifts, which a dropout of {dropout:g} in the student's joint would decide by chance: "
-                f"set {name}.dropout=false"
-            )
-        sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
-        if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
-            yield (
-                f"{name}.distance={config.distance} needs encoders of one size, and the student's gives {sizes[0]} numbers per "
-                f"frame and the teacher's {sizes[1]}: set {name}.distance=similarity"
-            )
+        yield from _option_problems(name, config, student, teacher, 0.0 if of_joints else joint_dropout(student))
+
+
+def _labels(model: Any, head: Head) -> Tuple:
+    return head.vocabulary, tokenizer_fingerprint(model)
+
+
+def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout: float) -> Iterator[str]:
+    if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
+        yield (
+            f"{name}.window compares shifts, which a dropout of {dropout:g} in the student's joint would decide by chance: set "
+            f"{name}.dropout=false"
+        )
+    sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
+    if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
+        yield (
+            f"{name}.distance={config.distance} needs encoders of one size, and the student's gives {sizes[0]} numbers per frame "
+            f"and the teacher's {sizes[1]}: set {name}.distance=similarity"
+        )
 
 
 def _head_problems(names: str, student: Head, teacher: Head) -> Iterator[str]:

@@ -75,7 +75,7 @@ class _EncoderDistillationLoss(torch.nn.Module):
     needs_same_vocabulary: bool = True
     needs_same_frame_rate: bool = True
     needs_stored_scores: bool = False
-    needs_same_joint: bool = False
+    reads: str = 'joint'
 
     def __init__(self, config, outputs: F.TransducerOutputs, name: str = 'encoder'):
         super().__init__()
@@ -131,6 +131,7 @@ class RepresentationLoss(_EncoderDistillationLoss):
     """See :class:`RepresentationConfig`."""
 
     needs_same_vocabulary = False
+    reads = 'encoder'
 
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
         """The distance chosen, summed over frames."""

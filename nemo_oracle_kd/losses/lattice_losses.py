@@ -100,8 +100,8 @@ class LatticeDistillationLoss(torch.nn.Module):
     needs_same_vocabulary: bool = True
     needs_same_frame_rate: bool = True
     needs_stored_scores: bool = False
-    #: the lattices must be of one kind, with the same durations
-    needs_same_joint: bool = True
+    #: what it reads: the whole `lattice`, the `joint` without a prediction network, or the `encoder` alone
+    reads: str = 'lattice'
     #: which classes are compared one by one, see `functional.lattice_bins`
     bins = 'full'
 

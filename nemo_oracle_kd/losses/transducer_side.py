@@ -15,7 +15,7 @@
 """One transducer's view of a batch, and the frames on which two of them are compared."""
 
 from dataclasses import dataclass, replace
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -33,12 +33,12 @@ class TransducerSide:
     """What a transducer says about a batch.
 
     Attributes:
-        joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`.
+        joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`; `None` if no objective reads them.
         encoded: `[B, T, D]` output of the encoder.
         lengths: `[B]` valid frames.
     """
 
-    joint: JointTensors
+    joint: Optional[JointTensors]
     encoded: Tensor
     lengths: Tensor
 
@@ -69,10 +69,11 @@ def common_frames(
         lengths = theirs = torch.minimum(student.lengths, theirs)
     else:
         lengths = student.lengths
-    frames = student.joint.encoder.shape[1]
+    frames = student.encoded.shape[1]
     index = teacher_frame_map(lengths, theirs, frames).clamp(min=0).unsqueeze(2)
-    picked = [x.gather(1, index.expand(-1, -1, x.shape[2])) for x in (teacher.joint.encoder, teacher.encoded)]
-    return (
-        replace(student, lengths=lengths),
-        TransducerSide(replace(teacher.joint, encoder=picked[0]), picked[1], lengths),
-    )
+
+    def pick(rows: Tensor) -> Tensor:
+        return rows.gather(1, index.expand(-1, -1, rows.shape[2]))
+
+    joint = None if teacher.joint is None else replace(teacher.joint, encoder=pick(teacher.joint.encoder))
+    return replace(student, lengths=lengths), TransducerSide(joint, pick(teacher.encoded), lengths)

@@ -264,3 +264,34 @@ def test_the_presets_train_with_the_defaults_of_their_objectives(tone_corpus, te
     logged = trainer.callback_metrics
     weight = 0.1 if preset == 'one_best_path' else 1e-3
     assert float(logged[f'train/kd/{preset}_weighted']) == pytest.approx(weight * float(logged[f'train/kd/{preset}']))
+
+
+def test_representations_need_neither_a_common_vocabulary_nor_a_common_joint(tone_corpus, teachers):
+    few_labels = teachers(config=tiny.rnnt_config(kind='tdt', hidden=48, labels=[' ', 'a']), name='few')
+    _, logged = fit(student_config(tone_corpus), few_labels, {'representation': None})
+    assert logged['representation'] > 0
+    config = student_config(tone_corpus)
+    config.joint.masking_prob = 0.3
+    _, logged = fit(config, teachers('tdt'), {'representation': None})
+    assert logged['representation'] > 0
+    _, logged = fit(student_config(tone_corpus), teachers('tdt'), {'encoder': None, 'representation': None})
+    assert logged['encoder'] > 0
+
+    from nemo_oracle_kd.models import EncDecOracleRNNTModel
+
+    config = tiny_oracle.oracle_rnnt_config(label_corruption=tiny_oracle.NO_CORRUPTION)
+    config.labels = [' ', 'a', 'b', 'd', 'c']
+    oracle = teachers(config=config, name='other_oracle', cls=EncDecOracleRNNTModel)
+    with pytest.raises(ConfigError, match="which are not its own: train the student with the teacher's labels"):
+        fit(student_config(tone_corpus), oracle, {'representation': None})
+
+
+def test_the_check_command_knows_lattices(tone_corpus, teachers, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    student = tmp_path / 'student.nemo'
+    tiny.rnnt_model(student_config(None)).save_to(str(student))
+    assert main(['check', str(student), str(teachers()), '--objectives', 'lattice', 'one_best_path']) == 0
+    assert 'ready to distil lattice, one_best_path' in capsys.readouterr().out
+    assert main(['check', str(student), str(teachers('tdt')), '--objectives', 'lattice']) == 1
+    assert 'the student is a RNN-T and the teacher a TDT' in capsys.readouterr().out
