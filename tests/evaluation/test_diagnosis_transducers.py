@@ -1,0 +1,102 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The diagnosis tells oracle teachers with a transducer head apart, as it does those with a CTC head."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+import tiny_oracle
+
+from nemo_oracle_kd.evaluation.diagnosis import diagnose
+from nemo_oracle_kd.evaluation.diagnosis_data import read_utterances
+from nemo_oracle_kd.models import EncDecOracleRNNTModel
+
+pytestmark = pytest.mark.integration
+
+
+def _train(config, steps):
+    trainer = tiny.trainer(steps)
+    teacher = tiny.rnnt_model(config, trainer, EncDecOracleRNNTModel)
+    trainer.fit(teacher)
+    return teacher.eval()
+
+
+@pytest.fixture(scope='module')
+def held_out(tmp_path_factory):
+    """Manifest of tones that no teacher was trained on."""
+    return tiny.write_tone_corpus(tmp_path_factory.mktemp('held_out'), 'dev', 12, seed=5)
+
+
+@pytest.fixture(scope='module')
+def listener(tmp_path_factory):
+    """Trained on tones, with guards stronger than the defaults and a stage of audio alone: the steps are few."""
+    manifest = tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 48, seed=1)
+    guards = {'masking_ratio': 0.2, 'substitution_ratio': 0.05, 'dropout': 0.1}
+    return _train(tiny_oracle.oracle_rnnt_config(manifest, label_corruption=guards, audio_only_steps=80), 240)
+
+
+@pytest.fixture(scope='module')
+def copier(tmp_path_factory):
+    """Trained on noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
+    folder = tmp_path_factory.mktemp('noise')
+    manifest = tiny.write_tone_corpus(folder, 'train', 160, seed=2)
+    generator = np.random.default_rng(0)
+    for row in map(json.loads, manifest.read_text().splitlines()):
+        length = soundfile.info(row['audio_filepath']).frames
+        noise = 0.01 * generator.standard_normal(length).astype(np.float32)
+        soundfile.write(row['audio_filepath'], noise, tiny.SAMPLE_RATE)
+    config = tiny_oracle.oracle_rnnt_config(manifest, audio_ctc_weight=0.0, label_corruption=tiny_oracle.NO_CORRUPTION)
+    audio_encoder = tiny_oracle.audio_encoder('conformer')
+    audio_encoder.update(self_attention_model='abs_pos', subsampling_factor=4)
+    for name in ('dropout', 'dropout_pre_encoder', 'dropout_emb', 'dropout_att'):
+        audio_encoder[name] = 0.0
+    config.encoder.audio_encoder = audio_encoder
+    config.optim.lr = 3e-3
+    return _train(config, 160)
+
+
+def test_a_transducer_that_listens_is_called_so(listener, held_out):
+    diagnosis = diagnose(listener, read_utterances(listener, held_out), batch_size=5, progress=False)
+    conditions = diagnosis.conditions
+    assert diagnosis.verdict == 'listens', diagnosis.reasons
+    assert conditions['true_text'].wer_spoken < 50 < conditions['silent_audio'].wer_spoken
+    assert conditions['true_text'].loss < conditions['swapped_text'].loss
+    assert diagnosis.copied_share_swapped < 0.4 and diagnosis.copied_share_silent < 0.4
+    assert diagnosis.spike_reference == 'audio branch of the teacher' and 0 <= diagnosis.spike_distance_ms < 200
+    assert 0.5 < diagnosis.attention_monotonicity <= 1 and 0 <= diagnosis.attention_hit_rate <= 1
+
+
+def test_a_transducer_trained_to_copy_is_called_so(copier, held_out):
+    diagnosis = diagnose(copier, read_utterances(copier, held_out), progress=False)
+    assert diagnosis.verdict == 'copies', diagnosis.reasons
+    # With the true text alone it looks perfect: that is the danger.
+    assert diagnosis.conditions['true_text'].given_label_errors < 40
+    assert diagnosis.copied_share_swapped > 0.5 and diagnosis.copied_share_silent > 0.5
+    assert 'audio_branch' not in diagnosis.conditions and diagnosis.spike_reference is None
+
+
+def test_the_command_prints_a_table_and_writes_json_and_picture(listener, held_out, tone_teacher, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    listener.save_to(str(tmp_path / 'oracle.nemo'))
+    command = ['diagnose', str(tmp_path / 'oracle.nemo'), '--manifest', str(held_out), '--limit', '6']
+    assert main([*command, '--output', str(tmp_path / 'out'), '--audio-model', str(tone_teacher)]) == 0
+    assert 'verdict: listens' in capsys.readouterr().out
+    record = json.loads((tmp_path / 'out' / 'diagnosis.json').read_text())
+    assert record['verdict'] == 'listens' and record['spike_reference'] == 'audio-only model'
+    assert (tmp_path / 'out' / 'attention.png').read_bytes()[:4] == b'\x89PNG'
