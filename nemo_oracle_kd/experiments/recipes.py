@@ -40,6 +40,7 @@ def recipe_run(
     overrides: Sequence[str] = (),
     callbacks: Sequence[str] = (),
     depends: Sequence[str] = (),
+    save_to: Path | None = None,
 ) -> SystemRun:
     """One training on one thread, recorded by `RunRecord` in processor seconds, that resumes from its checkpoints.
 
@@ -53,9 +54,11 @@ def recipe_run(
         overrides: further words of the command line.
         callbacks: further `trainer.callbacks`, as YAML mappings.
         depends: jobs to wait for.
+        save_to: where the model goes; by default `model.nemo` among the training's files.
     """
     script, config = recipe
     folder = group / 'training' / name
+    model = save_to or folder / 'model.nemo'
     train = data['train']
     manifests = [train] if isinstance(train, Path) else list(train)
     joined = ', '.join(quoted(manifest) for manifest in manifests)
@@ -68,7 +71,7 @@ def recipe_run(
         f'model.validation_ds.manifest_filepath={quoted(data["dev"])}',
         f'seed={seed}',
         'num_threads=1',
-        f'save_to={quoted(folder / "model.nemo")}',
+        f'save_to={quoted(model)}',
         f'exp_manager.exp_dir={quoted(folder)}',
         'exp_manager.name=log',
         '+exp_manager.use_datetime_version=false',
@@ -83,11 +86,11 @@ def recipe_run(
     job = Job(
         f'{group.name}/{name}',
         command,
-        outputs=[folder / 'model.nemo', folder / 'run.json'],
+        outputs=[model, folder / 'run.json'],
         depends=depends,
         inputs=[recipe_config, *manifests, data['dev']],
         scratch=[folder],
         metrics=folder / 'curve.jsonl',
         directory=group,
     )
-    return SystemRun(name, seed, job, model=folder / 'model.nemo', record=folder)
+    return SystemRun(name, seed, job, model=model, record=folder)

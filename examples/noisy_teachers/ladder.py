@@ -1,0 +1,272 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The jobs behind `run.py`: split, ladder of teachers, their pseudo-labels, one warm start and all students for each seed."""
+
+import json
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest, write_text_atomically
+from nemo_oracle_kd.evaluation.scoring import score
+from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
+from nemo_oracle_kd.experiments.jobs import Job
+from nemo_oracle_kd.experiments.recipes import quoted, recipe_run
+
+RECIPE = (Path(__file__).resolve().parents[1] / 'asr_rnnt' / 'train_rnnt.py', 'separable_rnnt_char')
+CLI = [sys.executable, '-m', 'nemo_oracle_kd.cli.main']
+ALONE, WARM = 'student_alone', 'warm_start'
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A rung of the ladder.
+
+    Attributes:
+        labels: what it is trained on: `all`, `supervised` or `few` (half of the supervised part).
+        updates: optimizer steps.
+        width: channels of the encoder.
+        overrides: further overrides.
+    """
+
+    labels: str
+    updates: int
+    width: int
+    overrides: Sequence[str] = ()
+
+
+#: the paper's ladder in small: letter for the size, number for the share of labels in percent
+LADDER = {
+    'L': Teacher('all', 500, 128),
+    'S': Teacher('all', 400, 64),
+    'L30': Teacher('supervised', 400, 128),
+    'M30': Teacher('supervised', 400, 96),
+    'S15': Teacher('few', 300, 64),
+}
+#: method -> what to call it, preset, overrides
+METHODS = {
+    'hard': ('hard', 'hard', []),
+    'full_sum_l1': ('full-sum, L1', 'full_sum', []),
+    'full_sum_mse': ('full-sum, MSE', 'full_sum', ['oracle_kd.objectives.full_sum.distance=mse']),
+    'full_sum_norm_l1': ('full-sum norm, L1', 'full_sum_norm', []),
+    'full_sum_norm_mse': ('full-sum norm, MSE', 'full_sum_norm', ['oracle_kd.objectives.full_sum_norm.distance=mse']),
+}
+EVERYWHERE = ('hard', 'full_sum_l1')  # from every teacher; the other methods from GOOD_AND_BAD
+GOOD_AND_BAD = ('S', 'S15')
+#: of every model: 80 ms frames and a small joint, for the sake of a CPU
+SMALL = [
+    'model.encoder.jasper.1.stride=[4]',
+    'model.model_defaults.joint_hidden=32',
+    'model.train_ds.max_duration=5.0',
+    'exp_manager.create_tensorboard_logger=false',
+]
+
+
+@dataclass
+class Recipe:
+    """What to train.
+
+    Attributes:
+        updates: optimizer steps of every student after the warm start.
+        warm_updates: of the warm start.
+        share: of supervised rows in the batches of a distilled student.
+        supervised: share of the training manifest that keeps its labels.
+        teachers: part of the ladder.
+        teacher_seed: of the ladder.
+        split_seed: of the split.
+    """
+
+    updates: int = 500
+    warm_updates: int = 300
+    share: float = 0.25
+    supervised: float = 0.3
+    teachers: Sequence[str] = tuple(LADDER)
+    teacher_seed: int = 0
+    split_seed: int = 0
+
+
+def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
+    """Writes the parts of the training manifest: `all`, `supervised`, `few` and `unsupervised`.
+
+    Supervised rows say so. The unsupervised part keeps its texts for the measurement of pseudo-labels; students are given
+    what `score` makes of it, where the truth is called `reference_text`, which NeMo does not read.
+    """
+    rows = read_manifest(train)
+    random.Random(recipe.split_seed).shuffle(rows)
+    count = round(recipe.supervised * len(rows))
+    supervised = [{**row, 'supervised': True} for row in rows[:count]]
+    parts = {
+        'all': rows,
+        'supervised': supervised,
+        'few': supervised[: max(count // 2, 1)],
+        'unsupervised': rows[count:],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f'{name}.jsonl' for name in parts}
+    for name, part in parts.items():
+        write_manifest(paths[name], part)
+    return paths
+
+
+def steps(count: int, validations: int = 4) -> List[str]:
+    """Overrides for a training of `count` optimizer steps."""
+    return [
+        f'trainer.max_steps={count}',
+        'trainer.max_epochs=-1',
+        f'trainer.val_check_interval={max(count // validations, 1)}',
+    ]
+
+
+def teacher_runs(recipe: Recipe, parts: Dict[str, Path], dev: Path, out: Path) -> List[SystemRun]:
+    """The trainings of the ladder."""
+    runs = []
+    for name in recipe.teachers:
+        teacher = LADDER[name]
+        overrides = [*SMALL, *steps(teacher.updates), f'model.width={teacher.width}', *teacher.overrides]
+        data = {'train': parts[teacher.labels], 'dev': dev}
+        group = out / 'teachers'
+        save_to = group / f'{name}.nemo'
+        runs.append(recipe_run(name, recipe.teacher_seed, group, RECIPE, data, overrides, save_to=save_to))
+    return runs
+
+
+def label_jobs(recipe: Recipe, parts: Dict[str, Path], test: Path, out: Path) -> List[Job]:
+    """What the teachers do: label the unsupervised part, and the test set."""
+    jobs = []
+    for name in recipe.teachers:
+        folder = out / 'labels' / name
+        command = [
+            'score',
+            '--teacher',
+            str(out / 'teachers' / f'{name}.nemo'),
+            '--manifest',
+            str(parts['unsupervised']),
+        ]
+        jobs.append(
+            Job(
+                f'labels/{name}',
+                [*CLI, *command, '--output', str(folder / 'scored.jsonl'), '--nbest', '8', '--batch-size', '16'],
+                outputs=[folder / 'scored.jsonl'],
+                depends=[f'teachers/{name}'],
+                inputs=[parts['unsupervised']],
+                scratch=[folder],
+            )
+        )
+    scores = out / 'teachers' / 'scores.json'
+    models = [str(out / 'teachers' / f'{name}.nemo') for name in recipe.teachers]
+    command = ['evaluate', *models, '--manifest', str(test), '--json', str(scores)]
+    trained = [f'teachers/{name}' for name in recipe.teachers]
+    jobs.append(Job('labels/test', [*CLI, *command], outputs=[scores], depends=trained, inputs=[test]))
+    return jobs
+
+
+def systems(teachers: Sequence[str]) -> Dict[str, Tuple[Optional[str], Optional[str]]]:
+    """All systems after the warm start: name -> (method, teacher), (None, None) for the student alone."""
+    found: Dict[str, Tuple[Optional[str], Optional[str]]] = {ALONE: (None, None)}
+    for method in METHODS:
+        for teacher in teachers:
+            if method in EVERYWHERE or teacher in GOOD_AND_BAD:
+                found[f'{method}_{teacher}'] = (method, teacher)
+    return found
+
+
+def student_runs(
+    recipe: Recipe, parts: Dict[str, Path], dev: Path, out: Path, seeds: Sequence[int]
+) -> List[SystemRun]:
+    """The warm start and the students of every seed."""
+    runs = []
+    for seed in seeds:
+        group = out / f'seed_{seed}'
+        alone = {'train': parts['supervised'], 'dev': dev}
+        warm = group / 'training' / WARM / 'model.nemo'
+        runs.append(recipe_run(WARM, seed, group, RECIPE, alone, [*SMALL, *steps(recipe.warm_updates)]))
+        for name, (method, teacher) in systems(recipe.teachers).items():
+            overrides = [*SMALL, *steps(recipe.updates), f'+init_from_nemo_model={quoted(warm)}']
+            data, waits = alone, [f'seed_{seed}/{WARM}']
+            if method is not None:
+                _, preset, changes = METHODS[method]
+                overrides += [f'+oracle_kd={preset}', f'oracle_kd.supervised_share={recipe.share}', *changes]
+                scored = out / 'labels' / teacher / 'scored.jsonl'
+                data = {'train': [parts['supervised'], scored], 'dev': dev}
+                waits.append(f'labels/{teacher}')
+            runs.append(recipe_run(name, seed, group, RECIPE, data, overrides, depends=waits))
+    return runs
+
+
+def measure_teachers(recipe: Recipe, parts: Dict[str, Path], out: Path) -> Dict[str, dict]:
+    """What is known of each teacher: its test error, and how wrong and how sure its pseudo-labels are."""
+    tested = json.loads((out / 'teachers' / 'scores.json').read_text(encoding='utf-8'))['systems']
+    found = {}
+    for name in recipe.teachers:
+        rows = read_manifest(out / 'labels' / name / 'scored.jsonl', check_audio=False)
+        labels = score([row['reference_text'] for row in rows], [row['text'] for row in rows])
+        training = json.loads((out / 'teachers' / 'training' / name / 'run.json').read_text(encoding='utf-8'))
+        found[name] = {
+            'wer': tested[name]['wer'],
+            'cer': tested[name]['cer'],
+            'parameters': tested[name]['parameters'],
+            'train_seconds': training['train_seconds'],
+            'updates': training['updates'],
+            'labelled_utterances': len(read_manifest(parts[LADDER[name].labels], check_audio=False)),
+            'pseudo_label_wer': labels.wer,
+            'pseudo_label_cer': labels.cer,
+            'nats_per_label': -sum(row['teacher_log_prob'] for row in rows)
+            / sum(row['teacher_tokens'] for row in rows),
+        }
+    return found
+
+
+def run_ladder(recipe: Recipe, data: Dict[str, Path], out: Path, seeds: Sequence[int], parallel: int) -> dict:
+    """Trains, labels and scores everything.
+
+    Args:
+        recipe: what to train.
+        data: manifests `train`, `dev` and `test`.
+        out: output folder.
+        seeds: of the students.
+        parallel: jobs at a time, one thread each.
+
+    Returns:
+        The content of `results.json`: that of a comparison, `method` and `teacher` of every distilled system, and `teachers`.
+    """
+    parts = write_split(recipe, data['train'], out / 'data')
+    teaching = [run.job for run in teacher_runs(recipe, parts, data['dev'], out)]
+    teaching += label_jobs(recipe, parts, data['test'], out)
+    settings = {
+        'updates': recipe.updates,
+        'warm_updates': recipe.warm_updates,
+        'supervised_share': recipe.share,
+        'supervised_part': recipe.supervised,
+        'teacher_seed': recipe.teacher_seed,
+        'split_seed': recipe.split_seed,
+    }
+    comparison = Comparison(
+        student_runs(recipe, parts, data['dev'], out, seeds),
+        data['test'],
+        out,
+        pairs=[(f'hard_{name}', f'full_sum_l1_{name}') for name in recipe.teachers],
+        settings=settings,
+        extra_jobs=teaching,
+        max_parallel=parallel,
+    )
+    results = comparison.run()
+    for name, (method, teacher) in systems(recipe.teachers).items():
+        if method is not None:
+            results['systems'][name].update(method=method, teacher=teacher)
+    results['teachers'] = measure_teachers(recipe, parts, out)
+    results['units'].update(pseudo_label_wer='percent', pseudo_label_cer='percent')
+    write_text_atomically(comparison.results_path, json.dumps(results, indent=2) + '\n')
+    return results

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Students of good and bad teachers on real speech: CMU AN4, character RNN-T, greedy decoding, no language model.
+
+    python examples/noisy_teachers/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
+
+`--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. The training manifest is
+split into a supervised part and a part whose labels no student sees. A ladder of teachers, by size and share of the labels,
+labels the second part with `nemo-oracle-kd score`; students learn from that by hard, full-sum and sequence-discriminative
+distillation (arXiv 2303.05958). Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
+students of a seed start from one model, trained on the supervised part.
+
+Writes `OUT/results.json`, `OUT/figure.png`, `OUT/figure.svg`, the students `OUT/seed_N/NAME.nemo` and the teachers
+`OUT/teachers/NAME.nemo`. What was tried on the way, also what failed, is in docs/experiments/noisy_teachers.md. An interrupted
+run goes on where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'asr_ctc'))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from comparison import print_table  # noqa: E402
+from ladder import LADDER, METHODS, Recipe, run_ladder  # noqa: E402
+
+from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
+from nemo_oracle_kd.evaluation.plots import save_png, to_svg  # noqa: E402
+from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher  # noqa: E402
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    defaults = Recipe()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
+    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
+    parser.add_argument('--out', type=Path, required=True, help='output folder')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds of the students (default: 0)')
+    parser.add_argument('--teacher-seed', type=int, default=0, help='one ladder for all seeds (default: 0)')
+    parser.add_argument('--split-seed', type=int, default=0, help='which utterances keep their labels (default: 0)')
+    parser.add_argument('--parallel', type=int, default=2, help='jobs at a time, one thread each (default: 2)')
+    parser.add_argument(
+        '--updates',
+        type=int,
+        default=defaults.updates,
+        help=f'optimizer steps of a student (default: {defaults.updates})',
+    )
+    parser.add_argument(
+        '--warm-updates',
+        type=int,
+        default=defaults.warm_updates,
+        help=f'steps of the model that all students of a seed start from (default: {defaults.warm_updates})',
+    )
+    parser.add_argument(
+        '--teachers',
+        nargs='+',
+        choices=sorted(LADDER),
+        default=list(LADDER),
+        help='part of the ladder (default: all of it)',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs the ladder."""
+    args = parse()
+    data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
+    data['test'] = args.test.resolve()
+    for manifest in data.values():
+        read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
+    recipe = Recipe(
+        updates=args.updates,
+        warm_updates=args.warm_updates,
+        teachers=args.teachers,
+        teacher_seed=args.teacher_seed,
+        split_seed=args.split_seed,
+    )
+    out = args.out.resolve()
+    results = run_ladder(recipe, data, out, args.seeds, args.parallel)
+    teachers = {name: teacher['wer'] for name, teacher in results['teachers'].items()}
+    students = {}
+    for facts in results['systems'].values():
+        if facts.get('teacher'):
+            students.setdefault(facts['method'], {})[facts['teacher']] = facts['wer']
+    labels = {method: text for method, (text, _, _) in METHODS.items()}
+    figure = student_over_teacher(teachers, students, results['systems']['student_alone']['wer'], labels)
+    save_png(figure, out / 'figure.png')
+    (out / 'figure.svg').write_text(to_svg(figure), encoding='utf-8')
+    print(
+        f'{"teacher":10}{"WER %":>8}{"pseudo-labels WER %":>21}{"nats per label":>16}{"labels of":>11}{"weights":>10}'
+    )
+    for name, teacher in results['teachers'].items():
+        print(
+            f'{name:10}{teacher["wer"]:8.1f}{teacher["pseudo_label_wer"]:21.1f}{teacher["nats_per_label"]:16.2f}'
+            f'{teacher["labelled_utterances"]:11d}{teacher["parameters"]:10d}'
+        )
+    print_table(results)
+    print(f'results: {out / "results.json"}\nfigure:  {out / "figure.png"}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The picture of a distillation from good and bad teachers, as figure 1 of arXiv 2303.05958: student WER over teacher WER."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nemo_oracle_kd.evaluation.plots import COLOURS, FOREGROUND, _new, _styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ['student_over_teacher']
+
+_MARKERS = 'osD^vP*X'
+
+
+@_styled
+def student_over_teacher(
+    teachers: Mapping[str, float],
+    students: Mapping[str, Mapping[str, Sequence[float]]],
+    alone: Sequence[float] = (),
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """Test WER of students over that of their teachers, one line for each method; below the diagonal a student beats its
+    teacher.
+
+    Args:
+        teachers: percent, by teacher.
+        students: percent, by method and teacher, one value per seed. A method with several teachers is drawn as a line through
+            the means, with a bar from the best to the worst seed; one with a single teacher as a point.
+        alone: of the student without a teacher, one value per seed: a horizontal line.
+        labels: what to call the methods and teachers.
+
+    Raises:
+        ValueError: no students, or a student of a teacher whose WER is not given.
+    """
+    labels = labels or {}
+    unknown = sorted({name for of_method in students.values() for name in of_method} - set(teachers))
+    if unknown:
+        raise ValueError(
+            f"There are students of {', '.join(unknown)}, but no WER of these teachers: add it to teachers."
+        )
+    values = [wer for of_method in students.values() for wers in of_method.values() for wer in wers]
+    if not values:
+        raise ValueError("There are no students to draw: give at least one method with one teacher.")
+    figure, axes = _new(8.0, 5.6)
+    axis = axes[0, 0]
+    drawn = [teachers[name] for name in dict.fromkeys(name for of_method in students.values() for name in of_method)]
+    left, right = min(drawn), max(drawn)
+    margin = max(0.08 * (right - left), 1.0)
+    low, high = min([*values, *alone]), max([*values, *alone])
+    axis.plot([0, 200], [0, 200], color=FOREGROUND, linewidth=1.0, linestyle=':', label='as good as its teacher')
+    if len(alone):
+        mean = float(np.mean(alone))
+        axis.axhspan(min(alone), max(alone), color=COLOURS[0], alpha=0.12, linewidth=0)
+        axis.axhline(mean, color=COLOURS[0], linewidth=1.6, linestyle='--', label='student alone')
+    for number, (method, of_method) in enumerate(students.items()):
+        colour = COLOURS[1 + number % (len(COLOURS) - 1)]
+        names = sorted(of_method, key=teachers.__getitem__)
+        # side by side, so that the bars of one teacher's students do not hide one another
+        places = [teachers[name] + (number - (len(students) - 1) / 2) * 0.12 * margin for name in names]
+        means = [float(np.mean(of_method[name])) for name in names]
+        ends = [
+            [m - min(of_method[n]) for n, m in zip(names, means)],
+            [max(of_method[n]) - m for n, m in zip(names, means)],
+        ]
+        axis.errorbar(
+            places,
+            means,
+            yerr=np.maximum(ends, 0.0),
+            color=colour,
+            marker=_MARKERS[number % len(_MARKERS)],
+            markersize=6,
+            linewidth=1.8,
+            elinewidth=1.0,
+            capsize=2.5,
+            linestyle='-' if len(names) > 2 else 'none',
+            label=labels.get(method, method),
+        )
+    room = max(0.08 * (high - low), 1.0)
+    axis.set_xlim(left - margin, right + margin)
+    axis.set_ylim(low - room, high + 2 * room)
+    for name in dict.fromkeys(name for of_method in students.values() for name in of_method):
+        axis.annotate(
+            labels.get(name, name),
+            (teachers[name], 1.0),
+            xycoords=('data', 'axes fraction'),
+            xytext=(0, -4),
+            textcoords='offset points',
+            ha='center',
+            va='top',
+            fontweight='bold',
+        )
+    axis.set_xlabel("teacher's test WER (%)")
+    axis.set_ylabel("student's test WER (%)")
+    axis.grid(color=FOREGROUND, alpha=0.12, linewidth=0.6)
+    figure.legend(*axis.get_legend_handles_labels(), loc='outside lower center', ncols=3)
+    return figure
