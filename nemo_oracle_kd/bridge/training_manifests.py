@@ -139,7 +139,9 @@ def read_lines(files: List[str]) -> Iterator[ManifestLine]:
         return parse(line, file)
 
     for item in manifest.item_iter(list(files), parse_func=parse_and_keep):
-        yield ManifestLine(item['id'], entry_key(item['audio_file'], item['offset'], item['duration'], item['text']), current)
+        yield ManifestLine(
+            item['id'], entry_key(item['audio_file'], item['offset'], item['duration'], item['text']), current
+        )
 
 
 def entry_key(audio_file: str, offset: Optional[float], duration: Optional[float], text: str) -> Tuple[Any, ...]:

@@ -14,12 +14,11 @@
 """Batches with a given share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
 
 from fractions import Fraction
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
-
 from nemo.utils import logging
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
 
 from nemo_oracle_kd.bridge.utterance_rows import UtteranceRows
 from nemo_oracle_kd.distillation.stored_scores import SUPERVISED_KEY
@@ -37,6 +36,9 @@ class MixedBatchSampler(DistributedSampler):
     full: the last one of an epoch is filled up with unsupervised rows from the begin of the pass (`drop_last`: there is no such
     batch). What an epoch holds depends on the seed and the epoch alone.
 
+    A training resumed within an epoch goes on with the batch that is due, if `position` is given. Without, it would begin the
+    epoch anew, and with loader workers that of epoch 0: Lightning starts the workers before it tells the epoch.
+
     With several processes, each takes every R-th batch of one common sequence. The class is a `DistributedSampler`, and is
     given to the loader as `sampler` with `batch_size=None`, as NeMo gives its semi-sorted batches, so that Lightning neither
     replaces nor wraps it, and tells it the epoch.
@@ -51,6 +53,8 @@ class MixedBatchSampler(DistributedSampler):
         rank: of this process.
         num_replicas: number of processes.
         drop_last: leave out the rows that do not fill a batch in every process.
+        position: epoch and how many of its batches a resumed training has behind it; asked when the batches of an epoch
+            begin. `None`: the epoch of `set_epoch`, from its begin.
 
     Raises:
         ConfigError: no rows of one kind, or a share that is none.
@@ -67,10 +71,13 @@ class MixedBatchSampler(DistributedSampler):
         rank: int = 0,
         num_replicas: int = 1,
         drop_last: bool = False,
+        position: Optional[Callable[[], Tuple[int, int]]] = None,
     ):
         # DistributedSampler's own constructor would ask for a data set and split that
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
-            raise ConfigError(f"supervised_share must lie between 0 and 1, such as 0.1, not {share!r}; null leaves batches alone")
+            raise ConfigError(
+                f"supervised_share must lie between 0 and 1, such as 0.1, not {share!r}; null leaves batches alone"
+            )
         for name, rows in (('', supervised), ('not ', unsupervised)):
             if not len(rows):
                 raise ConfigError(
@@ -81,12 +88,14 @@ class MixedBatchSampler(DistributedSampler):
         self.micro_batch_size = batch_size  # under this name NeMo's learning-rate schedules look for it
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
         self.rank, self.num_replicas = rank, num_replicas
+        self.position = position
         self.epoch = 0
         self._per_batch = Fraction(share).limit_denominator(10**6) * batch_size
         self._batches = self._count_batches()
         if not self._batches:
+            processes = f" in each of {num_replicas} processes" if num_replicas > 1 else ""
             raise ConfigError(
-                f"{len(unsupervised)} unsupervised rows fill no batch of {batch_size} in each of {num_replicas} processes: set "
+                f"{len(unsupervised)} unsupervised rows fill no batch of {batch_size}{processes}: set "
                 "model.train_ds.drop_last=false, or a smaller batch_size"
             )
 
@@ -115,9 +124,11 @@ class MixedBatchSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[List[int]]:
         per_epoch = self._batches * self.num_replicas
-        begin = self.epoch * per_epoch
-        order = self._order(self.unsupervised, 0, self.epoch)
-        for batch in range(begin + self.rank, begin + per_epoch, self.num_replicas):
+        epoch, done = self.position() if self.position is not None else (self.epoch, 0)
+        begin = epoch * per_epoch
+        order = self._order(self.unsupervised, 0, epoch)
+        done %= self._batches  # a checkpoint of an epoch's end has all behind it
+        for batch in range(begin + done * self.num_replicas + self.rank, begin + per_epoch, self.num_replicas):
             first, last = self._due(batch), self._due(batch + 1)
             size = self.micro_batch_size
             start = (batch - begin) * size - (first - self._due(begin))
@@ -168,6 +179,7 @@ def set_supervised_share(model: Any, share: float, rows: UtteranceRows, seed: in
         rank=model.global_rank,
         num_replicas=model.world_size,
         drop_last=loader.drop_last,
+        position=None if model._trainer is None else lambda: _position(model._trainer.fit_loop),
     )
     model._train_dl = DataLoader(
         loader.dataset,
@@ -189,6 +201,15 @@ def set_supervised_share(model: Any, share: float, rows: UtteranceRows, seed: in
             "the number of rows: set trainer.max_steps, or max_steps of the schedule, for a schedule that ends with the training."
         )
     return loader
+
+
+def _position(fit_loop: Any) -> Tuple[int, int]:
+    """Epoch, and batches of it that a checkpoint has behind it, as Lightning counts them.
+
+    A checkpoint that a callback writes at the end of a batch does not count that batch; Lightning trains on it again.
+    """
+    done = fit_loop.epoch_loop.batch_progress.current.completed if fit_loop.epoch_loop.restarting else 0
+    return fit_loop.epoch_progress.current.processed, done
 
 
 def _check_loader(model: Any, loader: Any) -> None:

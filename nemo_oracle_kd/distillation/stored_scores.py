@@ -19,10 +19,9 @@ from collections import Counter
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
+from nemo.utils import logging
 from torch import Tensor
 from tqdm import tqdm
-
-from nemo.utils import logging
 
 from nemo_oracle_kd.bridge.training_manifests import read_lines, training_manifests
 from nemo_oracle_kd.distillation.pseudo_labels import (
@@ -46,7 +45,9 @@ _SENTENCES = {
     'flag': f"have a `{SUPERVISED_KEY}` that is neither true nor false: write it as a JSON boolean",
     'no score': f"have no `{LOG_PROB_KEY}`: {_SCORE_ANEW}, or mark rows with true transcripts as \"{SUPERVISED_KEY}\": true",
     'no fingerprint': f"have a score without a valid `{FINGERPRINT_KEY}`, so nobody knows whose it is: {_SCORE_ANEW}",
-    'other teacher': "were scored by another teacher or vocabulary than {expected}: " + _SCORE_ANEW + " by that teacher",
+    'other teacher': "were scored by another teacher or vocabulary than {expected}: "
+    + _SCORE_ANEW
+    + " by that teacher",
     'log-prob': f"have a `{LOG_PROB_KEY}` that is no log-probability (a finite number, at most 0): {_SCORE_ANEW}",
     'tokens': f"have no valid `{TOKENS_KEY}` (a count, at least 0): {_SCORE_ANEW}",
     'text': (
@@ -105,7 +106,9 @@ class StoredScores:
         if manifests.files:
             self._check_all(manifests.files, train_ds)
         if not self._checked:
-            logging.info("The training data have no manifest that could be read, so their scores are checked batch by batch.")
+            logging.info(
+                "The training data have no manifest that could be read, so their scores are checked batch by batch."
+            )
 
     # -- what a batch needs ---------------------------------------------------------------------------------------
 
@@ -175,9 +178,7 @@ class StoredScores:
         self.any_supervised = self.any_supervised or self.supervised_rows > 0
         ConfigError.raise_if_any(self._sentences(problems, examples, teachers, alone))
 
-    def _sentences(
-        self, problems: Counter, examples: Dict[str, str], teachers: Counter, alone: int
-    ) -> Iterator[str]:
+    def _sentences(self, problems: Counter, examples: Dict[str, str], teachers: Counter, alone: int) -> Iterator[str]:
         scored = self.rows - self.supervised_rows
         for kind, count in problems.items():
             what = _SENTENCES[kind].format(expected=self._expected) if kind == 'other teacher' else _SENTENCES[kind]

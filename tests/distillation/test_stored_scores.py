@@ -77,7 +77,9 @@ def test_the_teacher_is_told_by_the_first_two_parts_of_the_fingerprint(make):
     rows = [scored(0), scored(1, teacher_fingerprint='aaaaaaaa-bbbbbbbb-eeeeeeee')]
     assert str(make(rows).fingerprint).startswith('aaaaaaaa-bbbbbbbb')
     make(rows, TEACHER), make(rows, 'aaaaaaaa-bbbbbbbb')
-    with pytest.raises(ConfigError, match='^2 of 2 rows .* were scored by another teacher or vocabulary than dddddddd'):
+    with pytest.raises(
+        ConfigError, match='^2 of 2 rows .* were scored by another teacher or vocabulary than dddddddd'
+    ):
         make(rows, OTHER)
     with pytest.raises(ConfigError, match='scored by different teachers, .*aaaaaaaa-bbbbbbbb .2 rows.* --rescore'):
         make(rows + [scored(2, teacher_fingerprint=OTHER)])
@@ -98,7 +100,10 @@ def test_the_teacher_is_told_by_the_first_two_parts_of_the_fingerprint(make):
         ({'teacher_tokens': -1}, 'have no valid `teacher_tokens`'),
         ({'teacher_fingerprint': ...}, 'without a valid `teacher_fingerprint`'),
         ({'teacher_fingerprint': 'x-y'}, 'without a valid `teacher_fingerprint`'),
-        ({'teacher_nbest': [{'text': 'other words', 'log_prob': -2.5}]}, 'not the first of their `teacher_nbest`.* score --reference'),
+        (
+            {'teacher_nbest': [{'text': 'other words', 'log_prob': -2.5}]},
+            'not the first of their `teacher_nbest`.* score --reference',
+        ),
         ({'teacher_log_prob': -2.4}, 'differs from that of the first'),
         ({'teacher_nbest': ...}, 'have no `teacher_nbest`.*--nbest 2'),
         ({'teacher_nbest': []}, 'is not a list of'),
