@@ -31,7 +31,7 @@ hypothesis that has it; the joint's is drawn once per cell. Hypotheses that shar
 
 import math
 from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -188,7 +188,8 @@ class _SharedLattices:
     def score(self, encoded: Tensor, lengths: Tensor) -> NBestScores:
         """From the output of the encoder, `[B, D, T]`."""
         lengths = torch.where((self.tree.end >= 0).any(1), lengths.long().cpu(), 0)
-        frames = self.model.joint.project_encoder(encoded.transpose(1, 2))
+        heard = encoded.transpose(1, 2)[length_mask(lengths, encoded.shape[2]).to(encoded.device)]
+        frames = self.model.joint.project_encoder(heard.unsqueeze(0)).squeeze(0)
         portions = _portions(lengths.tolist(), self.positions.sizes.tolist(), self.max_cells)
         cells = NBestCells(
             evaluated=int((self.positions.sizes * lengths).sum()),
@@ -198,7 +199,7 @@ class _SharedLattices:
         dtype = compute_dtype(frames.dtype)
         if not any(portions):
             return NBestScores(frames.new_full(self.tree.end.shape, math.inf, dtype=dtype), cells)
-        values = self._values(frames, self._projected(encoded.device), portions)
+        values = self._values(frames.split(lengths.tolist()), self._projected(encoded.device), portions)
         return NBestScores(-self._log_probs(values, lengths).to(dtype), cells)
 
     def _projected(self, device: torch.device) -> Tensor:
@@ -214,9 +215,9 @@ class _SharedLattices:
         chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
         return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
 
-    def _values(self, frames: Tensor, projected: Tensor, portions: List[List[_Portion]]) -> Tensor:
+    def _values(self, frames: Sequence[Tensor], projected: Tensor, portions: List[List[_Portion]]) -> Tensor:
         """The log-probabilities that the lattices need, `[positions, T, C]`, zero behind the last frame."""
-        device, sizes = frames.device, self.positions.sizes.tolist()
+        device, sizes = projected.device, self.positions.sizes.tolist()
         longest = max(of_one[-1].stop for of_one in portions if of_one)
         positions = zip(projected.split(sizes), self.positions.classes.to(device).split(sizes))
         durations = len(self.head.durations) if self.head.kind == 'tdt' else 0
@@ -225,7 +226,7 @@ class _SharedLattices:
         for (at, classes), of_one in zip(positions, portions):
             pieces = []
             for portion in of_one:
-                arguments = (frames[portion.utterance, portion.start : portion.stop], at, classes)
+                arguments = (frames[portion.utterance][portion.start : portion.stop], at, classes)
                 if portion.recompute and torch.is_grad_enabled():
                     random = self.model.training
                     piece = checkpoint(self._select, *arguments, use_reentrant=False, preserve_rng_state=random)
