@@ -1,0 +1,116 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The recipe of good and bad teachers: its split, the command lines that it builds, and what waits for what."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'examples' / 'noisy_teachers'))
+
+from ladder import LADDER, METHODS, Recipe, label_jobs, student_runs, systems, teacher_runs, write_split  # noqa: E402
+
+from nemo_oracle_kd.experiments.jobs import fingerprints, order_jobs  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("it's, a=path")
+    manifest = tiny.write_tone_corpus(folder, 'train', 10)
+    parts = write_split(Recipe(), Path(manifest), folder / 'out' / 'data')
+    return folder / 'out', Path(manifest), parts
+
+
+def _rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_split_is_seeded_and_no_utterance_is_in_both_parts(work, tmp_path):
+    out, manifest, parts = work
+    rows = {name: _rows(path) for name, path in parts.items()}
+    assert [len(rows[name]) for name in ('all', 'supervised', 'few', 'unsupervised')] == [10, 3, 1, 7]
+    names = {name: {row['audio_filepath'] for row in part} for name, part in rows.items()}
+    assert not names['supervised'] & names['unsupervised'] and names['few'] < names['supervised']
+    assert all(row['supervised'] is True for row in rows['supervised'])
+    assert not any('supervised' in row for row in rows['unsupervised'])
+    again = write_split(Recipe(), manifest, tmp_path / 'again')
+    other = write_split(Recipe(split_seed=1), manifest, tmp_path / 'other')
+    assert again['supervised'].read_text() == parts['supervised'].read_text() != other['supervised'].read_text()
+
+
+def test_every_command_composes_and_all_students_get_the_same_updates_from_the_same_start(work):
+    from hydra import compose, initialize_config_dir
+
+    import nemo_oracle_kd  # noqa: F401  registers the presets
+
+    out, manifest, parts = work
+    recipe = Recipe(updates=40, warm_updates=24)
+    runs = teacher_runs(recipe, parts, manifest, out) + student_runs(recipe, parts, manifest, out, [0, 3])
+    for run in runs:
+        with initialize_config_dir(str(ROOT / 'conf' / 'rnnt'), version_base=None):
+            cfg = compose(run.job.command[2].split('=')[1], overrides=list(run.job.command[3:]))
+        assert cfg.seed == run.seed and Path(cfg.save_to) == Path(run.model)
+        train = cfg.model.train_ds.manifest_filepath
+        if run.name in LADDER:
+            assert train == str(parts[LADDER[run.name].labels]) and 'oracle_kd' not in cfg
+            assert cfg.model.width == LADDER[run.name].width
+        elif run.name == 'warm_start':
+            assert train == str(parts['supervised']) and cfg.trainer.max_steps == 24
+        else:
+            assert cfg.trainer.max_steps == 40
+            assert cfg.init_from_nemo_model == str(out / f'seed_{run.seed}' / 'training' / 'warm_start' / 'model.nemo')
+            method, teacher = systems(recipe.teachers)[run.name]
+            if method is None:
+                assert train == str(parts['supervised']) and 'oracle_kd' not in cfg
+                continue
+            assert list(train) == [str(parts['supervised']), str(out / 'labels' / teacher / 'scored.jsonl')]
+            kd = cfg.oracle_kd
+            assert kd.teacher.scores == 'manifest' and kd.teacher.restore_from is None
+            assert kd.label_loss.on == 'supervised' and kd.supervised_share == recipe.share
+            assert list(kd.objectives) == [METHODS[method][1]]
+            if method != 'hard':
+                assert kd.objectives[METHODS[method][1]].distance == ('mse' if 'mse' in method else 'l1')
+
+
+def test_students_wait_for_their_start_and_for_their_teachers_labels(work):
+    out, manifest, parts = work
+    recipe = Recipe()
+    teachers = [run.job for run in teacher_runs(recipe, parts, manifest, out)]
+    students = [run.job for run in student_runs(recipe, parts, manifest, out, [2])]
+    jobs = order_jobs([*teachers, *label_jobs(recipe, parts, manifest, out), *students])
+    waits = {job.name: set(job.depends) for job in jobs}
+    assert waits['labels/S'] == {'teachers/S'} and waits['labels/test'] == {f'teachers/{name}' for name in LADDER}
+    assert waits['seed_2/hard_S'] == {'seed_2/warm_start', 'labels/S'}
+    assert waits['seed_2/student_alone'] == {'seed_2/warm_start'} and waits['teachers/S'] == set()
+
+
+def test_another_split_trains_everything_anew_and_another_student_seed_leaves_the_teachers(work, tmp_path):
+    out, manifest, parts = work
+
+    def prints(parts, seeds, **changes):
+        recipe = Recipe(**changes)
+        teachers = [run.job for run in teacher_runs(recipe, parts, manifest, out)]
+        students = [run.job for run in student_runs(recipe, parts, manifest, out, seeds)]
+        return fingerprints(order_jobs([*teachers, *label_jobs(recipe, parts, manifest, out), *students]))
+
+    first, longer = prints(parts, [0]), prints(parts, [0], updates=7)
+    assert all(first[name] == longer[name] for name in ('teachers/S', 'labels/S', 'seed_0/warm_start'))
+    assert first['seed_0/hard_S'] != longer['seed_0/hard_S']
+    reseeded = prints(parts, [0], teacher_seed=1)
+    assert reseeded['teachers/S'] != first['teachers/S'] and reseeded['seed_0/hard_S'] != first['seed_0/hard_S']
+    assert reseeded['seed_0/student_alone'] == first['seed_0/student_alone']
