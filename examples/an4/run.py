@@ -32,7 +32,7 @@ from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
 from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
 
-FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
+FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
     'student_alone': None,
     'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
     parser.add_argument('--updates', type=int, default=640, help='optimizer steps of every student (default: 640)')
     parser.add_argument(
-        '--teacher-seconds', type=float, default=240, help='training seconds of each teacher (default: 240)'
+        '--teacher-seconds', type=float, default=200, help='training seconds of each teacher (default: 200)'
     )
     return parser.parse_args()
 
@@ -95,7 +95,7 @@ def main() -> None:
             f'students are the same network, trained for the same {args.updates} updates on the recordings as they are; they '
             'differ only in what is added to their loss. Decoding is greedy, without a language model.',
         ],
-        settings={'corpus': 'CMU AN4', 'objective': 'frame KL, temperature 2, weight 0.6', 'seeds': args.seeds},
+        settings={'corpus': 'CMU AN4', 'objective': 'frame KL, temperature 2, weight 1.2', 'seeds': args.seeds},
         commands=[
             'python examples/an4/run.py --data DIR --test TEST.jsonl --out OUT --seeds '
             + ' '.join(str(seed) for seed in args.seeds),
