@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipes of transducers: an oracle teacher and a student, trained by their scripts for two steps."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ['trainer.max_steps=2', 'trainer.max_epochs=-1', 'trainer.check_val_every_n_epoch=null']
+TINY += [
+    'trainer.val_check_interval=2',
+    'num_threads=1',
+    'exp_manager.create_checkpoint_callback=false',
+    'model.width=16',
+]
+
+
+def _run(script, folder, manifest, *overrides):
+    data = [f'model.train_ds.manifest_filepath={manifest}', f'model.validation_ds.manifest_filepath={manifest}']
+    command = [sys.executable, str(ROOT / 'examples' / 'asr_rnnt' / script), *data, *TINY, *overrides]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def _config(path):
+    with tarfile.open(path) as archive:
+        member = next(member for member in archive.getmembers() if member.name.endswith('.yaml'))
+        return OmegaConf.create(archive.extractfile(member).read().decode())
+
+
+@pytest.mark.integration
+def test_the_student_s_recipe_trains_a_stock_rnnt(tone_corpus, tmp_path):
+    record = '{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: record}'
+    run = _run('train_rnnt.py', tmp_path, tone_corpus, 'save_to=student.nemo', f'+trainer.callbacks=[{record}]')
+    assert (tmp_path / 'student.nemo').is_file(), run.stderr[-2000:]
+    assert json.loads((tmp_path / 'record' / 'run.json').read_text())['updates'] == 2
+    config = _config(tmp_path / 'student.nemo')
+    assert config.target == 'nemo.collections.asr.models.rnnt_models.EncDecRNNTModel'
+    assert config.loss.loss_name == 'default' and 'oracle' not in config
+
+
+@pytest.mark.integration
+def test_the_oracle_s_recipe_trains_a_teacher_that_reads_the_transcript(tone_corpus, tmp_path):
+    from nemo_oracle_kd.bridge.restore import restore_frozen
+
+    run = _run('train_oracle_rnnt.py', tmp_path, tone_corpus, 'save_to=oracle.nemo', 'model.oracle.audio_only_steps=1')
+    assert (tmp_path / 'oracle.nemo').is_file(), run.stderr[-2000:]
+    teacher = restore_frozen(str(tmp_path / 'oracle.nemo'))
+    assert teacher.reads_transcript and teacher.head_vocabulary[1] == 'a'
+    first = json.loads(tone_corpus.read_text().splitlines()[0])
+    assert len(teacher.transcribe([first['audio_filepath']], transcripts=[first['text']], verbose=False)) == 1
