@@ -14,10 +14,14 @@
 
 """Tiny oracle teachers on the tone corpus."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 import tiny
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 NO_CORRUPTION = {'masking_ratio': 0.0, 'substitution_ratio': 0.0, 'dropout': 0.0}
@@ -81,4 +85,41 @@ def oracle_rnnt_config(
     if kind == 'rnnt':
         config.loss = {'loss_name': 'oracle_kd_rnnt'}
     config.oracle = oracle
+    return config
+
+
+def batch() -> dict[str, torch.Tensor]:
+    """What `forward` of an oracle teacher takes: two utterances of noise with labels."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        'input_signal': torch.randn(2, 8000, generator=generator),
+        'input_signal_length': torch.tensor([8000, 5000]),
+        'transcript': torch.tensor([[1, 2, 0, 3], [4, 1, 0, 0]]),
+        'transcript_length': torch.tensor([4, 2]),
+    }
+
+
+def rows(manifest: Path) -> list[dict[str, Any]]:
+    """The rows of a manifest."""
+    return [json.loads(line) for line in manifest.read_text().splitlines()]
+
+
+def write_noise_corpus(folder: Path, count: int = 160) -> Path:
+    """A corpus whose audio says nothing of its texts; returns the manifest."""
+    manifest = tiny.write_tone_corpus(folder, 'train', count, seed=2)
+    generator = np.random.default_rng(0)
+    for row in rows(manifest):
+        length = soundfile.info(row['audio_filepath']).frames
+        noise = 0.01 * generator.standard_normal(length).astype(np.float32)
+        soundfile.write(row['audio_filepath'], noise, tiny.SAMPLE_RATE)
+    return manifest
+
+
+def invite_copying(config: DictConfig) -> DictConfig:
+    """The config of a teacher without `oracle` guards, with an audio encoder that tells the absolute frame number."""
+    config.encoder.audio_encoder = audio_encoder('conformer')
+    config.encoder.audio_encoder.update(self_attention_model='abs_pos', subsampling_factor=4)
+    for name in ('dropout', 'dropout_pre_encoder', 'dropout_emb', 'dropout_att'):
+        config.encoder.audio_encoder[name] = 0.0
+    config.optim.lr = 3e-3
     return config

@@ -57,22 +57,9 @@ def listener(tmp_path_factory):
 @pytest.fixture(scope='module')
 def copier(tmp_path_factory):
     """Trained on noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
-    folder = tmp_path_factory.mktemp('noise')
-    manifest = tiny.write_tone_corpus(folder, 'train', 160, seed=2)
-    generator = np.random.default_rng(0)
-    for row in map(json.loads, manifest.read_text().splitlines()):
-        length = soundfile.info(row['audio_filepath']).frames
-        noise = 0.01 * generator.standard_normal(length).astype(np.float32)
-        soundfile.write(row['audio_filepath'], noise, tiny.SAMPLE_RATE)
-    config = tiny_oracle.oracle_config(
-        manifest, audio_ctc_weight=0.0, label_corruption=tiny_oracle.NO_CORRUPTION, kind='conformer'
-    )
-    config.encoder.audio_encoder.self_attention_model = 'abs_pos'
-    config.encoder.audio_encoder.subsampling_factor = 4
-    for name in ('dropout', 'dropout_pre_encoder', 'dropout_emb', 'dropout_att'):
-        config.encoder.audio_encoder[name] = 0.0
-    config.optim.lr = 3e-3
-    return _train(config, 160)
+    manifest = tiny_oracle.write_noise_corpus(tmp_path_factory.mktemp('noise'))
+    config = tiny_oracle.oracle_config(manifest, audio_ctc_weight=0.0, label_corruption=tiny_oracle.NO_CORRUPTION)
+    return _train(tiny_oracle.invite_copying(config), 160)
 
 
 def test_a_teacher_that_listens_is_called_so(listener, held_out):

@@ -40,20 +40,6 @@ def _fit(config, max_steps=2, cls=EncDecOracleCTCModel, **options):
     return trainer, teacher
 
 
-def _batch(device='cpu'):
-    generator = torch.Generator().manual_seed(1)
-    return {
-        'input_signal': torch.randn(2, 8000, generator=generator),
-        'input_signal_length': torch.tensor([8000, 5000]),
-        'transcript': torch.tensor([[1, 2, 0, 3], [4, 1, 0, 0]]),
-        'transcript_length': torch.tensor([4, 2]),
-    }
-
-
-def _rows(manifest):
-    return [json.loads(line) for line in manifest.read_text().splitlines()]
-
-
 @pytest.fixture(scope='module')
 def trained(tone_corpus, tmp_path_factory):
     """Trainer, teacher and `.nemo` file of an oracle teacher that has learned the tones."""
@@ -86,13 +72,13 @@ def test_a_saved_teacher_restores_equal(trained):
     restored = ASRModel.restore_from(str(path), map_location='cpu').eval()
     assert type(restored) is EncDecOracleCTCModel and restored.reads_transcript
     with torch.no_grad():
-        expected, found = teacher(**_batch()), restored(**_batch())
+        expected, found = teacher(**tiny_oracle.batch()), restored(**tiny_oracle.batch())
     assert torch.equal(expected[0], found[0]) and torch.equal(expected[1], found[1])
     assert restored.oracle == teacher.oracle
 
 
 def test_forward_gives_what_nemo_ctc_models_give(trained):
-    log_probs, lengths, greedy = trained[1](**_batch())
+    log_probs, lengths, greedy = trained[1](**tiny_oracle.batch())
     frames = trained[1].encoder.encode_audio(torch.randn(2, 16, 101), torch.tensor([101, 63]))[0].shape[2]
     assert log_probs.shape == (2, frames, len(tiny.LABELS) + 1) and int(lengths.max()) <= frames
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(log_probs.shape[:2]))
@@ -100,27 +86,27 @@ def test_forward_gives_what_nemo_ctc_models_give(trained):
 
 
 def test_forward_accepts_features_instead_of_audio(trained):
-    teacher, batch = trained[1], _batch()
+    teacher, batch = trained[1], tiny_oracle.batch()
     features, lengths = teacher.preprocessor(
         input_signal=batch.pop('input_signal'), length=batch.pop('input_signal_length')
     )
     direct = teacher(processed_signal=features, processed_signal_length=lengths, **batch)
-    assert torch.equal(direct[0], teacher(**_batch())[0])
+    assert torch.equal(direct[0], teacher(**tiny_oracle.batch())[0])
 
 
 def test_eval_mode_is_deterministic_although_corruption_is_configured(trained):
     assert trained[1].oracle.label_corruption.masking_ratio > 0
-    assert torch.equal(trained[1](**_batch())[0], trained[1](**_batch())[0])
+    assert torch.equal(trained[1](**tiny_oracle.batch())[0], trained[1](**tiny_oracle.batch())[0])
 
 
 def test_forward_without_a_transcript_is_refused(trained):
-    batch = _batch()
+    batch = tiny_oracle.batch()
     with pytest.raises(ValueError, match='reads the transcript'):
         trained[1](input_signal=batch['input_signal'], input_signal_length=batch['input_signal_length'])
 
 
 def test_transcribe_without_text_is_refused_in_one_sentence(trained, tone_corpus):
-    path = _rows(tone_corpus)[0]['audio_filepath']
+    path = tiny_oracle.rows(tone_corpus)[0]['audio_filepath']
     with pytest.raises(ValueError, match='transcripts=') as refusal:
         trained[1].transcribe([path])
     assert '\n' not in str(refusal.value)
@@ -131,7 +117,7 @@ def test_transcribe_without_text_is_refused_in_one_sentence(trained, tone_corpus
 def test_transcribe_with_text_works_from_paths_waveforms_and_a_manifest(trained, tone_corpus):
     import soundfile
 
-    teacher, rows = trained[1], _rows(tone_corpus)[:5]
+    teacher, rows = trained[1], tiny_oracle.rows(tone_corpus)[:5]
     texts, paths = [row['text'] for row in rows], [row['audio_filepath'] for row in rows]
     waveforms = [soundfile.read(path, dtype='float32')[0] for path in paths]
     from_paths = teacher.transcribe(paths, batch_size=2, transcripts=texts, verbose=False)
@@ -151,12 +137,12 @@ def test_transcribe_with_text_works_from_paths_waveforms_and_a_manifest(trained,
 )
 def test_transcripts_that_do_not_fit_are_refused(trained, tone_corpus, transcripts, sentence):
     with pytest.raises(ValueError, match=sentence):
-        trained[1].transcribe([_rows(tone_corpus)[0]['audio_filepath']], transcripts=transcripts)
+        trained[1].transcribe([tiny_oracle.rows(tone_corpus)[0]['audio_filepath']], transcripts=transcripts)
 
 
 def test_a_manifest_without_text_is_refused(trained, tone_corpus, tmp_path):
     manifest = tmp_path / 'untold.jsonl'
-    row = _rows(tone_corpus)[0]
+    row = tiny_oracle.rows(tone_corpus)[0]
     manifest.write_text(json.dumps({key: value for key, value in row.items() if key != 'text'}) + '\n')
     with pytest.raises(ValueError, match="rows hold 'text'"):
         trained[1].transcribe(str(manifest))
@@ -166,7 +152,7 @@ def test_text_longer_than_the_maximum_positions_is_refused():
     config = tiny_oracle.oracle_config()
     config.encoder.label_encoder.max_positions = 3
     with pytest.raises(ValueError, match='max_positions'):
-        _teacher(config).eval()(**_batch())
+        _teacher(config).eval()(**tiny_oracle.batch())
 
 
 def test_text_and_labels_are_inverse(trained):
@@ -241,7 +227,7 @@ def test_self_conditioning_without_an_audio_branch_is_refused():
     ],
 )
 def test_a_bad_training_row_is_refused_before_the_first_step(tone_corpus, tmp_path, change, sentence):
-    rows = _rows(tone_corpus)
+    rows = tiny_oracle.rows(tone_corpus)
     change(rows[1])
     manifest = tmp_path / 'bad.jsonl'
     manifest.write_text(''.join(json.dumps(row) + '\n' for row in rows))
@@ -277,7 +263,11 @@ def test_a_changed_vocabulary_gives_new_label_embedding_and_audio_decoder(tmp_pa
     assert teacher.encode_text('x y') == [1, 0, 2]
     teacher.save_to(str(tmp_path / 'changed.nemo'))
     restored = EncDecOracleCTCModel.restore_from(str(tmp_path / 'changed.nemo'), map_location='cpu').eval()
-    batch = {**_batch(), 'transcript': torch.tensor([[1, 2], [2, 0]]), 'transcript_length': torch.tensor([2, 1])}
+    batch = {
+        **tiny_oracle.batch(),
+        'transcript': torch.tensor([[1, 2], [2, 0]]),
+        'transcript_length': torch.tensor([2, 1]),
+    }
     assert torch.equal(restored(**batch)[0], teacher.eval()(**batch)[0])
 
 

@@ -14,8 +14,6 @@
 
 """Oracle teachers with a transducer head: the oracle encoder under NeMo's prediction network and joint."""
 
-import json
-
 import lightning.pytorch as pl
 import pytest
 import tiny
@@ -43,23 +41,9 @@ def _fit(config, max_steps=2, cls=EncDecOracleRNNTModel, **options):
     return trainer, teacher
 
 
-def _batch():
-    generator = torch.Generator().manual_seed(1)
-    return {
-        'input_signal': torch.randn(2, 8000, generator=generator),
-        'input_signal_length': torch.tensor([8000, 5000]),
-        'transcript': torch.tensor([[1, 2, 0, 3], [4, 1, 0, 0]]),
-        'transcript_length': torch.tensor([4, 2]),
-    }
-
-
 def _as_audio_batch(batch):
     texts = Transcripts(batch['transcript'], batch['transcript_length'])
     return AudioBatch(batch['input_signal'], batch['input_signal_length'], texts)
-
-
-def _rows(manifest):
-    return [json.loads(line) for line in manifest.read_text().splitlines()]
 
 
 @pytest.fixture(scope='module')
@@ -94,14 +78,14 @@ def test_a_saved_teacher_restores_equal_with_its_loss(trained):
     restored = ASRModel.restore_from(str(path), map_location='cpu').eval()
     assert type(restored) is EncDecOracleRNNTModel and restored.reads_transcript
     with torch.no_grad():
-        expected, found = teacher(**_batch()), restored(**_batch())
+        expected, found = teacher(**tiny_oracle.batch()), restored(**tiny_oracle.batch())
     assert torch.equal(expected[0], found[0]) and torch.equal(expected[1], found[1])
     assert restored.oracle == teacher.oracle
     assert restored.cfg.loss.loss_name == 'oracle_kd_rnnt' and type(restored.loss._loss) is type(teacher.loss._loss)
 
 
 def test_forward_gives_what_nemo_transducers_give_and_ignores_the_padding_of_the_transcript(trained):
-    batch = _batch()
+    batch = tiny_oracle.batch()
     encoded, lengths = trained[1](**batch)
     assert encoded.shape[:2] == (2, 32) and encoded.shape[2] >= int(lengths.max())
     batch['transcript'][1, 2:] = 3
@@ -109,17 +93,17 @@ def test_forward_gives_what_nemo_transducers_give_and_ignores_the_padding_of_the
 
 
 def test_the_transcript_changes_what_the_joint_reads(trained):
-    told, lengths = trained[1](**_batch())
-    other, _ = trained[1](**{**_batch(), 'transcript': torch.tensor([[4, 4, 1, 2], [2, 3, 0, 0]])})
+    told, lengths = trained[1](**tiny_oracle.batch())
+    other, _ = trained[1](**{**tiny_oracle.batch(), 'transcript': torch.tensor([[4, 4, 1, 2], [2, 3, 0, 0]])})
     assert (told - other)[0, :, : int(lengths[0])].abs().max() > 0.1
 
 
 def test_without_text_forward_and_transcribe_are_refused_in_the_same_sentence(trained, tone_corpus):
-    path = _rows(tone_corpus)[0]['audio_filepath']
+    path = tiny_oracle.rows(tone_corpus)[0]['audio_filepath']
     with pytest.raises(ValueError, match='reads the transcript and cannot transcribe audio alone') as refusal:
         trained[1].transcribe([path])
     assert '\n' not in str(refusal.value)
-    batch = _batch()
+    batch = tiny_oracle.batch()
     with pytest.raises(ValueError) as other:
         trained[1](input_signal=batch['input_signal'], input_signal_length=batch['input_signal_length'])
     assert str(other.value) == str(refusal.value)
@@ -128,7 +112,7 @@ def test_without_text_forward_and_transcribe_are_refused_in_the_same_sentence(tr
 def test_transcribe_with_text_keeps_the_order_of_utterances(trained, tone_corpus):
     import soundfile
 
-    teacher, rows = trained[1], _rows(tone_corpus)
+    teacher, rows = trained[1], tiny_oracle.rows(tone_corpus)
     texts, paths = [row['text'] for row in rows], [row['audio_filepath'] for row in rows]
     from_paths = teacher.transcribe(paths, batch_size=3, transcripts=texts, verbose=False)
     wrong = sum(hypothesis.text != text for hypothesis, text in zip(from_paths, texts))
@@ -142,7 +126,7 @@ def test_transcribe_with_text_keeps_the_order_of_utterances(trained, tone_corpus
 
 
 def test_scores_of_a_transcript_are_the_loss_that_the_teacher_is_trained_with(trained):
-    teacher, batch = trained[1], _batch()
+    teacher, batch = trained[1], tiny_oracle.batch()
     head, audio_batch = find_head(teacher), _as_audio_batch(batch)
     assert head.kind == 'rnnt' and head.vocabulary == tuple(tiny.LABELS)
     own = Hypotheses(batch['transcript'][:, None], batch['transcript_length'][:, None])
@@ -161,14 +145,14 @@ def test_scores_of_a_transcript_are_the_loss_that_the_teacher_is_trained_with(tr
 
 def test_a_teacher_without_ctc_head_gives_no_frame_posteriors(trained):
     with pytest.raises(ValueError, match='has no CTC head'):
-        frame_posteriors(trained[1], _as_audio_batch(_batch()))
+        frame_posteriors(trained[1], _as_audio_batch(tiny_oracle.batch()))
 
 
 def test_the_fused_joint_gives_the_same_loss_and_word_errors(trained):
     plain = trained[1]
     fused = _teacher(tiny_oracle.oracle_rnnt_config(fused=True)).eval()
     fused.load_state_dict(plain.state_dict())
-    batch = _batch()
+    batch = tiny_oracle.batch()
     with torch.no_grad():
         loader_batch = tuple(batch.values())
         answers = [
@@ -278,7 +262,11 @@ def test_a_changed_vocabulary_gives_new_label_embedding_and_audio_decoder(traine
     assert teacher.encode_text('x y') == [1, 0, 2]
     teacher.save_to(str(tmp_path / 'changed.nemo'))
     restored = EncDecOracleRNNTModel.restore_from(str(tmp_path / 'changed.nemo'), map_location='cpu').eval()
-    batch = {**_batch(), 'transcript': torch.tensor([[1, 2], [2, 0]]), 'transcript_length': torch.tensor([2, 1])}
+    batch = {
+        **tiny_oracle.batch(),
+        'transcript': torch.tensor([[1, 2], [2, 0]]),
+        'transcript_length': torch.tensor([2, 1]),
+    }
     assert torch.equal(restored(**batch)[0], teacher.eval()(**batch)[0])
     assert type(restored.loss._loss).__name__ == 'RNNTFullSumLoss'
 
@@ -291,7 +279,7 @@ def test_a_sub_word_teacher_trains_restores_and_transcribes_with_text(tone_corpu
     assert teacher.decode_labels(teacher.encode_text('ab cd')) == 'ab cd'
     teacher.save_to(str(tmp_path / 'oracle.nemo'))
     restored = EncDecOracleRNNTModelBPE.restore_from(str(tmp_path / 'oracle.nemo'), map_location='cpu')
-    rows = _rows(tone_corpus)[:3]
+    rows = tiny_oracle.rows(tone_corpus)[:3]
     paths, texts = [row['audio_filepath'] for row in rows], [row['text'] for row in rows]
     expected = teacher.eval().transcribe(paths, batch_size=2, transcripts=texts, verbose=False)
     found = restored.transcribe(paths, batch_size=2, transcripts=texts, verbose=False)
