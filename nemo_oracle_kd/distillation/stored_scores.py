@@ -148,10 +148,9 @@ class StoredScores:
         kept = [[] if row.get(SUPERVISED_KEY) is True else list(row[NBEST_KEY][:most]) for row in rows]
         texts = [[entry['text'] for entry in entries] or [row['text']] for entries, row in zip(kept, rows)]
         width = max((len(of_one) for of_one in texts), default=1)
-        nll = torch.full((len(rows), width), math.inf, dtype=torch.float64)
-        for b, entries in enumerate(kept):
-            for n, entry in enumerate(entries):
-                nll[b, n] = 0.0 - float(entry['log_prob'])
+        nll = [[0.0 - entry['log_prob'] for entry in entries] for entries in kept]
+        nll = [values + [math.inf] * (width - len(values)) for values in nll]
+        nll = torch.tensor(nll, dtype=torch.float64).reshape(len(rows), width)
         return texts, nll, nll.isfinite()
 
     # -- checks ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 """Rows of a batch: with every loader of NeMo, each row is that of the audio and the labels beside it."""
 
 import json
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -144,12 +145,8 @@ def test_rows_of_several_manifests_concatenated_bucketed_or_in_a_list_are_told_a
             [str(first), str(second)], is_concat=True, concat_sampling_technique='round-robin', num_workers=workers
         )
         config.train_ds.shuffle = False
-        found = check(fit(config, max_steps_per_epoch(config)))
+        found = check(fit(config))
         assert {'u0', 'u6'} <= found and any(int(name[1:]) >= 6 for name in found)
-
-
-def max_steps_per_epoch(config):
-    return 4
 
 
 def tar_of(path, rows):
@@ -233,7 +230,9 @@ def test_rows_of_the_same_audio_are_told_apart_by_offset_by_text_and_else_by_lin
         [str(path) for path in halves], is_concat=True, concat_sampling_technique='round-robin', batch_size=2
     )
     assert {row['utt'] for row, _ in fit(config, 1).seen} == {'u0', 'u3'}
-    nested = train_config([f'{halves[0]},{halves[1]}', str(corpus)], is_concat=True, concat_sampling_technique='round-robin')
+    nested = train_config(
+        [f'{halves[0]},{halves[1]}', str(corpus)], is_concat=True, concat_sampling_technique='round-robin'
+    )
     model = tiny.ctc_model(nested)
     nested.train_ds.manifest_filepath = [str(halves[0]), str(halves[1]), str(corpus)]
     model.cfg = nested  # no longer what the loader was made from
@@ -268,6 +267,34 @@ def test_detaching_leaves_model_and_loader_as_they_were(corpus):
         assert [dict(vars(part)) for part in parts] == before and dict(vars(model)) == state
         assert len(next(iter(model._train_dl))) == 4
         rows.detach()
+
+
+def test_data_sets_with_numbered_utterances_go_to_spawned_workers(corpus):
+    model = tiny.ctc_model(
+        train_config([str(corpus), str(corpus)], is_concat=True, concat_sampling_technique='round-robin')
+    )
+    UtteranceRows.attach(model)
+    first, second = pickle.loads(pickle.dumps(model._train_dl.dataset.datasets))
+    assert [sample[-1] for sample in second[[0, 3]]] == [16, 19] and first[3][-1] == 3
+
+
+def test_loader_workers_that_outlive_an_epoch_are_told(corpus):
+    config = train_config(str(corpus), **LHOTSE, num_workers=1, force_iterable_dataset=True)
+    model = tiny.ctc_model(config, tiny.trainer(limit_train_batches=2))
+    assert model._train_dl.persistent_workers and len(next(iter(model._train_dl))) == 4
+    rows = UtteranceRows.attach(model)
+    assert len(next(iter(model._train_dl))) == 5
+    rows.detach()
+    assert len(next(iter(model._train_dl))) == 4
+
+
+def test_data_that_nemo_sets_up_late_and_loaders_given_to_fit_are_found(corpus):
+    check(fit(train_config(str(corpus), defer_setup=True)), every=ALL)
+    other = tiny.ctc_model(train_config(str(corpus)))._train_dl
+    witness = Witness()
+    trainer = tiny.trainer(4, callbacks=[witness])
+    trainer.fit(tiny.ctc_model(train_config(str(corpus)), trainer), other)
+    check(witness, every=ALL)
 
 
 def test_validation_batches_pass_untouched_and_leave_the_training_rows_alone(corpus):
