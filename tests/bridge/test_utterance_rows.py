@@ -14,7 +14,6 @@
 """Rows of a batch: with every loader of NeMo, each row is that of the audio and the labels beside it."""
 
 import json
-import pickle
 import tarfile
 from pathlib import Path
 
@@ -267,15 +266,6 @@ def test_detaching_leaves_model_and_loader_as_they_were(corpus):
         assert [dict(vars(part)) for part in parts] == before and dict(vars(model)) == state
         assert len(next(iter(model._train_dl))) == 4
         rows.detach()
-
-
-def test_data_sets_with_numbered_utterances_go_to_spawned_workers(corpus):
-    model = tiny.ctc_model(
-        train_config([str(corpus), str(corpus)], is_concat=True, concat_sampling_technique='round-robin')
-    )
-    UtteranceRows.attach(model)
-    first, second = pickle.loads(pickle.dumps(model._train_dl.dataset.datasets))
-    assert [sample[-1] for sample in second[[0, 3]]] == [16, 19] and first[3][-1] == 3
 
 
 def test_loader_workers_that_outlive_an_epoch_are_told(corpus):
