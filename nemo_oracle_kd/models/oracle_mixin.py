@@ -32,6 +32,7 @@ from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_oracle_kd.bridge.describe import describe
 from nemo_oracle_kd.distillation.training_data import check_training_data
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
@@ -173,8 +174,7 @@ class OracleMixin(OracleTranscriptionMixin):
         super().setup(stage)
         if stage == 'fit':
             # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence
-            sample_rate = int(self._cfg.get('sample_rate') or self._cfg.preprocessor.get('sample_rate', 16000))
-            check_training_data(self._cfg.get('train_ds'), needs_text=True, sample_rate=sample_rate)
+            check_training_data(self._cfg.get('train_ds'), needs_text=True, sample_rate=describe(self).sample_rate)
             self.initialise_audio_encoder()
             if self.oracle.freeze_audio_encoder and self.oracle.audio_only_steps == 0:
                 self.encoder.freeze_audio()
