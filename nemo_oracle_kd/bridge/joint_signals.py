@@ -84,8 +84,8 @@ def joint_problems(model: Any, role: str, training: bool) -> Iterator[str]:
     known = len(layers) in (2, 3) and type(layers[0]) in _ACTIVATIONS and type(layers[-1]) is nn.Linear
     if changed or not known or (len(layers) == 3 and not isinstance(layers[1], nn.Dropout)):
         yield (
-            f"the {role}'s joint is a {type(joint).__name__}, and lattice objectives know NeMo's RNNTJoint alone: set "
-            "model.joint._target_=nemo.collections.asr.modules.RNNTJoint, or use a full_sum objective"
+            f"the {role}'s joint is a {type(joint).__name__}, and lattice objectives know NeMo's RNNTJoint alone: build the "
+            f"{role} with model.joint._target_=nemo.collections.asr.modules.RNNTJoint"
         )
         return
     if joint.get_enabled_adapters():
@@ -96,7 +96,7 @@ def joint_problems(model: Any, role: str, training: bool) -> Iterator[str]:
     if training and joint.masking_prob > 0:
         yield (
             f"the {role}'s joint masks prediction outputs at random (masking_prob {joint.masking_prob:g}), so its lattice is "
-            "another one in every step: set model.joint.masking_prob=-1, or use a full_sum objective"
+            "another one in every step: set model.joint.masking_prob=-1"
         )
     if joint.temperature != 1.0:
         yield (
