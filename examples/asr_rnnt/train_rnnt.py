@@ -20,9 +20,11 @@ The student alone:
     python examples/asr_rnnt/train_rnnt.py \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl save_to=alone.nemo
 
-Distilled, with any preset for transducers (`nemo-oracle-kd presets` lists them):
+The same student distilled from a teacher, oracle or not (`nemo-oracle-kd presets` lists what else there is):
 
-    ... +oracle_kd=PRESET oracle_kd.teacher.restore_from=teacher.nemo
+    python examples/asr_rnnt/train_rnnt.py \\
+        model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl save_to=student.nemo \\
+        +oracle_kd=lattice oracle_kd.teacher.restore_from=teacher.nemo
 
 Sub-word models: add a `model.tokenizer` section to the config, as in NeMo's recipes.
 """
