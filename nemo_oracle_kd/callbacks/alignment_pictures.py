@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.core.classes.common import Serialization
 
-from nemo_oracle_kd.bridge.describe import describe
+from nemo_oracle_kd.bridge.describe import describe, has_ctc_head
 from nemo_oracle_kd.bridge.frames import frame_posteriors
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors, Transcripts
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
@@ -74,12 +74,21 @@ class AlignmentPictures(Callback, Serialization):
         """Checks that there is something to draw and somewhere to put it.
 
         Raises:
-            ConfigError: no distillation or no logger that takes pictures.
+            ConfigError: nothing that can be drawn, or no logger that takes pictures.
         """
         self._batch, self._last_step = None, -1
         problems = []
-        if not self._distillation(trainer):
+        distillations = self._distillation(trainer)
+        if not distillations:
             problems.append("AlignmentPictures draws what a distillation sees: add KnowledgeDistillation or remove it")
+        for distillation in distillations:
+            teacher = distillation.distiller.teacher
+            if teacher is None:
+                problems.append("AlignmentPictures draws a teacher beside the student, not stored scores: remove it")
+            elif not (has_ctc_head(teacher.model) and has_ctc_head(pl_module)):
+                problems.append(
+                    "AlignmentPictures draws frame posteriors, so teacher and student both need a CTC head: remove it"
+                )
         if not any(_takes_pictures(logger) for logger in trainer.loggers):
             problems.append(
                 "AlignmentPictures needs a logger that takes pictures: set exp_manager.create_tensorboard_logger=true or "

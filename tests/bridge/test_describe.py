@@ -54,3 +54,17 @@ def test_a_conformer_tells_its_subsampling(subsampling, factor):
     )
     config.decoder.feat_in = 16
     assert describe(tiny.ctc_model(config)).frame_seconds == pytest.approx(0.01 * factor)
+
+
+@pytest.mark.parametrize(
+    'kind, hybrid, heads',
+    [
+        ('rnnt', False, ('transducer',)),
+        ('tdt', False, ('transducer',)),
+        ('multiblank_rnnt', True, ('ctc', 'transducer')),
+    ],
+)
+def test_a_transducer_is_described_by_its_joint_unless_it_has_a_ctc_head(kind, hybrid, heads):
+    facts = describe(tiny.rnnt_model(tiny.rnnt_config(kind=kind, hybrid=hybrid, stride=2)))
+    assert facts.vocabulary == tuple(tiny.LABELS) and facts.blank == len(tiny.LABELS) and facts.heads == heads
+    assert facts.sample_rate == tiny.SAMPLE_RATE and facts.frame_seconds == pytest.approx(0.02)

@@ -62,3 +62,13 @@ def test_without_a_logger_for_pictures_it_says_so_before_the_first_step(tone_cor
 def test_numbers_below_one_are_refused():
     with pytest.raises(ConfigError, match='every_n_steps'):
         AlignmentPictures(every_n_steps=0)
+
+
+def test_without_frame_posteriors_on_both_sides_it_says_so_before_the_first_step(tone_corpus, tone_teacher, tmp_path):
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    distillation = KnowledgeDistillation({'restore_from': str(tone_teacher)}, {'full_sum': {}})
+    trainer = tiny.trainer(1, callbacks=[distillation, AlignmentPictures()], logger=TensorBoardLogger(tmp_path))
+    student = tiny.rnnt_model(tiny.rnnt_config(tone_corpus, hidden=16), trainer)
+    with pytest.raises(ConfigError, match='teacher and student both need a CTC head'):
+        trainer.fit(student)

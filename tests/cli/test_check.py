@@ -36,3 +36,19 @@ def test_a_wrong_objective_and_a_missing_model_are_one_sentence(tone_teacher, ca
     assert "no model at 'nowhere.nemo'" in capsys.readouterr().err
     assert main(['check', 'a.nemo', 'b.nemo', '--objectives', 'framekl']) == 2
     assert "Did you mean 'frame_kl'" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_a_transducer_can_learn_scores_from_a_ctc_model_if_both_can_write_the_texts(
+    tone_teacher, tone_corpus, tmp_path, capsys
+):
+    student, upper = tmp_path / 'student.nemo', tmp_path / 'upper.jsonl'
+    tiny.rnnt_model(tiny.rnnt_config(hidden=16)).save_to(str(student))
+    upper.write_text(''.join(line.replace('"text": "', '"text": "A') for line in open(tone_corpus)))
+    command = ['check', str(student), str(tone_teacher), '--objectives', 'full_sum', '--manifest']
+    assert main([*command, str(tone_corpus)]) == 0
+    assert 'ready to distil full_sum' in capsys.readouterr().out
+    assert main([*command, str(upper)]) == 1
+    assert 'write the texts of the manifest in lower case' in capsys.readouterr().out
+    assert main(['check', str(student), str(tone_teacher)]) == 1
+    assert 'not trained with a CTC head' in capsys.readouterr().out

@@ -69,3 +69,27 @@ def test_all_problems_are_raised_together():
     with pytest.raises(ConfigError) as caught:
         report.raise_problems()
     assert len(caught.value.messages) == 2
+
+
+TRANSDUCER = dataclasses.replace(MODEL, name='EncDecRNNTModel', heads=('transducer',))
+
+
+def test_scores_of_texts_compare_across_vocabularies_frames_and_heads():
+    other = {'vocabulary': ('x',), 'tokenizer': 'abc', 'blank': 1, 'frame_seconds': 0.08, 'heads': ('transducer',)}
+    assert _problems(['full_sum'], **other) == []
+    assert _problems(['full_sum', 'hard', 'full_sum_norm'], student=TRANSDUCER) == []
+
+
+def test_frame_objectives_need_a_ctc_head_on_both_sides():
+    assert 'not trained with a CTC head' in _problems(student=TRANSDUCER)[0]
+    assert 'the teacher (EncDecCTCModel) has no CTC head' in _problems(heads=('transducer',))[0]
+
+
+def test_an_oracle_is_no_teacher_of_scores():
+    (problem,) = _problems(['full_sum', 'frame_kl'], reads_transcript=True)
+    assert problem.startswith('full_sum takes the teacher') and 'reads audio alone' in problem
+
+
+def test_stored_scores_have_nothing_to_be_compared_with():
+    report = compare(TRANSDUCER, None, ['full_sum'])
+    assert report.problems == [] and 'scores of the manifest' in str(report) and 'transducer' in str(report)

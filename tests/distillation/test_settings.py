@@ -48,6 +48,67 @@ def test_a_config_becomes_dataclasses_with_defaults():
             {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'frame_kl': {}}, 'label_loss': {'wieght': 1}},
             "Did you mean 'weight'",
         ),
+        (
+            {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'frame_kl': 0, 'guided_ctc': {'weight': 0}}},
+            'frame_kl` must be a mapping',
+        ),
+        (
+            {
+                'teacher': {'restore_from': 't.nemo'},
+                'objectives': {'full_sum': {'weight': {'value': 0, 'schedule': 'warmup', 'steps': 9}}},
+                'label_loss': {'weight': 0},
+            },
+            'of every objective are 0, so nothing would be trained',
+        ),
+        (
+            {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'hard': {}}},
+            'hard learns from .* `nemo-oracle-kd score`',
+        ),
+        (
+            {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'full_sum_norm': {}}},
+            'full_sum_norm learns from the teacher.s own texts: label the training data once',
+        ),
+        (
+            {'teacher': {'scores': 'manifest'}, 'objectives': {'frame_kl': {}, 'full_sum': {}}},
+            'frame_kl compares what both models emit, for which stored scores are not enough',
+        ),
+        ({'teacher': {'scores': 'rows'}, 'objectives': {'hard': {}}}, "scores` is 'rows': choose manifest"),
+        (
+            {'teacher': {'restore_from': 't.nemo', 'fingerprint': 'a-b-c'}, 'objectives': {'full_sum': {}}},
+            'fingerprint` tells whose stored scores to accept',
+        ),
+        (
+            {'teacher': {'scores': 'manifest', 'memory_mb': 5}, 'objectives': {'full_sum': {}}},
+            'memory_mb` is for a teacher beside the student',
+        ),
+        (
+            {'teacher': {'restore_from': 't.nemo', 'head': 'tdt'}, 'objectives': {'full_sum': {}}},
+            'choose one of auto, ctc, rnnt',
+        ),
+        (
+            {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'full_sum': {'distance': 'l2'}}},
+            'choose one of l1, mse, huber',
+        ),
+        (
+            {'teacher': {'restore_from': 't.nemo'}, 'objectives': {'full_sum': {'normalization': 'nbest'}}},
+            'or the objective full_sum_norm to normalise over the N-best list',
+        ),
+        (
+            {'teacher': {'scores': 'manifest'}, 'objectives': {'full_sum_norm': {'nbest': 1}}},
+            'a single text always has posterior 1',
+        ),
+        (
+            {'teacher': {'scores': 'manifest'}, 'objectives': {'hard': {'confidence': {'mode': 'prob'}}}},
+            'choose one of constant, probability, sigmoid',
+        ),
+        (
+            {'teacher': {'scores': 'manifest'}, 'objectives': {'hard': {}}, 'label_loss': {'on': 'marked'}},
+            'choose one of all, supervised',
+        ),
+        (
+            {'teacher': {'scores': 'manifest'}, 'objectives': {'hard': {}}, 'supervised_share': 10},
+            'must be a number between 0 and 1, such as 0.1, not 10',
+        ),
     ],
 )
 def test_a_wrong_config_is_refused_with_the_fix(values, sentence):
@@ -62,3 +123,20 @@ def test_every_mistake_of_a_config_is_reported_at_once():
         )
     text = str(caught.value)
     assert 'techer' in text and 'framekl' in text and 'temperature' in text and 'teacher` is missing' in text
+
+
+def test_on_is_read_from_yaml_without_quotes_and_an_override_wins():
+    from omegaconf import OmegaConf
+
+    text = 'teacher: {scores: manifest}\nobjectives: {hard: {}}\nlabel_loss: {on: supervised}\n'
+    values = OmegaConf.create(text)
+    assert DistillationConfig.from_mapping(OmegaConf.to_container(values)).label_loss.on == 'supervised'
+    values = OmegaConf.merge(values, OmegaConf.from_dotlist(['label_loss.on=all']))
+    assert DistillationConfig.from_mapping(OmegaConf.to_container(values)).label_loss.on == 'all'
+
+
+def test_a_confidence_may_be_given_by_its_mode_alone():
+    config = DistillationConfig.from_mapping(
+        {'teacher': {'scores': 'manifest'}, 'objectives': {'full_sum': {'confidence': 'sigmoid'}}}
+    )
+    assert config.objectives['full_sum'].confidence.mode == 'sigmoid' and not config.teacher.online
