@@ -1,0 +1,298 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The price of full-sum distillation from stored scores: a training step with it, and NeMo's plain step.
+
+    python benchmarks/full_sum_step.py --json full_sum_step.json
+
+Both sides are a whole `trainer.fit` of the same stock NeMo model, seed, data and loss kernel (`oracle_kd_rnnt`, or the
+CTC loss) in a process of its own; one has the callback `KnowledgeDistillation` with `teacher.scores: manifest` and the
+objective `full_sum`, one row in ten being supervised. The processes take turns of a few steps: one sleeps while the other
+works, so that a busy machine slows both down alike. A turn holds everything that happens between two steps, the data
+loader and the search for the rows of the batch included.
+
+    time_ratio     of the times of the turns, median over the pairs of neighbouring turns; the largest of all cases
+    memory_ratio   of the growth of the peak resident size during the fit over the size before it; the largest
+    peak_ratio     of the peak resident sizes themselves, the libraries included; the largest
+
+The targets are 1.05 and 1.02. Memory is measured on Linux.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+CASES = {
+    'rnnt': {'config': 'rnnt/separable_rnnt_char.yaml', 'fused': False},
+    'rnnt_fused': {'config': 'rnnt/separable_rnnt_char.yaml', 'fused': True},
+    'ctc': {'config': 'ctc/separable_ctc_char.yaml'},
+}
+ARMS = ('plain', 'full_sum')
+TARGETS = {'time_ratio': 1.05, 'memory_ratio': 1.02}
+MARK = 'FULL_SUM_STEP '
+
+
+def write_corpus(folder, rows, seconds, labels):
+    """A few files of noise, and a scored manifest whose rows share them but not their texts."""
+    import numpy as np
+    import soundfile
+
+    generator = np.random.default_rng(0)
+    files = []
+    for index in range(16):
+        path = folder / f'{index:02d}.wav'
+        soundfile.write(path, 0.1 * generator.standard_normal(int(16000 * seconds)), 16000, subtype='PCM_16')
+        files.append(str(path))
+    lines = []
+    for index in range(rows):
+        words = [''.join(generator.choice(list('abcdefghijklmnopqrstuvwxyz'), 4)) for _ in range(labels // 5 + 1)]
+        row = {'audio_filepath': files[index % 16], 'duration': seconds, 'text': ' '.join(words)[:labels].strip()}
+        if index % 10:
+            row.update(teacher_log_prob=-float(generator.uniform(1, 30)), teacher_tokens=len(row['text']))
+            row.update(teacher_fingerprint='01234567-89abcdef-00000000')
+        else:
+            row['supervised'] = True
+        lines.append(json.dumps(row) + '\n')
+    path = folder / 'scored.jsonl'
+    path.write_text(''.join(lines), encoding='utf-8')
+    return path
+
+
+def build(case, arm, manifest, options, extra):
+    """Trainer and model of one side."""
+    import lightning.pytorch as pl
+    from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTModel
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(REPOSITORY / 'conf' / CASES[case]['config']).model
+    config.train_ds.manifest_filepath = str(manifest)
+    config.train_ds.batch_size = options.batch_size
+    config.train_ds.shuffle = False
+    config.pop('validation_ds')
+    config.optim.pop('sched')
+    config.width = options.width
+    if 'joint' in config:
+        config.model_defaults.update(pred_hidden=options.joint_hidden, joint_hidden=options.joint_hidden)
+        config.joint.fuse_loss_wer = CASES[case]['fused']
+        config.joint.fused_batch_size = max(1, options.batch_size // 2)
+    callbacks = []
+    if arm == 'full_sum':
+        from nemo_oracle_kd.callbacks import KnowledgeDistillation
+
+        preset = OmegaConf.load(REPOSITORY / 'conf' / 'oracle_kd' / 'full_sum.yaml')
+        callbacks.append(KnowledgeDistillation(**preset))
+    pl.seed_everything(0)
+    trainer = pl.Trainer(
+        max_steps=options.warm_up + options.turns * options.steps,
+        max_epochs=-1,
+        accelerator='cpu',
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10**6,  # the word error rate of the batch, which NeMo then decodes, is not part of the step
+        callbacks=callbacks + extra,
+    )
+    return trainer, (EncDecRNNTModel if 'joint' in config else EncDecCTCModel)(cfg=config, trainer=trainer)
+
+
+def work(case, arm, manifest, options):
+    """One side: trains, and waits after every turn for a line on stdin."""
+    import torch
+    from lightning.pytorch.callbacks import Callback
+
+    torch.set_num_threads(options.threads)
+
+    class Turns(Callback):
+        """Reports a turn, and waits to be called again."""
+
+        started = None
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            done = trainer.global_step - options.warm_up
+            if done < 0 or done % options.steps:
+                return
+            if self.started is not None:
+                wall, processor = time.perf_counter() - self.started[0], time.process_time() - self.started[1]
+                tell(seconds=wall / options.steps, processor_seconds=processor / options.steps)
+            else:
+                tell(warm=True)
+            if done < options.turns * options.steps and not sys.stdin.readline():
+                raise SystemExit(1)
+            self.started = time.perf_counter(), time.process_time()
+
+    trainer, model = build(case, arm, manifest, options, [Turns()])
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    except OSError:
+        pass
+    before = status('VmRSS')
+    trainer.fit(model)
+    peak = status('VmHWM')
+    tell(loss=float(trainer.callback_metrics['train_loss']), growth=peak - before, peak=peak)
+
+
+def tell(**values):
+    """A line for the parent; NeMo writes to stdout as well."""
+    print(MARK + json.dumps(values), flush=True)
+
+
+def status(key):
+    """An entry of Linux's /proc/self/status in megabytes, 0 elsewhere."""
+    path = Path('/proc/self/status')
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ':')), 0.0)
+
+
+class Side:
+    """A process that trains one side in turns."""
+
+    def __init__(self, case, arm, manifest, arguments, log):
+        command = [sys.executable, __file__, *arguments, '--worker', case, arm, str(manifest)]
+        # one arena: or the resident size depends on which thread allocated what
+        environment = {**os.environ, 'MALLOC_ARENA_MAX': '1'}
+        self.log = log
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+
+    def hear(self):
+        """What it tells next."""
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line[len(MARK) :])
+            self.log.write(line)
+        self.log.flush()
+        raise RuntimeError(f'{" ".join(self.process.args[1:])} ended early, see {self.log.name}')
+
+    def turn(self):
+        """Lets it work for one turn."""
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+        return self.hear()
+
+
+def measure(case, folder, options, arguments):
+    """Both sides of one case."""
+    from tqdm import tqdm
+
+    manifest = folder / 'scored.jsonl'
+    with open(folder / f'{case}.log', 'w+', encoding='utf-8') as log:
+        sides = {}
+        try:
+            for arm in ARMS:  # one after the other: their set-ups would fight for the machine
+                sides[arm] = Side(case, arm, manifest, arguments, log)
+                sides[arm].hear()
+            turns = {arm: [] for arm in ARMS}
+            for number in tqdm(range(options.turns), desc=case):
+                for arm in ARMS if number % 2 else reversed(ARMS):
+                    turns[arm].append(sides[arm].turn())
+            ends = {arm: side.hear() for arm, side in sides.items()}
+            for side in sides.values():
+                side.process.wait()
+        finally:
+            for side in sides.values():
+                side.process.kill()
+    found = {}
+    for key in ('seconds', 'processor_seconds'):
+        pairs = [(full_sum[key], plain[key]) for full_sum, plain in zip(turns['full_sum'], turns['plain'])]
+        found[f'{key}_per_step'] = {arm: min(turn[key] for turn in turns[arm]) for arm in ARMS}
+        found[f'{key}_ratio'] = statistics.median(ours / theirs for ours, theirs in pairs)
+    found['time_ratio'] = found.pop('seconds_ratio')
+    found['processor_time_ratio'] = found.pop('processor_seconds_ratio')
+    for key, ratio in (('growth', 'memory_ratio'), ('peak', 'peak_ratio')):
+        found[f'{key}_mb'] = {arm: ends[arm][key] for arm in ARMS}
+        found[ratio] = ends['full_sum'][key] / ends['plain'][key] if ends['plain'][key] else None
+    found['last_loss'] = {arm: ends[arm]['loss'] for arm in ARMS}
+    return found
+
+
+def machine(threads):
+    """What the figures were measured on."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    if Path('/proc/cpuinfo').is_file():
+        lines = [line for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')]
+        model = lines[0].split(':')[1].strip() if lines else model
+    load = list(os.getloadavg())
+    return {
+        'processor': model,
+        'cores': os.cpu_count(),
+        'threads': threads,
+        'load_average': load,
+        'torch': torch.__version__,
+    }
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--json', metavar='OUT', help='file to write the results to')
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='default: all')
+    parser.add_argument('--batch-size', type=int, default=8, help='utterances per step (default: 8)')
+    parser.add_argument('--seconds', type=float, default=6.0, help='of an utterance (default: 6)')
+    parser.add_argument('--labels', type=int, default=60, help='characters of an utterance (default: 60)')
+    parser.add_argument('--width', type=int, default=64, help='channels of the encoder (default: 64)')
+    parser.add_argument('--joint-hidden', type=int, default=320, help='of prediction network and joint (default: 320)')
+    parser.add_argument('--turns', type=int, default=20, help='turns of either side (default: 20)')
+    parser.add_argument('--steps', type=int, default=3, help='training steps per turn (default: 3)')
+    parser.add_argument('--warm-up', type=int, default=4, help='steps before the first turn (default: 4)')
+    parser.add_argument('--threads', type=int, default=2, help='threads of torch (default: 2)')
+    parser.add_argument('--worker', nargs=3, metavar=('CASE', 'ARM', 'MANIFEST'), help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Measures, prints a table and writes the JSON file."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse_arguments(arguments)
+    if options.worker:
+        case, arm, manifest = options.worker
+        work(case, arm, Path(manifest), options)
+        return 0
+    settings = {key: value for key, value in vars(options).items() if key not in ('json', 'cases', 'worker')}
+    result = {'machine': machine(options.threads), 'settings': settings, 'cases': {}, 'targets': TARGETS}
+    with tempfile.TemporaryDirectory(prefix='full_sum_step_') as name:
+        folder = Path(name)
+        steps = options.warm_up + options.turns * options.steps
+        write_corpus(folder, options.batch_size * steps, options.seconds, options.labels)
+        for case in options.cases:
+            found = result['cases'][case] = measure(case, folder, options, arguments)
+            print(
+                f"{case:12} time x {found['time_ratio']:.3f} (processor {found['processor_time_ratio']:.3f}, "
+                f"{1e3 * found['seconds_per_step']['plain']:.0f} ms)  memory x {found['memory_ratio'] or 0:.3f} "
+                f"({found['growth_mb']['plain']:.0f} MB), with libraries x {found['peak_ratio'] or 0:.3f}",
+                flush=True,
+            )
+            for key in ('time_ratio', 'memory_ratio', 'peak_ratio'):
+                known = [entry[key] for entry in result['cases'].values() if entry[key] is not None]
+                result[key] = max(known) if known else None
+            if options.json:
+                Path(options.json).write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
