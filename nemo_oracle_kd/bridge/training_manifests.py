@@ -14,8 +14,8 @@
 """Which manifests a `train_ds` config reads, and their lines as NeMo itself reads them."""
 
 import os
-from dataclasses import dataclass
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 __all__ = ['ManifestLine', 'TrainingManifests', 'read_lines', 'training_manifests']
 
@@ -30,10 +30,18 @@ class TrainingManifests:
         groups: paths, one tuple for each entry of `manifest_filepath` that NeMo makes a data set of its own from (concat,
             buckets); a single tuple otherwise.
         complete: whether all data come from these manifests (`False` with Lhotse shars or cut sets among them).
+        tags: for each group, the keys that Lhotse's `input_cfg` adds to its rows.
+        text_fields: keys other than `text` that Lhotse is told to read transcripts from.
     """
 
     groups: Tuple[Tuple[str, ...], ...]
     complete: bool
+    tags: Tuple[Dict[str, Any], ...] = ()
+    text_fields: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tags:
+            object.__setattr__(self, 'tags', tuple({} for _ in self.groups))
 
     @property
     def files(self) -> List[str]:
@@ -63,14 +71,16 @@ def training_manifests(config: Mapping[str, Any]) -> TrainingManifests:
         config: `model.cfg.train_ds`.
     """
     if config.get('multi_config', False):
-        parts = [training_manifests(part) for part in config.values() if hasattr(part, 'get')]
-        parts = [part for part in parts if part.groups or not part.complete]
-        return TrainingManifests(sum((part.groups for part in parts), ()), all(part.complete for part in parts))
+        parts = [part for name, part in config.items() if hasattr(part, 'get') and name != 'sampler_weights']
+        return _joined([training_manifests(part) for part in parts])
+    text_field = config.get('text_field', None) if config.get('use_lhotse', True) else None
+    text_fields = () if text_field in (None, 'text') else (text_field,)
     if config.get('input_cfg', None) is not None:
-        return _from_input_cfg(config.get('input_cfg'))
+        found = _from_input_cfg(config.get('input_cfg'))
+        return replace(found, text_fields=found.text_fields + text_fields)
     groups = _groups(config.get('manifest_filepath', None))
     others = any(config.get(name, None) is not None for name in ('shar_path', 'cuts_path'))
-    return TrainingManifests(groups, bool(groups) and not others)
+    return TrainingManifests(groups, bool(groups) and not others, text_fields=text_fields)
 
 
 def _from_input_cfg(value: Any) -> TrainingManifests:
@@ -80,16 +90,21 @@ def _from_input_cfg(value: Any) -> TrainingManifests:
         if not os.path.isfile(value):
             return TrainingManifests((), False)
         value = OmegaConf.load(value)
-    groups, complete = [], True
+    parts = []
     for entry in value:
-        if entry.get('input_cfg', None) is not None:
-            found = _from_input_cfg(entry.get('input_cfg'))
-        else:
-            found = TrainingManifests(_groups(entry.get('manifest_filepath', None)), True)
-            found = TrainingManifests(found.groups, bool(found.groups))
-        groups.extend(found.groups)
-        complete = complete and found.complete
-    return TrainingManifests(tuple(groups), complete)
+        part = training_manifests(entry)
+        tags = dict(entry.get('tags', None) or {})  # those of a group are set after those of its entries
+        parts.append(replace(part, tags=tuple({**inner, **tags} for inner in part.tags)))
+    return _joined(parts)
+
+
+def _joined(parts: List[TrainingManifests]) -> TrainingManifests:
+    return TrainingManifests(
+        sum((part.groups for part in parts), ()),
+        all(part.complete for part in parts),
+        sum((part.tags for part in parts), ()),
+        sum((part.text_fields for part in parts), ()),
+    )
 
 
 def _groups(value: Any) -> Tuple[Tuple[str, ...], ...]:

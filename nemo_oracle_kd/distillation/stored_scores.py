@@ -23,7 +23,7 @@ from nemo.utils import logging
 from torch import Tensor
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.training_manifests import read_lines, training_manifests
+from nemo_oracle_kd.bridge.training_manifests import TrainingManifests, read_lines, training_manifests
 from nemo_oracle_kd.distillation.pseudo_labels import (
     FINGERPRINT_KEY,
     LOG_PROB_KEY,
@@ -95,16 +95,16 @@ class StoredScores:
         self.fingerprint = _parse(fingerprint) if fingerprint is not None else None
         self._expected = self.fingerprint
         self.rows = self.supervised_rows = 0
-        if train_ds.get('use_lhotse', False) and train_ds.get('text_field', 'text') != 'text' and self.needs_scores:
-            raise ConfigError(
-                f"model.train_ds.text_field is {train_ds.get('text_field')!r}, but the scores are those of `text`: set "
-                "model.train_ds.text_field=text"
-            )
         manifests = training_manifests(train_ds)
+        if manifests.text_fields and train_ds.get('use_lhotse', False) and self.needs_scores:
+            raise ConfigError(
+                f"text_field is {manifests.text_fields[0]!r} in model.train_ds, but the scores are those of `text`: set "
+                "text_field=text"
+            )
         self._checked = manifests.complete
         self.any_supervised = not self._checked
         if manifests.files:
-            self._check_all(manifests.files, train_ds)
+            self._check_all(manifests, train_ds)
         if not self._checked:
             logging.info(
                 "The training data have no manifest that could be read, so their scores are checked batch by batch."
@@ -155,12 +155,12 @@ class StoredScores:
 
     # -- checks ---------------------------------------------------------------------------------------------------
 
-    def _check_all(self, files: List[str], train_ds: Mapping[str, Any]) -> None:
+    def _check_all(self, manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> None:
         problems: Counter = Counter()
         examples: Dict[str, str] = {}
         teachers: Counter = Counter()
         alone = 0
-        for row in tqdm(_loaded_rows(files, train_ds), desc='checking scores', unit='row', delay=5, leave=False):
+        for row in tqdm(_loaded_rows(manifests, train_ds), desc='checking scores', unit='row', delay=5, leave=False):
             self.rows += 1
             if row.get(SUPERVISED_KEY) is True:
                 self.supervised_rows += 1
@@ -258,19 +258,21 @@ class StoredScores:
         return found
 
 
-def _loaded_rows(files: List[str], train_ds: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
-    """Rows that the loader does not leave out by their duration."""
+def _loaded_rows(manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Rows that the loader does not leave out by their duration, with the keys that it adds."""
     shortest, longest = train_ds.get('min_duration', None), train_ds.get('max_duration', None)
-    for line in read_lines(files):
-        row = json.loads(line.text)
-        _, _, duration, row['text'] = line.key
-        if row.get('_skipme', False) and train_ds.get('use_lhotse', False):
-            continue
-        if duration is not None and shortest is not None and duration < shortest:
-            continue
-        if duration is not None and longest is not None and duration > longest > 0:
-            continue
-        yield row
+    for group, tags in zip(manifests.groups, manifests.tags):
+        for line in read_lines(list(group)):
+            row = json.loads(line.text)
+            _, _, duration, row['text'] = line.key
+            row.update(tags)
+            if row.get('_skipme', False) and train_ds.get('use_lhotse', False):
+                continue
+            if duration is not None and shortest is not None and duration < shortest:
+                continue
+            if duration is not None and longest is not None and duration > longest > 0:
+                continue
+            yield row
 
 
 def _parse(text: Any) -> Fingerprint:

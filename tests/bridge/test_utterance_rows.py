@@ -199,6 +199,15 @@ def test_lhotse_gives_the_rows_of_its_cuts(corpus, options):
     check(fit(config, use_distributed_sampler=False))
 
 
+def test_tags_of_lhotse_are_in_the_rows(corpus):
+    config = train_config(None, **LHOTSE)
+    with open_dict(config):
+        source = {'type': 'nemo', 'manifest_filepath': str(corpus), 'tags': {'supervised': True}}
+        config.train_ds.update(input_cfg=[source], manifest_filepath=None)
+    witness = fit(config, 2, use_distributed_sampler=False)
+    assert check(witness) and all(row['supervised'] is True for row, _ in witness.seen)
+
+
 def test_lhotse_gives_the_rows_of_tarred_data(corpus, tmp_path):
     rows = read_rows(corpus)
     for number, part in enumerate((rows[:8], rows[8:])):
@@ -349,6 +358,12 @@ def test_manifests_are_found_in_every_form_that_nemo_takes(corpus, tmp_path):
     assert found(manifest_filepath=first) == (((first,),), True)
     assert found(manifest_filepath=[[first], [second]]) == (((first,), (second,)), True)
     assert found(manifest_filepath=[[first, 0.3], [second, 0.7]]) == (((first,), (second,)), True)
+    several = {
+        'one': {'manifest_filepath': first},
+        'two': {'manifest_filepath': second},
+        'sampler_weights': {'one': 0.1},
+    }
+    assert found(multi_config=True, **several) == (((first,), (second,)), True)
     assert found(shar_path='x') == ((), False)
     weighted = [{'type': 'nemo', 'manifest_filepath': first, 'weight': 0.1}]
     group = {'type': 'group', 'input_cfg': [{'type': 'nemo', 'manifest_filepath': second}]}

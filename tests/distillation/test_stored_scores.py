@@ -175,9 +175,29 @@ def test_rows_that_the_loader_leaves_out_are_not_asked_for_scores(make):
     make([scored(0), scored(1, teacher_log_prob=..., _skipme=True)], use_lhotse=True)
 
 
-def test_another_text_field_of_lhotse_is_refused(make):
-    with pytest.raises(ConfigError, match='text_field is .noisy., but the scores are those of `text`'):
+def test_another_text_field_of_lhotse_is_refused(make, tmp_path):
+    with pytest.raises(
+        ConfigError, match='text_field is .noisy. in model.train_ds, but the scores are those of `text`'
+    ):
         make([scored(0)], use_lhotse=True, text_field='noisy')
+    sources = [{'type': 'nemo', 'manifest_filepath': str(tmp_path / '0.jsonl'), 'text_field': 'other'}]
+    with pytest.raises(ConfigError, match='text_field is .other.'):
+        StoredScores({'use_lhotse': True, 'input_cfg': sources}, None, False, True)
+
+
+def test_tags_of_lhotse_may_mark_a_source_as_supervised(tmp_path):
+    plain, rows = tmp_path / 'true.jsonl', tmp_path / 'scored.jsonl'
+    plain.write_text(json.dumps({key: value for key, value in labelled().items() if key != 'supervised'}))
+    rows.write_text(json.dumps(scored(1)))
+    sources = [
+        {'type': 'nemo', 'manifest_filepath': str(plain), 'weight': 0.1, 'tags': {'supervised': True}},
+        {'type': 'nemo', 'manifest_filepath': str(rows), 'weight': 0.9},
+    ]
+    scores = StoredScores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
+    assert (scores.rows, scores.supervised_rows) == (2, 1)
+    del sources[0]['tags']
+    with pytest.raises(ConfigError, match='1 of 2 rows .* have no `teacher_log_prob`'):
+        StoredScores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
 
 
 def test_data_without_a_manifest_are_checked_batch_by_batch():
