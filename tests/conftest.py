@@ -68,3 +68,17 @@ def tone_teacher(tone_corpus, tmp_path_factory):
     trainer.fit(model)
     model.save_to(str(path))
     return path
+
+
+@pytest.fixture(scope='session')
+def scored_tones(tone_corpus, tone_teacher, tmp_path_factory):
+    """Folder of the corpus as the teacher labels it (decode.jsonl, four texts each) and as it scores it (reference.jsonl)."""
+    from nemo_oracle_kd.bridge.restore import restore_frozen
+    from nemo_oracle_kd.distillation.score_manifest import score_manifest
+    from nemo_oracle_kd.distillation.scorer import Scorer, ScoringSettings
+
+    folder = tmp_path_factory.mktemp('scored')
+    teacher = restore_frozen(str(tone_teacher))
+    for name, settings in {'decode': {'nbest': 4}, 'reference': {'source': 'reference'}}.items():
+        score_manifest(Scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
+    return folder

@@ -26,15 +26,17 @@ from nemo_oracle_kd.bridge.heads import find_head
 from nemo_oracle_kd.bridge.nbest_scores import nbest_scores
 from nemo_oracle_kd.bridge.scoring import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
-from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
 from nemo_oracle_kd.distillation.step_context import StepContext
-from nemo_oracle_kd.distillation.stored_scores import StoredScores
+from nemo_oracle_kd.distillation.stored_scores import SUPERVISED_KEY, StoredScores
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.functional.full_sum import nbest_log_posteriors
 
 __all__ = ['SequenceFamily']
 
 NORM = 'full_sum_norm'
+#: batches of a fit whose labels are compared with the texts of their rows
+COMPARED_BATCHES = 20
 
 
 class SequenceFamily:
@@ -66,6 +68,7 @@ class SequenceFamily:
         self.model, self.codec = model, codec
         self.student_heads = {head: find_head(model, 'ctc' if head == 'ctc' else 'rnnt') for head in heads}
         self.teacher, self.stored = teacher, stored
+        self._batches = 0
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
         """Every objective, unweighted, `[B]`; 0 on rows that are supervised.
@@ -79,6 +82,10 @@ class SequenceFamily:
         works_on = torch.ones(len(step.lengths), dtype=torch.bool, device=device)
         if context.supervised is not None:
             works_on = ~context.supervised.to(device)
+        if context.rows is not None and 'compared' not in context.answers and self._batches < COMPARED_BATCHES:
+            context.answers['compared'] = True
+            self._batches += 1
+            self._compare_texts(step, context)
         values = {}
         if self.singles:
             teacher_nll, teacher_tokens = self._teacher_nll(step, context)
@@ -96,6 +103,23 @@ class SequenceFamily:
         if self.norm is not None:
             values[NORM] = self._norm_losses(step, context, works_on, suffix)
         return values
+
+    def _compare_texts(self, step: StudentStep, context: StepContext) -> None:
+        """Refuses labels that are not those of the row's text: the teacher scored that text, and no other.
+
+        NeMo's data sets may normalise texts, and drop characters that the model has no label for.
+        """
+        labels, lengths = step.transcripts.labels.tolist(), step.transcripts.lengths.tolist()
+        for row, own, length in zip(context.rows, labels, lengths):
+            if row.get(SUPERVISED_KEY) is True:
+                continue
+            read = normalize_spaces(self.codec.decode(own[:length]))
+            if read != normalize_spaces(row['text']):
+                raise ValueError(
+                    f"the text of {row.get('audio_filepath')} is {row['text'][:60]!r}, but the student is trained on {read[:60]!r}, "
+                    "so the score would be that of another text: write the manifest in the student's alphabet and case, or set "
+                    "model.train_ds.normalize_transcripts=false"
+                )
 
     def _teacher_nll(self, step: StudentStep, context: StepContext) -> Tuple[Tensor, Tensor]:
         """`[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""

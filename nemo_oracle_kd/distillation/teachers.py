@@ -14,13 +14,14 @@
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
 
 import hashlib
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 
 from nemo_oracle_kd.bridge.describe import ModelDescription, describe
 from nemo_oracle_kd.bridge.frames import frame_posteriors
 from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.joint_signals import TransducerEncoding, encode_frames, predict_labels
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.scoring import Hypotheses, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
@@ -105,24 +106,50 @@ class OnlineTeacher:
         Raises:
             ValueError: an oracle teacher and an utterance without transcript.
         """
+
+        def ask(batch: AudioBatch) -> Tuple[torch.Tensor, torch.Tensor]:
+            heard = frame_posteriors(self.model, batch)
+            return heard.log_probs, heard.lengths
+
+        return FramePosteriors(*self._heard(batch, b'', ask))
+
+    @torch.no_grad()
+    def transducer_encoding(self, batch: AudioBatch, predict: bool = True) -> TransducerEncoding:
+        """What the joint of a transducer is given for a batch of audio and, if `predict`, its labels.
+
+        Raises:
+            ValueError: an oracle teacher and an utterance without transcript.
+        """
+
+        def ask(batch: AudioBatch) -> Tuple[torch.Tensor, torch.Tensor]:
+            encoded, lengths = encode_frames(self.model, batch)
+            return encoded.transpose(1, 2), lengths
+
+        encoded, lengths = self._heard(batch, b'encoded', ask)
+        predicted = predict_labels(self.model, batch.transcripts) if predict else None
+        return TransducerEncoding(encoded.transpose(1, 2), predicted, lengths)
+
+    def _heard(
+        self, batch: AudioBatch, kind: bytes, ask: Callable[[AudioBatch], Tuple[torch.Tensor, torch.Tensor]]
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Frames `[B, T, N]` with lengths `[B]`, from the memory where the utterance is there."""
         if self.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
             raise ValueError(
                 "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without "
                 "`text` from the training manifest"
             )
         if self.memory is None:
-            return frame_posteriors(self.model, batch)
-        keys = self.memory.keys(batch)
+            return ask(batch)
+        keys = [kind + key for key in self.memory.keys(batch)]
         answers = [self.memory.get(key) for key in keys]
         missing = [row for row, answer in enumerate(answers) if answer is None]
         if missing:
-            heard = frame_posteriors(self.model, batch.select(missing))
-            for row, log_probs, length in zip(missing, heard.log_probs, heard.lengths.tolist()):
-                answers[row] = log_probs[:length]
+            for row, frames, length in zip(missing, *ask(batch.select(missing))):
+                answers[row] = frames[: int(length)]
                 self.memory.put(keys[row], answers[row])
         lengths = torch.tensor([len(answer) for answer in answers], device=batch.signal.device)
         answers = [answer.to(batch.signal.device) for answer in answers]
-        return FramePosteriors(torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths)
+        return torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths
 
     @property
     def head(self) -> Head:

@@ -18,9 +18,10 @@ from typing import Any, List, Mapping, Optional, Tuple
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.restore import restore_frozen
+from nemo_oracle_kd.bridge.training_manifests import training_manifests
 from nemo_oracle_kd.bridge.utterance_rows import UtteranceRows
 from nemo_oracle_kd.distillation.batch_shares import set_supervised_share
-from nemo_oracle_kd.distillation.pseudo_labels import Fingerprint, model_fingerprint
+from nemo_oracle_kd.distillation.pseudo_labels import Fingerprint, model_fingerprint, read_header
 from nemo_oracle_kd.distillation.settings import DistillationConfig, TeacherConfig
 from nemo_oracle_kd.distillation.stored_scores import SUPERVISED_KEY, StoredScores
 from nemo_oracle_kd.errors import ConfigError
@@ -69,8 +70,12 @@ class TrainingRows:
                 f"label_loss.on is supervised, but no row of model.train_ds says \"{SUPERVISED_KEY}\": true, and the weights of "
                 "the objectives are 0, so nothing would be trained: mark rows, or set label_loss.on to all"
             )
+        if not config.teacher.online:
+            _refuse_oracle_scores(train_ds, config)
         if not wanted and not marked:
             return None
+        if getattr(student, '_train_dl', None) is None and train_ds.get('defer_setup', False):
+            student.setup_training_data(train_ds)  # what NeMo would do a moment later
         found = cls(UtteranceRows.attach(student), stored)
         if config.supervised_share is not None:
             try:
@@ -90,6 +95,18 @@ class TrainingRows:
         if self._replaced_loader is not None:
             student._train_dl, self._replaced_loader = self._replaced_loader, None
         self.rows.detach()
+
+
+def _refuse_oracle_scores(train_ds: Mapping[str, Any], config: DistillationConfig) -> None:
+    """Scores of a model that had read the text, as far as the headers beside the manifests tell."""
+    names = [name for name in objectives_of('sequence', config.objectives) if name != 'hard']
+    for path in training_manifests(train_ds).files if names else ():
+        name = ((read_header(path) or {}).get('teacher') or {}).get('class', '')
+        if 'Oracle' in name:
+            raise ConfigError(
+                f"the scores of {path} are those of a {name}, which has read the texts and is sure of all of them, so that "
+                f"{', '.join(names)} would learn nothing from them: score the manifest by a teacher that reads audio alone"
+            )
 
 
 def _reads_scores(config: DistillationConfig) -> bool:

@@ -13,14 +13,16 @@
 # limitations under the License.
 """Whether the training texts can be written by both models: found before the first step, not after hours or never."""
 
+import json
 import random
-from typing import Any, Mapping, Optional
+from typing import Any, Iterator, List, Mapping, Optional
 
 from nemo.utils import logging
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.training_manifests import read_lines, training_manifests
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.distillation.stored_scores import SUPERVISED_KEY
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['check_training_texts']
@@ -43,7 +45,7 @@ def check_training_texts(
         ConfigError: how many texts, the first of them, and the fix.
     """
     files = training_manifests(train_ds or {}).files
-    texts = list(dict.fromkeys(normalize_spaces(line.key[3]) for line in read_lines(files))) if files else []
+    texts = list(dict.fromkeys(_texts(files)))
     if len(texts) > TEXT_SAMPLE:
         logging.info(f'{TEXT_SAMPLE} of {len(texts)} different training texts are checked')
         texts = random.Random(0).sample(texts, TEXT_SAMPLE)
@@ -52,6 +54,13 @@ def check_training_texts(
     if not problems[0] and not same:
         problems.append(_problem(texts, teacher, 'teacher', lambda text: student.decode(student.encode(text))))
     ConfigError.raise_if_any(problem for problem in problems if problem)
+
+
+def _texts(files: List[str]) -> Iterator[str]:
+    for line in read_lines(files) if files else ():
+        marked = f'"{SUPERVISED_KEY}"' in line.text and json.loads(line.text).get(SUPERVISED_KEY) is True
+        if not marked:  # nobody scores those
+            yield normalize_spaces(line.key[3])
 
 
 def _problem(texts, codec: TextCodec, whose: str, read) -> Optional[str]:

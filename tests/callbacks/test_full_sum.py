@@ -13,7 +13,6 @@
 # limitations under the License.
 """Distillation by sequence probability in unmodified NeMo training: stored and online scores, rows, heads, gradients."""
 
-import json
 import tarfile
 
 import pytest
@@ -21,90 +20,19 @@ import tiny
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import OmegaConf
-
-from nemo_oracle_kd.callbacks import KnowledgeDistillation
-from nemo_oracle_kd.errors import ConfigError
-
-FINGERPRINT = '01234567-89abcdef-00000000'
-
-
-def _write(rows, path):
-    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    return path
-
-
-def _rows(manifest):
-    return [json.loads(line) for line in manifest.read_text().splitlines()]
-
-
-def _given(tone_corpus, path, log_prob, **changes):
-    """The corpus with one and the same score for all rows."""
-    rows = _rows(tone_corpus)
-    for row in rows:
-        row.update(teacher_log_prob=log_prob, teacher_tokens=len(row['text']), teacher_fingerprint=FINGERPRINT)
-        row.update(changes)
-    return _write(rows, path)
-
-
-@pytest.fixture(scope='module')
-def scored(tone_corpus, tone_teacher, tmp_path_factory):
-    """The corpus, labelled by the teacher with four texts each, and its transcripts scored by the teacher."""
-    from nemo_oracle_kd.bridge.restore import restore_frozen
-    from nemo_oracle_kd.distillation.score_manifest import score_manifest
-    from nemo_oracle_kd.distillation.scorer import Scorer, ScoringSettings
-
-    folder = tmp_path_factory.mktemp('scored')
-    teacher = restore_frozen(str(tone_teacher))
-    for name, settings in {'decode': {'nbest': 4}, 'reference': {'source': 'reference'}}.items():
-        score_manifest(Scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
-    return folder
-
-
-def _callback(objectives, teacher=None, **options):
-    return KnowledgeDistillation(teacher=teacher or {'scores': 'manifest'}, objectives=objectives, **options)
-
-
-def _fit(manifest, callback, steps=2, kind='rnnt', config=None, cls=None, before=None, **options):
-    """Trains a student; returns the last step's metrics, the student and the gradients of the first step."""
-    gradients = {}
-
-    def keep(trainer, module, optimizer):
-        if not gradients:
-            gradients.update({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
-
-    callbacks = [LambdaCallback(on_before_optimizer_step=keep)] + ([callback] if callback else [])
-    trainer = tiny.trainer(steps, callbacks=callbacks, log_every_n_steps=steps)
-    if config is None:
-        config = tiny.ctc_config(manifest, hidden=16) if kind == 'ctc' else _transducer(manifest, kind, **options)
-    config.train_ds.shuffle = False
-    config.preprocessor.dither = 0.0
-    student = (tiny.ctc_model if 'joint' not in config else tiny.rnnt_model)(config, trainer, cls)
-    if before is not None:
-        before(student)
-    trainer.fit(student)
-    logged = {name.removeprefix('train/kd/'): float(value) for name, value in trainer.callback_metrics.items()}
-    return logged, student, gradients
-
-
-def _transducer(manifest, kind='rnnt', hybrid=False, fused=False, **options):
-    config = tiny.rnnt_config(manifest, kind=kind, hybrid=hybrid, hidden=16, **options)
-    config.joint.fuse_loss_wer, config.joint.fused_batch_size = fused, 3
-    if 'loss' in config:
-        config.loss[f'{config.loss.loss_name}_kwargs'].sigma = 0.0
-    return config
-
+from tiny_scores import distillation, fit, read_rows, transducer_config, with_score, write_rows
 
 ONLY = {'label_loss': {'weight': 0.0}}
 
 
 @pytest.mark.parametrize('kind', ['ctc', 'rnnt', 'tdt', 'multiblank_rnnt'])
 def test_the_l1_gradient_is_the_sign_of_the_difference_times_that_of_the_loss(tone_corpus, tmp_path, kind):
-    sure, unsure = (_given(tone_corpus, tmp_path / f'{score}.jsonl', score) for score in (-0.001, -5000.0))
+    sure, unsure = (with_score(tone_corpus, tmp_path / f'{score}.jsonl', score) for score in (-0.001, -5000.0))
     fused = kind == 'tdt'
-    plain, _, gradients = _fit(sure, None, 1, kind, fused=fused)
+    plain, _, gradients = fit(sure, None, 1, kind, fused=fused)
     for manifest, dead_zone, sign in ((sure, 0, 1), (unsure, 0, -1), (unsure, 1e5, 0)):
-        logged, _, found = _fit(
-            manifest, _callback({'full_sum': {'dead_zone': dead_zone}}, **ONLY), 1, kind, fused=fused
+        logged, _, found = fit(
+            manifest, distillation({'full_sum': {'dead_zone': dead_zone}}, **ONLY), 1, kind, fused=fused
         )
         assert logged['label_loss'] == pytest.approx(plain['train_loss'], rel=1e-5)
         assert logged['full_sum_more_confident'] == (manifest == unsure) and logged['full_sum_unaligned'] == 0
@@ -113,11 +41,11 @@ def test_the_l1_gradient_is_the_sign_of_the_difference_times_that_of_the_loss(to
 
 
 @pytest.mark.parametrize('options', [{}, {'kind': 'ctc'}, {'kind': 'tdt', 'fused': True}, {'hybrid': True}])
-def test_stored_scores_make_the_student_that_the_teacher_itself_makes(scored, tone_teacher, options):
+def test_stored_scores_make_the_student_that_the_teacher_itself_makes(scored_tones, tone_teacher, options):
     objectives = {'full_sum': {'distance': 'huber', 'confidence': 'probability', 'normalization': 'token'}}
     results = []
     for teacher in (None, {'restore_from': str(tone_teacher)}):
-        results.append(_fit(scored / 'reference.jsonl', _callback(objectives, teacher), 3, **options))
+        results.append(fit(scored_tones / 'reference.jsonl', distillation(objectives, teacher), 3, **options))
     (stored, student, _), (online, other, _) = results
     assert stored['full_sum'] == pytest.approx(online['full_sum'], rel=1e-3) and stored['full_sum'] > 0
     assert stored['full_sum_delta'] == pytest.approx(online['full_sum_delta'], abs=2e-3)
@@ -127,74 +55,74 @@ def test_stored_scores_make_the_student_that_the_teacher_itself_makes(scored, to
 
 
 def test_supervised_rows_have_the_label_loss_and_the_others_the_distillation(tone_corpus, tmp_path):
-    rows = _rows(_given(tone_corpus, tmp_path / 'all.jsonl', -0.5))
+    rows = read_rows(with_score(tone_corpus, tmp_path / 'all.jsonl', -0.5))
     for row in rows[1:4]:  # of the first batch: one row distilled, three supervised
         for key in ('teacher_log_prob', 'teacher_tokens', 'teacher_fingerprint'):
             row.pop(key)
         row['supervised'] = True
-    mixed = _write(rows, tmp_path / 'mixed.jsonl')
+    mixed = write_rows(rows, tmp_path / 'mixed.jsonl')
     options = {'label_loss': {'weight': 2.0, 'on': 'supervised'}}
-    logged, _, _ = _fit(mixed, _callback({'full_sum': {}, 'hard': {'weight': 0.5}}, **options), 1, fused=True)
-    alone, _, _ = _fit(mixed, _callback({'hard': {}}, label_loss={'weight': 1.0, 'on': 'supervised'}), 1)
+    logged, _, _ = fit(mixed, distillation({'full_sum': {}, 'hard': {'weight': 0.5}}, **options), 1, fused=True)
+    alone, _, _ = fit(mixed, distillation({'hard': {}}, label_loss={'weight': 1.0, 'on': 'supervised'}), 1)
     assert logged['hard'] == pytest.approx(logged['full_sum'] + 0.5 / 4, rel=1e-4)  # of one row, mean over four
     assert logged['loss'] == pytest.approx(
         2 * logged['label_loss'] + logged['full_sum'] + logged['hard'] / 2, rel=1e-5
     )
     assert alone['train_loss'] == pytest.approx(alone['label_loss'] + alone['hard'], rel=1e-5)
-    plain, _, _ = _fit(mixed, None, 1)
+    plain, _, _ = fit(mixed, None, 1)
     assert plain['train_loss'] == pytest.approx(alone['train_loss'], rel=1e-5)  # both halves make NeMo's own loss
 
 
 def test_hard_distillation_without_supervised_rows_is_training_on_the_texts(tone_corpus):
     options = {'label_loss': {'weight': 1.0, 'on': 'supervised'}}
-    logged, student, _ = _fit(tone_corpus, _callback({'hard': {}}, **options), 3, hybrid=True)
+    logged, student, _ = fit(tone_corpus, distillation({'hard': {}}, **options), 3, hybrid=True)
     assert logged['label_loss'] == 0 and logged['hard'] > 0 and logged['hard_ctc'] > 0
-    _, plain, _ = _fit(tone_corpus, None, 3, hybrid=True)
+    _, plain, _ = fit(tone_corpus, None, 3, hybrid=True)
     for (name, left), right in zip(student.state_dict().items(), plain.state_dict().values()):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-3, msg=name)
 
 
 @pytest.mark.parametrize('options', [{'kind': 'ctc'}, {}, {'kind': 'tdt', 'fused': True, 'hybrid': True}])
-def test_the_posterior_of_the_teachers_text_moves_towards_the_teachers(scored, tmp_path, options):
-    callback = _callback({'full_sum_norm': {'nbest': 4, 'over': 'all'}}, **ONLY)
-    rows = _rows(scored / 'decode.jsonl')[:4]
-    manifest = _write(rows, tmp_path / 'four.jsonl')
-    first, _, gradients = _fit(manifest, callback, 1, **options)
+def test_the_posterior_of_the_teachers_text_moves_towards_the_teachers(scored_tones, tmp_path, options):
+    callback = distillation({'full_sum_norm': {'nbest': 4, 'over': 'all'}}, **ONLY)
+    rows = read_rows(scored_tones / 'decode.jsonl')[:4]
+    manifest = write_rows(rows, tmp_path / 'four.jsonl')
+    first, _, gradients = fit(manifest, callback, 1, **options)
     assert first['full_sum_norm'] > 0 and any(gradient.abs().sum() > 0 for gradient in gradients.values())
     assert first['loss'] == pytest.approx(first['full_sum_norm'])
     assert ('full_sum_norm_cells_saved' in first) == (options.get('kind') != 'ctc')
-    callback = _callback({'full_sum_norm': {'nbest': 4, 'over': 'all'}}, **ONLY)
-    last, _, _ = _fit(manifest, callback, 12, **options)
+    callback = distillation({'full_sum_norm': {'nbest': 4, 'over': 'all'}}, **ONLY)
+    last, _, _ = fit(manifest, callback, 12, **options)
     assert last['full_sum_norm'] < 0.8 * first['full_sum_norm']
 
 
-def test_a_batch_of_supervised_rows_alone_has_a_full_sum_of_zero_and_no_statistics(scored, tmp_path):
-    rows = _rows(scored / 'decode.jsonl')
+def test_a_batch_of_supervised_rows_alone_has_a_full_sum_of_zero_and_no_statistics(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'decode.jsonl')
     for row in rows[:4]:
         row['supervised'] = True
-    callback = _callback({'full_sum': {}, 'full_sum_norm': {}})
-    logged, _, gradients = _fit(_write(rows, tmp_path / 'first.jsonl'), callback, 1)
+    callback = distillation({'full_sum': {}, 'full_sum_norm': {}})
+    logged, _, gradients = fit(write_rows(rows, tmp_path / 'first.jsonl'), callback, 1)
     assert logged['full_sum'] == logged['full_sum_norm'] == 0 and 'full_sum_delta' not in logged
     assert logged['loss'] == pytest.approx(logged['label_loss']) and gradients
 
 
 def test_texts_without_an_alignment_are_left_out_and_counted(tone_corpus, tmp_path):
-    rows = _rows(_given(tone_corpus, tmp_path / 'all.jsonl', -0.5))
+    rows = read_rows(with_score(tone_corpus, tmp_path / 'all.jsonl', -0.5))
     rows[1]['text'] = 'abcd' * 60  # more labels than frames
-    manifest = _write(rows, tmp_path / 'long.jsonl')
-    logged, _, gradients = _fit(manifest, _callback({'full_sum': {}, 'hard': {}}), 1, 'ctc')
+    manifest = write_rows(rows, tmp_path / 'long.jsonl')
+    logged, _, gradients = fit(manifest, distillation({'full_sum': {}, 'hard': {}}), 1, 'ctc')
     assert logged['full_sum_unaligned'] == logged['hard_unaligned'] == 0.25
     assert logged['hard'] == pytest.approx(logged['label_loss']) == pytest.approx(logged['full_sum'] + 3 * 0.5 / 4)
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
 def test_an_empty_text_has_a_score_like_any_other(tone_corpus, tmp_path):
-    rows = _rows(_given(tone_corpus, tmp_path / 'all.jsonl', -0.5))
+    rows = read_rows(with_score(tone_corpus, tmp_path / 'all.jsonl', -0.5))
     rows[0].update(text='', teacher_tokens=0)
-    manifest = _write(rows, tmp_path / 'empty.jsonl')
+    manifest = write_rows(rows, tmp_path / 'empty.jsonl')
     for kind in ('ctc', 'rnnt'):
-        callback = _callback({'full_sum': {'normalization': 'token'}})
-        logged, _, gradients = _fit(manifest, callback, 1, kind, fused=kind == 'rnnt')
+        callback = distillation({'full_sum': {'normalization': 'token'}})
+        logged, _, gradients = fit(manifest, callback, 1, kind, fused=kind == 'rnnt')
         assert logged['full_sum'] > 0 and logged['full_sum_unaligned'] == 0
         assert all(gradient.isfinite().all() for gradient in gradients.values())
 
@@ -203,20 +131,22 @@ def test_a_ctc_teacher_of_other_frames_teaches_a_transducer_of_subwords_and_back
     from nemo.collections.asr.models import EncDecRNNTBPEModel
 
     tokenizer = tiny.train_tokenizer(tmp_path / 'tokenizer')
-    config = tiny.with_tokenizer(_transducer(tone_corpus, stride=4), tokenizer)
-    callback = _callback({'full_sum': {'normalization': 'token'}}, {'restore_from': str(tone_teacher), 'memory_mb': 1})
-    logged, teacher, _ = _fit(None, callback, 5, config=config, cls=EncDecRNNTBPEModel)
+    config = tiny.with_tokenizer(transducer_config(tone_corpus, stride=4), tokenizer)
+    callback = distillation(
+        {'full_sum': {'normalization': 'token'}}, {'restore_from': str(tone_teacher), 'memory_mb': 1}
+    )
+    logged, teacher, _ = fit(None, callback, 5, config=config, cls=EncDecRNNTBPEModel)
     assert logged['full_sum'] > 0 and logged['full_sum_delta'] > 0
     teacher.save_to(str(tmp_path / 'teacher.nemo'))
-    callback = _callback({'full_sum': {}}, {'restore_from': str(tmp_path / 'teacher.nemo')})
-    logged, _, _ = _fit(tone_corpus, callback, 2, 'ctc')
+    callback = distillation({'full_sum': {}}, {'restore_from': str(tmp_path / 'teacher.nemo')})
+    logged, _, _ = fit(tone_corpus, callback, 2, 'ctc')
     assert logged['full_sum'] > 0
 
 
 def test_a_teacher_that_remembers_scores_an_utterance_once(tone_corpus, tone_teacher):
     asked, weights = [], []
     for memory_mb in (0, 1):
-        callback = _callback({'full_sum': {}}, {'restore_from': str(tone_teacher), 'memory_mb': memory_mb})
+        callback = distillation({'full_sum': {}}, {'restore_from': str(tone_teacher), 'memory_mb': memory_mb})
         count = []
 
         def watch(trainer, module, count=count, callback=callback):
@@ -225,7 +155,7 @@ def test_a_teacher_that_remembers_scores_an_utterance_once(tone_corpus, tone_tea
             )
 
         trainer = tiny.trainer(8, callbacks=[callback, LambdaCallback(on_fit_start=watch)], log_every_n_steps=50)
-        student = tiny.rnnt_model(_transducer(tone_corpus, hybrid=True), trainer)
+        student = tiny.rnnt_model(transducer_config(tone_corpus, hybrid=True), trainer)
         trainer.fit(student)
         asked.append(sum(count))
         weights.append(student.state_dict())
@@ -234,15 +164,15 @@ def test_a_teacher_that_remembers_scores_an_utterance_once(tone_corpus, tone_tea
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_the_student_saved_during_and_after_the_fit_is_stock(scored, tmp_path):
+def test_the_student_saved_during_and_after_the_fit_is_stock(scored_tones, tmp_path):
     from nemo.collections.asr.losses.rnnt import RNNTLoss
 
     def save(trainer, module, *_):
         module.save_to(str(tmp_path / 'during.nemo'))
 
-    callback = _callback({'full_sum': {}})
+    callback = distillation({'full_sum': {}})
     trainer = tiny.trainer(2, callbacks=[callback, LambdaCallback(on_train_batch_end=save)], log_every_n_steps=50)
-    student = tiny.rnnt_model(_transducer(scored / 'reference.jsonl', fused=True), trainer)
+    student = tiny.rnnt_model(transducer_config(scored_tones / 'reference.jsonl', fused=True), trainer)
     keys = list(student.state_dict())
     before = student._train_dl.dataset.return_sample_id
     trainer.fit(student)
@@ -259,11 +189,13 @@ def test_the_student_saved_during_and_after_the_fit_is_stock(scored, tmp_path):
         assert 'nemo_oracle_kd' not in config and 'teacher' not in config
 
 
-def test_validation_reports_the_plain_loss(scored):
+def test_validation_reports_the_plain_loss(scored_tones):
     results = []
-    for callback in (None, _callback({'full_sum': {'weight': 1e6}})):
+    for callback in (None, distillation({'full_sum': {'weight': 1e6}})):
         trainer = tiny.trainer(1, callbacks=[callback] if callback else [], limit_val_batches=1, val_check_interval=1)
-        config = _transducer(scored / 'reference.jsonl', fused=True, validation=scored / 'reference.jsonl')
+        config = transducer_config(
+            scored_tones / 'reference.jsonl', fused=True, validation=scored_tones / 'reference.jsonl'
+        )
         config.optim.lr, config.preprocessor.dither, config.compute_eval_loss = 1e-9, 0.0, True
         student = tiny.rnnt_model(config, trainer)
         trainer.fit(student)
@@ -271,87 +203,17 @@ def test_validation_reports_the_plain_loss(scored):
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
-def test_every_batch_has_its_share_of_supervised_rows(scored, tmp_path):
-    rows = _rows(scored / 'reference.jsonl')
+def test_every_batch_has_its_share_of_supervised_rows(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
     for row in rows[:3]:
         row['supervised'] = True
-    callback = _callback({'full_sum': {}}, label_loss={'weight': 1.0, 'on': 'supervised'}, supervised_share=0.25)
+    callback = distillation({'full_sum': {}}, label_loss={'weight': 1.0, 'on': 'supervised'}, supervised_share=0.25)
     seen = []
     look = LambdaCallback(
         on_train_batch_start=lambda *_: seen.append(callback.distiller._context.supervised.sum().item())
     )
     trainer = tiny.trainer(6, callbacks=[callback, look], log_every_n_steps=50)
-    student = tiny.rnnt_model(_transducer(_write(rows, tmp_path / 'mixed.jsonl')), trainer)
+    student = tiny.rnnt_model(transducer_config(write_rows(rows, tmp_path / 'mixed.jsonl')), trainer)
     loader = student._train_dl
     trainer.fit(student)
     assert seen == [1] * 6 and student._train_dl is loader
-
-
-def _refused(manifest, callback, sentence, error=ConfigError, **options):
-    with pytest.raises(error, match=sentence):
-        _fit(manifest, callback, 1, **options)
-
-
-def test_texts_in_another_case_are_refused_with_the_fix(scored, tmp_path):
-    rows = _rows(scored / 'reference.jsonl')
-    for row in rows[:2]:
-        row['text'] = row['text'].upper()
-        row['teacher_nbest'][0]['text'] = row['text']
-    manifest = _write(rows, tmp_path / 'upper.jsonl')
-    _refused(manifest, _callback({'full_sum': {}}), '2 of 16 .* labels of the student .* in lower case')
-
-
-def test_a_teacher_that_cannot_write_the_texts_is_refused_with_the_fix(tone_corpus, tmp_path):
-    teacher = tmp_path / 'upper.nemo'
-    tiny.ctc_model(tiny.ctc_config(labels=[' ', 'A', 'B', 'C', 'D'], hidden=16)).save_to(str(teacher))
-    callback = _callback({'full_sum': {}}, {'restore_from': str(teacher)})
-    _refused(tone_corpus, callback, '16 of 16 .* labels of the teacher .* in upper case')
-
-
-@pytest.mark.parametrize(
-    'kind, options, sentence',
-    [
-        ('tdt', {'fastemit_lambda': 0.01}, 'gradient of log P, which fastemit_lambda=0.01 .* set fastemit_lambda=0'),
-        ('tdt', {'clamp': 1.0}, 'which clamp=1 .* set clamp=-1'),
-        ('tdt', {'sigma': 0.05}, "model's own loss for -log P, which it is not with sigma=0.05: set sigma=0"),
-        ('multiblank_rnnt', {'sigma': 0.05}, 'with sigma=0.05'),
-    ],
-)
-def test_a_regularised_transducer_loss_is_refused(scored, kind, options, sentence):
-    config = _transducer(scored / 'reference.jsonl', kind)
-    config.loss[f'{kind}_kwargs'].update(options)
-    _refused(None, _callback({'full_sum': {}}), sentence, config=config)
-
-
-def test_scores_of_another_teacher_than_the_one_named_are_refused(scored, tone_teacher, tmp_path):
-    callback = _callback({'full_sum': {}}, {'scores': 'manifest', 'restore_from': str(tone_teacher)})
-    logged, _, _ = _fit(scored / 'reference.jsonl', callback, 1)
-    assert logged['full_sum'] > 0 and callback.distiller.teacher is None
-    tiny.ctc_model(tiny.ctc_config(hidden=16)).save_to(str(tmp_path / 'other.nemo'))
-    for teacher in ({'restore_from': str(tmp_path / 'other.nemo')}, {'fingerprint': '01234567-89abcdef'}):
-        callback = _callback({'full_sum': {}}, {'scores': 'manifest', **teacher})
-        _refused(scored / 'reference.jsonl', callback, '16 of 16 rows .* scored by another teacher')
-
-
-def test_a_manifest_without_scores_is_refused_and_leaves_the_student_as_it_was(tone_corpus):
-    students = []
-    _refused(tone_corpus, _callback({'full_sum': {}}), 'have no `teacher_log_prob`', before=students.append)
-    assert type(students[0].loss).__name__ == 'RNNTLoss' and not students[0].joint._forward_pre_hooks
-
-
-def test_an_oracle_teacher_has_no_score_worth_learning(tone_corpus, tmp_path):
-    import tiny_oracle
-
-    from nemo_oracle_kd.models import EncDecOracleCTCModel
-
-    oracle = tiny.ctc_model(tiny_oracle.oracle_config(), cls=EncDecOracleCTCModel)
-    oracle.save_to(str(tmp_path / 'oracle.nemo'))
-    callback = _callback({'full_sum': {}}, {'restore_from': str(tmp_path / 'oracle.nemo')})
-    _refused(tone_corpus, callback, 'about 0 nats for a EncDecOracleCTCModel, because it has read it')
-
-
-def test_nothing_to_train_on_is_refused(tone_corpus):
-    options = {'label_loss': {'weight': 1.0, 'on': 'supervised'}}
-    _refused(
-        tone_corpus, _callback({'hard': {'weight': 0.0}}, **options), 'no row of model.train_ds says .*nothing would'
-    )

@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What distillation by sequence probability refuses before the first step, and with which fix."""
+
+import json
+
+import pytest
+import tiny
+from tiny_scores import distillation, fit, read_rows, transducer_config, write_rows
+
+from nemo_oracle_kd.errors import ConfigError
+
+
+def _refused(manifest, callback, sentence, error=ConfigError, **options):
+    with pytest.raises(error, match=sentence):
+        fit(manifest, callback, 1, **options)
+
+
+def test_texts_in_another_case_are_refused_with_the_fix(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
+    for row in rows[:2]:
+        row['text'] = row['text'].upper()
+        row['teacher_nbest'][0]['text'] = row['text']
+    manifest = write_rows(rows, tmp_path / 'upper.jsonl')
+    _refused(manifest, distillation({'full_sum': {}}), '2 of 16 .* labels of the student .* in lower case')
+
+
+def test_a_teacher_that_cannot_write_the_texts_is_refused_with_the_fix(tone_corpus, tmp_path):
+    teacher = tmp_path / 'upper.nemo'
+    tiny.ctc_model(tiny.ctc_config(labels=[' ', 'A', 'B', 'C', 'D'], hidden=16)).save_to(str(teacher))
+    callback = distillation({'full_sum': {}}, {'restore_from': str(teacher)})
+    _refused(tone_corpus, callback, '16 of 16 .* labels of the teacher .* in upper case')
+
+
+@pytest.mark.parametrize(
+    'kind, options, sentence',
+    [
+        ('tdt', {'fastemit_lambda': 0.01}, 'gradient of log P, which fastemit_lambda=0.01 .* set fastemit_lambda=0'),
+        ('tdt', {'clamp': 1.0}, 'which clamp=1 .* set clamp=-1'),
+        ('tdt', {'sigma': 0.05}, "model's own loss for -log P, which it is not with sigma=0.05: set sigma=0"),
+        ('multiblank_rnnt', {'sigma': 0.05}, 'with sigma=0.05'),
+    ],
+)
+def test_a_regularised_transducer_loss_is_refused(scored_tones, kind, options, sentence):
+    config = transducer_config(scored_tones / 'reference.jsonl', kind)
+    config.loss[f'{kind}_kwargs'].update(options)
+    _refused(None, distillation({'full_sum': {}}), sentence, config=config)
+
+
+def test_scores_of_another_teacher_than_the_one_named_are_refused(scored_tones, tone_teacher, tmp_path):
+    callback = distillation({'full_sum': {}}, {'scores': 'manifest', 'restore_from': str(tone_teacher)})
+    logged, _, _ = fit(scored_tones / 'reference.jsonl', callback, 1)
+    assert logged['full_sum'] > 0 and callback.distiller.teacher is None
+    tiny.ctc_model(tiny.ctc_config(hidden=16)).save_to(str(tmp_path / 'other.nemo'))
+    for teacher in ({'restore_from': str(tmp_path / 'other.nemo')}, {'fingerprint': '01234567-89abcdef'}):
+        callback = distillation({'full_sum': {}}, {'scores': 'manifest', **teacher})
+        _refused(scored_tones / 'reference.jsonl', callback, '16 of 16 rows .* scored by another teacher')
+
+
+def test_a_manifest_without_scores_is_refused_and_leaves_the_student_as_it_was(tone_corpus):
+    students = []
+    _refused(tone_corpus, distillation({'full_sum': {}}), 'have no `teacher_log_prob`', before=students.append)
+    assert type(students[0].loss).__name__ == 'RNNTLoss' and not students[0].joint._forward_pre_hooks
+
+
+def test_an_oracle_teacher_has_no_score_worth_learning(tone_corpus, tmp_path):
+    import tiny_oracle
+
+    from nemo_oracle_kd.models import EncDecOracleCTCModel
+
+    oracle = tiny.ctc_model(tiny_oracle.oracle_config(), cls=EncDecOracleCTCModel)
+    oracle.save_to(str(tmp_path / 'oracle.nemo'))
+    callback = distillation({'full_sum': {}}, {'restore_from': str(tmp_path / 'oracle.nemo')})
+    _refused(tone_corpus, callback, 'about 0 nats for a EncDecOracleCTCModel, because it has read it')
+
+
+def test_nothing_to_train_on_is_refused(tone_corpus):
+    options = {'label_loss': {'weight': 1.0, 'on': 'supervised'}}
+    _refused(
+        tone_corpus,
+        distillation({'hard': {'weight': 0.0}}, **options),
+        'no row of model.train_ds says .*nothing would',
+    )
+
+
+def test_stored_scores_of_an_oracle_are_refused_as_far_as_the_header_tells(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
+    manifest = write_rows(rows, tmp_path / 'oracle.jsonl')
+    header = json.loads((scored_tones / 'reference.jsonl.header.json').read_text())
+    header['teacher']['class'] = 'EncDecOracleCTCModel'
+    (tmp_path / 'oracle.jsonl.header.json').write_text(json.dumps(header))
+    _refused(manifest, distillation({'full_sum': {}}), 'those of a EncDecOracleCTCModel, which has read the texts')
+    assert fit(manifest, distillation({'hard': {}}), 1)[0]['hard'] > 0
+
+
+def test_labels_that_are_not_those_of_the_text_are_refused_at_the_first_batch(scored_tones):
+    config = transducer_config(scored_tones / 'reference.jsonl')
+    config.train_ds.labels = [' ', 'b', 'a', 'c', 'd']  # what a data set that changes texts does
+    _refused(None, distillation({'full_sum': {}}), 'but the student is trained on', error=ValueError, config=config)
+
+
+def test_supervised_rows_may_hold_what_the_student_cannot_write(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
+    rows[0].update(text=rows[0]['text'] + '!', supervised=True)
+    logged, _, _ = fit(write_rows(rows, tmp_path / 'mixed.jsonl'), distillation({'full_sum': {}}), 1)
+    assert logged['full_sum'] > 0
