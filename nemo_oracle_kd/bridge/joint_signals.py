@@ -21,17 +21,25 @@ compute something else are refused before training.
 
 from dataclasses import dataclass
 from inspect import getattr_static
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from nemo_oracle_kd.bridge.heads import Head
-from nemo_oracle_kd.bridge.signals import AudioBatch
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.lattice_joint import JointTensors
 from nemo_oracle_kd.functional.lattice_outputs import TransducerOutputs
 
-__all__ = ['TransducerEncoding', 'encode_transducer', 'joint_dropout', 'joint_problems', 'joint_tensors', 'outputs_of']
+__all__ = [
+    'TransducerEncoding',
+    'encode_frames',
+    'joint_dropout',
+    'joint_problems',
+    'joint_tensors',
+    'outputs_of',
+    'predict_labels',
+]
 
 #: methods that make a joint what it is; a class that changes one of them computes another lattice
 _JOINT_METHODS = ('forward', 'joint', 'project_encoder', 'project_prednet', 'joint_after_projection')
@@ -131,18 +139,24 @@ def joint_tensors(model: Any, encoded: Tensor, predicted: Optional[Tensor], drop
 
 
 @torch.no_grad()
-def encode_transducer(model: Any, batch: AudioBatch, predict: bool = True) -> TransducerEncoding:
-    """Runs encoder and prediction network of a frozen transducer on a batch; an oracle also reads the transcripts.
+def encode_frames(model: Any, batch: AudioBatch) -> Tuple[Tensor, Tensor]:
+    """Runs the encoder of a frozen transducer; an oracle also reads the transcripts.
 
     Args:
         model: a NeMo transducer in eval mode.
-        batch: audio and its labels, in the model's vocabulary if anything reads them.
-        predict: whether the prediction network is wanted.
+        batch: audio and, for an oracle, its labels in the model's vocabulary.
+
+    Returns:
+        `[B, D, T]` and `[B]` valid frames.
     """
     audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
-    labels, lengths = batch.transcripts.labels, batch.transcripts.lengths
     if getattr(model, 'reads_transcript', False):
-        audio.update(transcript=labels, transcript_length=lengths)
-    encoded, frames = model.forward(**audio)[:2]
-    predicted = model.decoder(targets=labels, target_length=lengths)[0] if predict else None
-    return TransducerEncoding(encoded, predicted, frames.long())
+        audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
+    encoded, lengths = model.forward(**audio)[:2]
+    return encoded, lengths.long()
+
+
+@torch.no_grad()
+def predict_labels(model: Any, transcripts: Transcripts) -> Tensor:
+    """Runs the prediction network of a frozen transducer: `[B, D', U+1]` for labels `[B, U]` in its vocabulary."""
+    return model.decoder(targets=transcripts.labels, target_length=transcripts.lengths)[0]

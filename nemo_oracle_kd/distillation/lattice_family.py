@@ -23,7 +23,6 @@ from nemo_oracle_kd.bridge.describe import frame_seconds, tokenizer_fingerprint
 from nemo_oracle_kd.bridge.heads import Head, find_head
 from nemo_oracle_kd.bridge.joint_signals import (
     TransducerEncoding,
-    encode_transducer,
     joint_dropout,
     joint_problems,
     joint_tensors,
@@ -69,23 +68,16 @@ class LatticeFamily:
         """Every objective, unweighted, `[B]`."""
         transcripts = step.transcripts
         student = self._side(self.student, TransducerEncoding(step.encoded, step.predicted, step.lengths))
-        teacher = self._ask_teacher(AudioBatch(context.batch.signal, context.batch.lengths, transcripts))
+        heard = AudioBatch(context.batch.signal, context.batch.lengths, transcripts)
+        with torch.no_grad():
+            said = self.teacher.transducer_encoding(heard, predict='lattice' in self._reads)
+            teacher = self._side(self.teacher.model, said)
         student, teacher = common_frames(student, teacher, self.time_resampling)
         values = {}
         for name, loss in self.losses_by_name.items():
             values[name] = loss(student, teacher, transcripts.labels, transcripts.lengths, context.step)
             context.metrics.update({f'{name}_{key}': value for key, value in loss.statistics.items()})
         return values
-
-    @torch.no_grad()
-    def _ask_teacher(self, batch: AudioBatch) -> TransducerSide:
-        if self.teacher.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
-            raise ValueError(
-                "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without `text` "
-                "from the training manifest"
-            )
-        model = self.teacher.model
-        return self._side(model, encode_transducer(model, batch, predict='lattice' in self._reads))
 
     def _side(self, model: Any, said: TransducerEncoding) -> TransducerSide:
         joint = joint_tensors(model, said.encoded, said.predicted) if self._reads != {'encoder'} else None

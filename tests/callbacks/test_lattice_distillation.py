@@ -22,6 +22,7 @@ import tiny
 import tiny_oracle
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 from nemo_oracle_kd.errors import ConfigError
@@ -295,3 +296,31 @@ def test_the_check_command_knows_lattices(tone_corpus, teachers, tmp_path, capsy
     assert 'ready to distil lattice, one_best_path' in capsys.readouterr().out
     assert main(['check', str(student), str(teachers('tdt')), '--objectives', 'lattice']) == 1
     assert 'the student is a RNN-T and the teacher a TDT' in capsys.readouterr().out
+
+
+class CountRuns(Callback):
+    """Counts how often the teacher's encoder runs."""
+
+    def __init__(self, distillation):
+        self.distillation, self.runs = distillation, 0
+
+    def on_fit_start(self, trainer, pl_module):
+        self.distillation.distiller.teacher.model.encoder.register_forward_hook(self._count)
+
+    def _count(self, *_):
+        self.runs += 1
+
+
+def test_a_teacher_with_a_memory_says_the_same_and_is_asked_once(tone_corpus, teachers):
+    said, runs = [], []
+    for memory_mb in (0, 10):
+        teacher = {'restore_from': str(teachers()), 'memory_mb': memory_mb}
+        distillation = KnowledgeDistillation(teacher=teacher, objectives={'lattice': {'weight': 0.01}})
+        counter = CountRuns(distillation)
+        trainer = tiny.trainer(8, callbacks=[distillation, counter])
+        torch.manual_seed(5)
+        trainer.fit(tiny.rnnt_model(student_config(tone_corpus), trainer))
+        said.append(float(trainer.callback_metrics['train/kd/lattice']))
+        runs.append(counter.runs)
+    assert runs == [8, 4]  # an epoch has 4 batches
+    assert said[0] == pytest.approx(said[1], rel=1e-4)
