@@ -46,6 +46,7 @@ LIGHT_FILES = ['nemo_oracle_kd/__init__.py', 'nemo_oracle_kd/errors.py', 'nemo_o
 LIGHT_FILES += ['nemo_oracle_kd/bridge/registration.py', 'nemo_oracle_kd/bridge/preset_callback.py']
 LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'hydra_plugins', 'conf']
 LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'strict_config', 'conf')
+KERNEL_FILES = ['nemo_oracle_kd/functional/lattice_triton_kernel.py']
 HEADER = (ROOT / 'setup.py').read_text().split('\n\n')[0]
 
 
@@ -133,8 +134,21 @@ def test_imports_point_down():
 
 def test_the_mathematics_imports_only_torch():
     allowed = set(sys.stdlib_module_names) | {'torch', PACKAGE}
-    files = [file for file in PACKAGE_FILES if _own_part(file) == 'functional']
+    files = [file for file in PACKAGE_FILES if _own_part(file) == 'functional' and file not in KERNEL_FILES]
     assert files and _offenders(files, lambda file: _outside(_imports(file), allowed)) == {}
+
+
+def test_triton_which_is_optional_stays_in_files_that_nobody_imports_at_module_level():
+    # A kernel's decorators need triton when its file is imported, hence files of their own.
+    kernels = {Path(file).with_suffix('').as_posix().replace('/', '.') for file in KERNEL_FILES}
+    allowed = set(sys.stdlib_module_names) | {'torch', 'triton'}
+    assert _offenders(KERNEL_FILES, lambda file: _outside(_imports(file), allowed)) == {}
+
+    def eager(file):
+        imports = _imports(file, module_level_only=True)
+        return [entry for entry in imports if any(entry[0].startswith(name) for name in (*kernels, 'triton'))]
+
+    assert _offenders([file for file in PACKAGE_FILES if file not in KERNEL_FILES], eager) == {}
 
 
 def test_what_runs_at_start_up_imports_nothing_heavy_at_module_level():

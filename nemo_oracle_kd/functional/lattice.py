@@ -50,6 +50,7 @@ def lattice_divergence(
     tile_cells: int | None = None,
     matmul_dtype: torch.dtype | None = None,
     dropout_seed: int | None = None,
+    backend: str = 'auto',
 ) -> Tensor:
     """Divergence of the student's lattice from the teacher's, summed over the valid cells t < T_b, u <= U_b.
 
@@ -80,6 +81,7 @@ def lattice_divergence(
         matmul_dtype: type of the matrix products. Default: float64 for float64 input, on a GPU the type of a half
             precision encoder, else float32. The softmax is computed in float32 or float64 always.
         dropout_seed: seed of the student's dropout; by default drawn from torch's global generator.
+        backend: 'torch', 'triton', or 'auto' for the Triton kernel where it is possible and PyTorch elsewhere.
 
     Returns:
         `[B]` in nats, float64 for float64 input and float32 otherwise; zero for an utterance without cells.
@@ -103,6 +105,7 @@ def lattice_divergence(
         tile_cells=tile_cells,
         matmul_dtype=matmul_dtype,
         dropout_seed=dropout_seed,
+        backend=backend,
     )
     return tiled_divergence(student, plan)
 

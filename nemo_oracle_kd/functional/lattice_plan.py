@@ -23,6 +23,7 @@ from nemo_oracle_kd.functional.lattice_bins import LATTICE_BINS
 from nemo_oracle_kd.functional.lattice_divergences import LATTICE_DIVERGENCES
 from nemo_oracle_kd.functional.lattice_joint import JointTensors, draw_dropout_seed
 from nemo_oracle_kd.functional.lattice_tiles import TilePlan, cells_per_tile
+from nemo_oracle_kd.functional.lattice_triton import choose_backend
 from nemo_oracle_kd.functional.lattice_weights import valid_cells
 from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
 
@@ -47,6 +48,7 @@ def plan_tiles(
     tile_cells: int | None = None,
     matmul_dtype: torch.dtype | None = None,
     dropout_seed: int | None = None,
+    backend: str = 'auto',
 ) -> TilePlan:
     """Checks the arguments of `lattice_divergence`, which see, and lists the cells to compare."""
     device = student.encoder.device
@@ -102,6 +104,7 @@ def plan_tiles(
         dtype=dtype,
         matmul_dtype=matmul_dtype,
         dropout_seed=dropout_seed or 0,
+        backend=choose_backend(backend, bins, divergence, student.classes, dtype, matmul_dtype, device),
     )
 
 

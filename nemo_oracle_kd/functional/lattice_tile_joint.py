@@ -76,6 +76,7 @@ class TileJoint:
         matmul_dtype: of hidden states and matrix products.
         temperature: divides the logits.
         dropout_seed: seed of the dropout masks.
+        fused: whether bias and temperature are left to the kernel that reads the products.
     """
 
     def __init__(
@@ -86,9 +87,10 @@ class TileJoint:
         matmul_dtype: torch.dtype,
         temperature: float,
         dropout_seed: int = 0,
+        fused: bool = False,
     ) -> None:
         hidden = joint.weight.shape[1]
-        self.joint, self.temperature, self.dropout_seed = joint, temperature, dropout_seed
+        self.joint, self.temperature, self.dropout_seed, self.fused = joint, temperature, dropout_seed, fused
         self.encoder = joint.encoder.reshape(-1, hidden).to(matmul_dtype)
         self.prediction = joint.prediction.reshape(-1, hidden).to(matmul_dtype)
         self.weight = joint.weight.to(matmul_dtype)
@@ -96,11 +98,11 @@ class TileJoint:
         self.bias = bias.to(dtype)
         self.hidden = self.encoder.new_empty(size, hidden)
         self.work = self.encoder.new_empty(size, hidden)
-        self.logits = self.encoder.new_empty((size, joint.classes), dtype=dtype)
+        self.logits = self.encoder.new_empty((size, joint.classes), dtype=matmul_dtype if fused else dtype)
         self.mask: Tensor | None = None
 
     def project(self, frame: Tensor, position: Tensor, tile: int) -> Tensor:
-        """Logits of a tile over the temperature, `[N, V]`."""
+        """Logits of a tile over the temperature, `[N, V]`; if fused, the products alone, without bias and temperature."""
         count = frame.shape[0]
         self.hidden, self.work, logits = self.hidden[:count], self.work[:count], self.logits[:count]
         hidden = joint_hidden(
@@ -109,6 +111,8 @@ class TileJoint:
         if self.joint.dropout:
             self.mask = dropout_mask(hidden, self.joint.dropout, self.dropout_seed, tile)
             hidden = torch.mul(hidden, self.mask, out=self.work)
+        if self.fused:
+            return torch.mm(hidden, self.weight.t(), out=logits)
         scale = 1.0 / self.temperature
         if hidden.dtype == logits.dtype:
             return torch.addmm(self.bias, hidden, self.weight.t(), beta=scale, alpha=scale, out=logits)
@@ -125,7 +129,10 @@ class TileJoint:
         if sums.weight is not None or sums.bias is not None:
             one = grad_logits.new_full((grad.shape[0],), temperature) if factor is None else factor[:, 0] * temperature
             if sums.bias is not None:
-                sums.bias.addmv_(grad_logits.t(), one)
+                if grad_logits.dtype == sums.bias.dtype:
+                    sums.bias.addmv_(grad_logits.t(), one)
+                else:
+                    sums.bias.add_(torch.mv(grad_logits.t(), one.to(grad_logits.dtype)))
             if sums.weight is not None:
                 inputs = self.hidden if self.mask is None else self.work
                 if factor is not None:

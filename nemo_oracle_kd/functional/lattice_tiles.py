@@ -39,6 +39,7 @@ from nemo_oracle_kd.functional.lattice_bins import binned_divergence, full_diver
 from nemo_oracle_kd.functional.lattice_divergences import work_buffers
 from nemo_oracle_kd.functional.lattice_joint import JointTensors
 from nemo_oracle_kd.functional.lattice_tile_joint import JointGradients, TileJoint, zero_gradients
+from nemo_oracle_kd.functional.lattice_triton import fused_divergence
 
 __all__ = ['TilePlan', 'cells_per_tile', 'tiled_divergence', 'tiled_values']
 
@@ -74,6 +75,7 @@ class TilePlan:
         dtype: of the divergence.
         matmul_dtype: of hidden states and matrix products.
         dropout_seed: seed of the student's joint dropout.
+        backend: 'torch', or 'triton' for the kernel of `lattice_triton`.
     """
 
     teacher: JointTensors
@@ -90,6 +92,7 @@ class TilePlan:
     dtype: torch.dtype
     matmul_dtype: torch.dtype
     dropout_seed: int = 0
+    backend: str = 'torch'
 
 
 def tiled_divergence(student: JointTensors, plan: TilePlan) -> Tensor:
@@ -173,9 +176,10 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
         scale = factors.abs().amax().clamp(min=torch.finfo(factors.dtype).tiny)
         factors = factors / scale
     size = min(plan.tile_cells, plan.cells.shape[0])
-    settings = (size, plan.dtype, plan.matmul_dtype, plan.temperature, plan.dropout_seed)
+    fused = plan.backend == 'triton'
+    settings = (size, plan.dtype, plan.matmul_dtype, plan.temperature, plan.dropout_seed, fused)
     student_side, teacher_side = TileJoint(student, *settings), TileJoint(plan.teacher, *settings)
-    work = work_buffers((size, student.classes), student_side.logits) if plan.bins == 'full' else []
+    work = work_buffers((size, student.classes), student_side.logits) if plan.bins == 'full' and not fused else []
     values = torch.empty(plan.cells.shape[0], dtype=plan.dtype, device=plan.cells.device)
     labels = plan.labels.flatten()
     teacher_frames = None if plan.teacher_frames is None else plan.teacher_frames.flatten()
@@ -191,7 +195,10 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
         teacher_frame = teacher_frame + utterance * plan.teacher.encoder.shape[1]
         q = student_side.project(frame, position, tile)
         p = teacher_side.project(teacher_frame, position, tile)
-        if plan.bins == 'full':
+        if fused:
+            biases = (student_side.bias, teacher_side.bias)
+            value = fused_divergence(plan.divergence, q, p, *biases, 1.0 / plan.temperature, gradient)
+        elif plan.bins == 'full':
             value = full_divergence(plan.divergence, q, p, [buffer[:count] for buffer in work])
         else:
             singles = select_singles(plan.bins, p, labels[position], plan.blanks, plan.top_k)
