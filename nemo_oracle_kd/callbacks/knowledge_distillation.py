@@ -99,6 +99,14 @@ class KnowledgeDistillation(Callback, Serialization):
         metrics = {f'train/kd/{name}': value for name, value in self.distiller.metrics().items()}
         pl_module.log_dict(metrics, on_step=True, on_epoch=False)
 
+    def state_dict(self) -> dict:
+        """What the training found out and a resumed one needs: estimated delays, never the teacher."""
+        return self.distiller.state()
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        """Called by Lightning after :meth:`setup` when a training is resumed."""
+        self.distiller.load_state(state_dict)
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves the student as a stock model."""
         if stage == 'fit':

@@ -65,6 +65,7 @@ class Distiller:
         self._rows: Optional[TrainingRows] = None
         self._hooks: Optional[LossHooks] = None
         self._context = StepContext(step=0)
+        self._last_state: Dict[str, Any] = {}
 
     def __deepcopy__(self, memo):
         return self  # bound to one student; a copied model or callback shares it
@@ -131,9 +132,27 @@ class Distiller:
             self._hooks.detach(student)
         if self._rows is not None:
             self._rows.detach(student)
+        self._last_state = self.state()
         self._hooks = self._rows = self.teacher = None
         self.families = []
         self._context = StepContext(step=0)
+
+    def state(self) -> Dict[str, Any]:
+        """What a checkpoint keeps for a resumed training, also after the fit; empty unless something was estimated."""
+        if not self.families:
+            return self._last_state
+        delays: Dict[str, int] = {}
+        for family in self._lattice_families():
+            delays.update(family.state())
+        return {'delays': delays} if delays else {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
+        for family in self._lattice_families():
+            family.load_state(state.get('delays', {}))
+
+    def _lattice_families(self) -> List[LatticeFamily]:
+        return [family for family in self.families if isinstance(family, LatticeFamily)]
 
     def begin_step(self, batch: Any, step: int, with_statistics: bool = False) -> None:
         """Announces a training batch, before the student's forward.

@@ -79,6 +79,18 @@ class LatticeFamily:
             context.metrics.update({f'{name}_{key}': value for key, value in loss.statistics.items()})
         return values
 
+    def state(self) -> Dict[str, int]:
+        """What a resumed training has to know: objective -> delay that was estimated."""
+        delays = {name: getattr(loss, 'delay', None) for name, loss in self.losses_by_name.items()}
+        return {name: delay.shift for name, delay in delays.items() if delay is not None and delay.shift is not None}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Takes over the delays of the training that is resumed, for objectives that still ask for an estimate."""
+        for name, shift in state.items():
+            delay = getattr(self.losses_by_name.get(name), 'delay', None)
+            if delay is not None:
+                delay.shift = int(shift)
+
     def _side(self, model: Any, said: TransducerEncoding) -> TransducerSide:
         joint = joint_tensors(model, said.encoded, said.predicted) if self._reads != {'encoder'} else None
         return TransducerSide(joint, said.encoded.transpose(1, 2), said.lengths)

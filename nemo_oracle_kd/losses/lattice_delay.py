@@ -21,7 +21,6 @@ from nemo.utils import logging
 from torch import Tensor
 
 from nemo_oracle_kd.functional import (
-    EmissionDelay,
     JointTensors,
     TransducerOutputs,
     estimate_delay,
@@ -44,14 +43,10 @@ class DelayEstimator:
         self.outputs = outputs
         self.batches = batches
         self.name = name
-        self.delay: Optional[EmissionDelay] = None
+        #: the estimate, frames of the student; `None` until it is made
+        self.shift: Optional[int] = None
         self._student: List[Tensor] = []
         self._teacher: List[Tensor] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether there is an estimate."""
-        return self.delay is not None
 
     def add(
         self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
@@ -73,11 +68,12 @@ class DelayEstimator:
             frames.append(joint_best_path(joint, *arguments).label_frames.reshape(1, -1).cpu())
         if len(self._student) < self.batches:
             return
-        self.delay = estimate_delay(_of_all_ranks(self._student), _of_all_ranks(self._teacher))
+        delay = estimate_delay(_of_all_ranks(self._student), _of_all_ranks(self._teacher))
+        self.shift = delay.shift
         self._student, self._teacher = [], []
         logging.info(
-            f"{self.name}: over {self.batches} batches {self.delay}. To skip the estimate next time, set shift: "
-            f"{self.delay.shift} and delay: given."
+            f"{self.name}: over {self.batches} batches {delay}. To skip the estimate next time, set shift: {delay.shift} and "
+            "delay: given."
         )
 
 

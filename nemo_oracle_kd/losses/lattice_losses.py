@@ -169,14 +169,13 @@ class LatticeDistillationLoss(torch.nn.Module):
         """The delay, or `None` while it is not known."""
         if self.delay is None:
             return self.config.shift
-        if not self.delay.done:
+        if self.delay.shift is None:
             if step < self.config.delay.from_step:
                 return None
             self.delay.add(student, teacher, targets, lengths, target_lengths)
-        if not self.delay.done:
-            return None
-        self.statistics['shift'] = lengths.new_tensor(self.delay.delay.shift, dtype=torch.float32)
-        return self.delay.delay.shift
+        if self.delay.shift is not None:
+            self.statistics['shift'] = lengths.new_tensor(self.delay.shift, dtype=torch.float32)
+        return self.delay.shift
 
     def _window(self, shift: int) -> List[int]:
         return list(range(shift + self.config.window.first, shift + self.config.window.last + 1))

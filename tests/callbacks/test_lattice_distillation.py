@@ -324,3 +324,34 @@ def test_a_teacher_with_a_memory_says_the_same_and_is_asked_once(tone_corpus, te
         runs.append(counter.runs)
     assert runs == [8, 4]  # an epoch has 4 batches
     assert said[0] == pytest.approx(said[1], rel=1e-4)
+
+
+def test_a_resumed_training_keeps_the_delay_that_was_estimated(tone_corpus, teachers, tmp_path):
+    objectives = {'lattice': {'delay': {'mode': 'estimate', 'batches': 2}}, 'one_best_path': None}
+    callbacks = [
+        KnowledgeDistillation(teacher={'restore_from': str(teachers())}, objectives=objectives) for _ in range(2)
+    ]
+    saved = SaveAt(2, tmp_path / 'within.ckpt')
+    trainer = tiny.trainer(2, callbacks=[callbacks[0], saved])
+    trainer.fit(tiny.rnnt_model(student_config(tone_corpus), trainer))
+    trainer.save_checkpoint(tmp_path / 'after.ckpt')
+    shift = float(trainer.callback_metrics['train/kd/lattice_shift'])
+    for name in ('within', 'after'):
+        (state,) = torch.load(tmp_path / f'{name}.ckpt', weights_only=False)['callbacks'].values()
+        assert state == {'delays': {'lattice': int(shift)}}
+
+    trainer = tiny.trainer(3, callbacks=[callbacks[1]])
+    trainer.fit(tiny.rnnt_model(student_config(tone_corpus), trainer), ckpt_path=str(tmp_path / 'within.ckpt'))
+    assert float(trainer.callback_metrics['train/kd/lattice_shift']) == shift
+    assert float(trainer.callback_metrics['train/kd/lattice']) > 0
+
+
+class SaveAt(Callback):
+    """Writes a checkpoint after a step, as a checkpoint callback does within a fit."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
