@@ -215,6 +215,11 @@ def measure(case, folder, options, arguments):
         finally:
             for side in sides.values():
                 side.process.kill()
+    return compare(turns, ends)
+
+
+def compare(turns, ends):
+    """Ratios of the turns' times and of the memory at the end, by side."""
     found = {}
     for key in ('seconds', 'processor_seconds'):
         pairs = [(full_sum[key], plain[key]) for full_sum, plain in zip(turns['full_sum'], turns['plain'])]

@@ -175,7 +175,7 @@ def measure(network, ways, options, arguments):
             pairs = list(zip(values, results['separate'][0]))
             row['loss_difference'] = relative(*pairs[0])
             row['gradient_difference'] = max(relative(*pair) for pair in pairs[1:])
-        if sys.platform == 'linux':
+        if sys.platform == 'linux' and not options.no_memory:
             command = [sys.executable, __file__, *arguments, '--peak-memory-of', network, way]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -230,6 +230,7 @@ def parse_arguments(arguments):
     parser.add_argument('--max-cells', type=int, default=10_000, help='for recomputed (default: 10000)')
     parser.add_argument('--rounds', type=int, default=3, help='measured rounds (default: 3)')
     parser.add_argument('--threads', type=int, default=2, help='threads of torch (default: 2)')
+    parser.add_argument('--no-memory', action='store_true', help='measure times only')
     parser.add_argument('--peak-memory-of', nargs=2, metavar=('NETWORK', 'WAY'), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.classes < 29:
@@ -244,7 +245,11 @@ def main(arguments=None):
     if options.peak_memory_of:
         print(peak_memory(*options.peak_memory_of, options))
         return 0
-    settings = {key: value for key, value in vars(options).items() if key not in ('json', 'peak_memory_of', 'scores')}
+    settings = {
+        key: value
+        for key, value in vars(options).items()
+        if key not in ('json', 'peak_memory_of', 'scores', 'no_memory')
+    }
     result = {'settings': {**settings, 'lists': 'scored' if options.scores else 'made up'}, 'rows': []}
     for network in options.networks:
         result['rows'] += measure(network, options.ways, options, arguments)
