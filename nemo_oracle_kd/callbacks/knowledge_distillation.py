@@ -26,6 +26,9 @@ from nemo_oracle_kd.distillation.distiller import Distiller
 
 __all__ = ['KnowledgeDistillation']
 
+#: where a checkpoint keeps the state of a distillation
+CHECKPOINT_KEY = 'nemo_oracle_kd'
+
 
 def _plain(values: Any) -> Any:
     return OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
@@ -99,13 +102,16 @@ class KnowledgeDistillation(Callback, Serialization):
         metrics = {f'train/kd/{name}': value for name, value in self.distiller.metrics().items()}
         pl_module.log_dict(metrics, on_step=True, on_epoch=False)
 
-    def state_dict(self) -> dict:
-        """What the training found out and a resumed one needs: estimated delays, never the teacher."""
-        return self.distiller.state()
+    # not `state_dict`, with which Lightning refuses a second distillation in words of its own
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        """Keeps what the training found out and a resumed one needs: estimated delays, never the teacher."""
+        state = self.distiller.state()
+        if state:
+            checkpoint[CHECKPOINT_KEY] = state
 
-    def load_state_dict(self, state_dict: Mapping) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         """Called by Lightning after :meth:`setup` when a training is resumed."""
-        self.distiller.load_state(state_dict)
+        self.distiller.load_state(checkpoint.get(CHECKPOINT_KEY, {}))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves the student as a stock model."""
