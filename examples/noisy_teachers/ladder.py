@@ -50,11 +50,11 @@ class Teacher:
 
 #: the paper's ladder in small: letter for the size, number for the share of labels in percent
 LADDER = {
-    'L': Teacher('all', 500, 128),
-    'S': Teacher('all', 400, 64),
-    'L30': Teacher('supervised', 400, 128),
-    'M30': Teacher('supervised', 400, 96),
-    'S15': Teacher('few', 300, 64),
+    'L': Teacher('all', 250, 128),
+    'S': Teacher('all', 250, 64),
+    'L50': Teacher('supervised', 180, 128),
+    'M50': Teacher('supervised', 160, 96),
+    'S25': Teacher('few', 120, 64),
 }
 #: method -> what to call it, preset, overrides
 METHODS = {
@@ -65,12 +65,13 @@ METHODS = {
     'full_sum_norm_mse': ('full-sum norm, MSE', 'full_sum_norm', ['oracle_kd.objectives.full_sum_norm.distance=mse']),
 }
 EVERYWHERE = ('hard', 'full_sum_l1')  # from every teacher; the other methods from GOOD_AND_BAD
-GOOD_AND_BAD = ('S', 'S15')
+GOOD_AND_BAD = ('S', 'S25')
 #: of every model: 80 ms frames and a small joint, for the sake of a CPU
 SMALL = [
     'model.encoder.jasper.1.stride=[4]',
     'model.model_defaults.joint_hidden=32',
     'model.train_ds.max_duration=5.0',
+    'model.train_ds.batch_size=32',
     'exp_manager.create_tensorboard_logger=false',
 ]
 
@@ -89,10 +90,10 @@ class Recipe:
         split_seed: of the split.
     """
 
-    updates: int = 500
-    warm_updates: int = 300
+    updates: int = 300
+    warm_updates: int = 150
     share: float = 0.25
-    supervised: float = 0.3
+    supervised: float = 0.5
     teachers: Sequence[str] = tuple(LADDER)
     teacher_seed: int = 0
     split_seed: int = 0
@@ -121,7 +122,7 @@ def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
     return paths
 
 
-def steps(count: int, validations: int = 4) -> List[str]:
+def steps(count: int, validations: int = 3) -> List[str]:
     """Overrides for a training of `count` optimizer steps."""
     return [
         f'trainer.max_steps={count}',
