@@ -289,3 +289,20 @@ def test_labels_of_another_vocabulary_and_impossible_bounds_are_refused():
     padded = Hypotheses(torch.tensor([[[1, 99], [99, 99]]]), torch.tensor([[1, -1]]))
     nll = nbest_nll(model, head, dataclasses.replace(step), padded)
     assert nll.isfinite().tolist() == [[True, False]], "what lies beyond a hypothesis is not read"
+
+
+@pytest.mark.parametrize('kind', ['rnnt', 'tdt'])
+def test_under_mixed_precision_the_joint_is_rounded_and_the_sums_are_not(kind):
+    model = make_model(kind).float()
+    head, source = find_head(model), random_source(kind, dtype=torch.float32)
+    step, hypotheses = make_step(source, LENGTHS), Hypotheses.from_lists(LISTS)
+    exact = nbest_nll(model, head, step, hypotheses)
+    with torch.autocast('cpu', torch.bfloat16):
+        rounded = nbest_nll(model, head, step, hypotheses, max_cells=100)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    finite = exact.isfinite()
+    torch.testing.assert_close(rounded[finite], exact[finite], rtol=0.02, atol=0.0)
+    assert torch.equal(rounded.isfinite(), finite)
+    for ours, theirs in zip(gradients(rounded, [source]), gradients(exact, [source])):
+        inside = theirs.isfinite()
+        assert (ours - theirs)[inside].norm() < 0.05 * theirs[inside].norm()
