@@ -187,7 +187,8 @@ class Side:
                 return json.loads(line[len(MARK) :])
             self.log.write(line)
         self.log.flush()
-        raise RuntimeError(f'{" ".join(self.process.args[1:])} ended early, see {self.log.name}')
+        last = Path(self.log.name).read_text(encoding='utf-8')[-2000:]
+        raise RuntimeError(f'{" ".join(self.process.args[1:])} ended early:\n{last}')
 
     def turn(self):
         """Lets it work for one turn."""
