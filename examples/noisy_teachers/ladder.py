@@ -50,8 +50,8 @@ class Teacher:
 
 #: the paper's ladder in small: letter for the size, number for the share of labels in percent
 LADDER = {
-    'L': Teacher('all', 250, 128),
-    'S': Teacher('all', 250, 64),
+    'L': Teacher('all', 400, 128),
+    'S': Teacher('all', 300, 64),
     'L50': Teacher('supervised', 180, 128),
     'M50': Teacher('supervised', 160, 96),
     'S25': Teacher('few', 120, 64),
@@ -60,11 +60,24 @@ LADDER = {
 METHODS = {
     'hard': ('hard', 'hard', []),
     'full_sum_l1': ('full-sum, L1', 'full_sum', []),
-    'full_sum_mse': ('full-sum, MSE', 'full_sum', ['oracle_kd.objectives.full_sum.distance=mse']),
+    'full_sum_huber': (
+        'full-sum, Huber',
+        'full_sum',
+        ['oracle_kd.objectives.full_sum.distance=huber', 'oracle_kd.objectives.full_sum.huber_width=4.0'],
+    ),
+    'full_sum_mse': (
+        'full-sum, MSE',
+        'full_sum',
+        ['oracle_kd.objectives.full_sum.distance=mse', 'oracle_kd.objectives.full_sum.weight=0.25'],
+    ),
     'full_sum_norm_l1': ('full-sum norm, L1', 'full_sum_norm', []),
-    'full_sum_norm_mse': ('full-sum norm, MSE', 'full_sum_norm', ['oracle_kd.objectives.full_sum_norm.distance=mse']),
+    'full_sum_norm_mse': (
+        'full-sum norm, MSE',
+        'full_sum_norm',
+        ['oracle_kd.objectives.full_sum_norm.distance=mse', 'oracle_kd.objectives.full_sum_norm.weight=0.25'],
+    ),
 }
-EVERYWHERE = ('hard', 'full_sum_l1')  # from every teacher; the other methods from GOOD_AND_BAD
+EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber')  # from every teacher; the other methods from GOOD_AND_BAD
 GOOD_AND_BAD = ('S', 'S25')
 #: of every model: 80 ms frames and a small joint, for the sake of a CPU
 SMALL = [
@@ -74,6 +87,8 @@ SMALL = [
     'model.train_ds.batch_size=32',
     'exp_manager.create_tensorboard_logger=false',
 ]
+#: of every student after the warm start: masked audio would hide that it has become surer than its teacher
+PLAIN = ['model.spec_augment.freq_masks=0', 'model.spec_augment.time_masks=0']
 
 
 @dataclass
@@ -122,7 +137,7 @@ def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
     return paths
 
 
-def steps(count: int, validations: int = 3) -> List[str]:
+def steps(count: int, validations: int = 2) -> List[str]:
     """Overrides for a training of `count` optimizer steps."""
     return [
         f'trainer.max_steps={count}',
@@ -195,7 +210,7 @@ def student_runs(
         warm = group / 'training' / WARM / 'model.nemo'
         runs.append(recipe_run(WARM, seed, group, RECIPE, alone, [*SMALL, *steps(recipe.warm_updates)]))
         for name, (method, teacher) in systems(recipe.teachers).items():
-            overrides = [*SMALL, *steps(recipe.updates), f'+init_from_nemo_model={quoted(warm)}']
+            overrides = [*SMALL, *PLAIN, *steps(recipe.updates), f'+init_from_nemo_model={quoted(warm)}']
             data, waits = alone, [f'seed_{seed}/{WARM}']
             if method is not None:
                 _, preset, changes = METHODS[method]

@@ -84,7 +84,7 @@ def test_every_command_composes_and_all_students_get_the_same_updates_from_the_s
             assert kd.label_loss.on == 'supervised' and kd.supervised_share == recipe.share
             assert list(kd.objectives) == [METHODS[method][1]]
             if method != 'hard':
-                assert kd.objectives[METHODS[method][1]].distance == ('mse' if 'mse' in method else 'l1')
+                assert kd.objectives[METHODS[method][1]].distance == method.rsplit('_', 1)[1]
 
 
 def test_students_wait_for_their_start_and_for_their_teachers_labels(work):
