@@ -144,17 +144,15 @@ def test_the_fused_joint_gives_the_same_step_loss_and_gradients(tone_corpus, kin
 
 
 @pytest.mark.parametrize('fused', [False, True])
-def test_the_plain_mean_is_nemos_own_loss(tone_corpus, fused):
-    losses = []
-    for hooked in (False, True):
-        model = _transducer(tone_corpus, 'rnnt', fused)
-        batch = losses[0][1] if losses else _first_batch(model)
-        if hooked:
-            loss, _ = _step(model, lambda step: step.reduce(step.label_losses, step.transcripts.lengths), batch)
-        else:
-            loss, _ = _step_without_hooks(model, batch)
-        losses.append((loss, batch))
-    torch.testing.assert_close(losses[0][0], losses[1][0])
+@pytest.mark.parametrize('reduction', ['mean_batch', 'mean_volume', 'mean', 'sum'])
+def test_the_reduced_losses_are_nemos_own_loss(tone_corpus, fused, reduction):
+    model = _transducer(tone_corpus, 'rnnt', fused)
+    model.eval()  # batch statistics and dropout aside, both calls see the same model
+    model.loss.reduction = reduction
+    batch = _first_batch(model)
+    loss, _ = _step(model, lambda step: step.reduce(step.label_losses, step.transcripts.lengths), batch)
+    plain, _ = _step_without_hooks(model, batch)
+    torch.testing.assert_close(loss, plain)
 
 
 def _step_without_hooks(model, batch):
