@@ -24,8 +24,8 @@ softmaxes. The definition is that of NeMo:
 * `sigma` is subtracted from the label and blank log-probabilities, not from the durations.
 
 Not every transcript fits: without duration 0 at most T - 1 labels do, and without duration 1 some lengths cannot be
-reached. NeMo's implementations start their sums at -1000 nats, so that such a transcript, and every score beyond about
-1000 nats, becomes 1000; here it is exact, and `inf` where there is no path.
+reached. NeMo's implementations start their sums at -1000 nats (`tdt_pytorch`) or -10000 (its CUDA kernel), so that such a
+transcript, and every score beyond, becomes about that; here it is exact, and `inf` where there is no path.
 """
 
 import torch
