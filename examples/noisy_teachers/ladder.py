@@ -100,15 +100,18 @@ class Recipe:
         warm_updates: of the warm start.
         share: of supervised rows in the batches of a distilled student.
         supervised: share of the training manifest that keeps its labels.
+        unsupervised: share that students see without its labels; few utterances, for it takes many passes until a student is
+            surer than its teacher, and until then full-sum is hard distillation.
         teachers: part of the ladder.
         teacher_seed: of the ladder.
         split_seed: of the split.
     """
 
-    updates: int = 300
+    updates: int = 200
     warm_updates: int = 150
     share: float = 0.25
     supervised: float = 0.5
+    unsupervised: float = 1 / 3
     teachers: Sequence[str] = tuple(LADDER)
     teacher_seed: int = 0
     split_seed: int = 0
@@ -128,7 +131,7 @@ def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
         'all': rows,
         'supervised': supervised,
         'few': supervised[: max(count // 2, 1)],
-        'unsupervised': rows[count:],
+        'unsupervised': rows[count : count + round(recipe.unsupervised * len(rows))],
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f'{name}.jsonl' for name in parts}
@@ -266,6 +269,7 @@ def run_ladder(recipe: Recipe, data: Dict[str, Path], out: Path, seeds: Sequence
         'warm_updates': recipe.warm_updates,
         'supervised_share': recipe.share,
         'supervised_part': recipe.supervised,
+        'unsupervised_part': recipe.unsupervised,
         'teacher_seed': recipe.teacher_seed,
         'split_seed': recipe.split_seed,
     }

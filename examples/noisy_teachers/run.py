@@ -39,6 +39,7 @@ from ladder import LADDER, METHODS, Recipe, run_ladder  # noqa: E402
 from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
 from nemo_oracle_kd.evaluation.plots import save_png, to_svg  # noqa: E402
 from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher  # noqa: E402
+from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
@@ -89,7 +90,10 @@ def main() -> None:
         split_seed=args.split_seed,
     )
     out = args.out.resolve()
-    results = run_ladder(recipe, data, out, args.seeds, args.parallel)
+    try:
+        results = run_ladder(recipe, data, out, args.seeds, args.parallel)
+    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
+        raise SystemExit(str(error)) from None
     teachers = {name: teacher['wer'] for name, teacher in results['teachers'].items()}
     students = {}
     for facts in results['systems'].values():
