@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.heads import Head
 from nemo_oracle_kd.bridge.scoring import EncodedAudio
+from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
 from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
 
 __all__ = ['ctc_decoding', 'decoding_strategy', 'make_nbest_decoder']
@@ -82,6 +83,8 @@ def make_nbest_decoder(
         settings['big_blank_durations'] = list(head.durations) if head.kind == 'multiblank' else []
         settings['beam'].update(max_symbols=max_symbols, score_norm=False)
         settings['greedy']['max_symbols'] = max_symbols
+        if strategy == 'malsd_batch' and complete_for_beam_search(model.decoder):
+            settings['beam']['allow_cuda_graphs'] = False
         decoding = _transducer_decoding(model, head, settings)
 
         def search(audio: EncodedAudio) -> list:

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""NeMo's batched beam search with a stateless prediction network, whose decoder lacks one method that the search calls."""
+
+from typing import Any, List, Optional
+
+import torch
+from torch import Tensor
+
+__all__ = ['complete_for_beam_search']
+
+
+def complete_for_beam_search(decoder: Any) -> bool:
+    """Gives a `StatelessTransducerDecoder` the selection of states along the beam, if this version of NeMo has none.
+
+    Args:
+        decoder: prediction network of a model; any but a stateless one is left as it is.
+
+    Returns:
+        Whether it was needed. The search must then do without CUDA graphs, which expect the two states of an LSTM.
+    """
+    from nemo.collections.asr.modules import StatelessTransducerDecoder
+    from nemo.collections.asr.modules.rnnt_abstract import AbstractRNNTDecoder
+
+    name = 'batch_aggregate_states_beam'
+    missing = getattr(AbstractRNNTDecoder, name, None)
+    own = getattr(type(decoder), name, None)
+    if not isinstance(decoder, StatelessTransducerDecoder) or missing is None or own.__func__ is not missing.__func__:
+        return False
+    setattr(decoder, name, _select_along_beam)
+    return True
+
+
+def _select_along_beam(
+    src_states: List[Tensor],
+    batch_size: int,
+    beam_size: int,
+    indices: Tensor,
+    dst_states: Optional[List[Tensor]] = None,
+) -> List[Tensor]:
+    """The states of the hypotheses that the beam keeps.
+
+    Args:
+        src_states: one tensor `[batch_size * beam_size, C]` of labels.
+        batch_size: utterances.
+        beam_size: hypotheses of each.
+        indices: `[batch_size, beam_size]` which hypothesis of the utterance goes where.
+        dst_states: like `src_states`, to be written to; `None`: new ones.
+    """
+    labels = src_states[0].view(batch_size, beam_size, -1)
+    selected = torch.gather(labels, 1, indices.unsqueeze(-1).expand_as(labels)).view_as(src_states[0])
+    if dst_states is None:
+        return [selected]
+    dst_states[0].copy_(selected)
+    return dst_states
