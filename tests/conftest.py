@@ -39,6 +39,14 @@ def pytest_configure(config):
     warnings.filterwarnings('ignore', message='.*number of training batches.*')
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('gpu'):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip('needs a CUDA GPU')
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_fixed_seed():
     """Every test starts from the same seed, so that its outcome does not depend on which tests ran before."""
