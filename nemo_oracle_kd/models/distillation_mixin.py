@@ -17,12 +17,13 @@ For scripts and notebooks; in an existing recipe the callback does the same with
 stock NeMo model: the config in the `.nemo` names NeMo's class and has no `distillation` section.
 """
 
-from typing import Any, List, Mapping, Optional
+import copy
+from typing import Any, Dict, List, Mapping, Optional
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from nemo.core.classes.common import PretrainedModelInfo
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
 from nemo_oracle_kd.errors import ConfigError
@@ -78,6 +79,14 @@ class DistillationMixin:
         stock = self.stock_class()
         config.target = f'{stock.__module__}.{stock.__qualname__}'
         OmegaConf.save(config, path2yaml_file)
+
+    def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
+        """Leaves the `distillation` section, with the teacher's path, out of a Lightning checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        hyper_parameters = copy.deepcopy(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])  # Lightning hands over the model's own
+        with open_dict(hyper_parameters.cfg):
+            hyper_parameters.cfg.pop('distillation', None)
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hyper_parameters
 
     @classmethod
     def stock_class(cls) -> Any:

@@ -13,7 +13,9 @@
 # limitations under the License.
 """Student model classes: the same mechanism as the callback, stock when saved."""
 
+import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import tiny
@@ -64,6 +66,20 @@ def test_the_saved_student_is_stock_and_restores_as_either_class(tone_corpus, to
     assert type(ASRModel.restore_from(path)) is EncDecCTCModel
     again = DistillEncDecCTCModel.restore_from(path)
     assert type(again) is DistillEncDecCTCModel
+    for (name, left), right in zip(student.state_dict().items(), again.state_dict().values()):
+        torch.testing.assert_close(left, right, msg=name)
+
+
+def test_a_lightning_checkpoint_loads_where_the_teacher_is_gone(tone_corpus, tone_teacher, tmp_path):
+    teacher = Path(shutil.copy(tone_teacher, tmp_path / 'teacher.nemo'))
+    trainer = tiny.trainer(2)
+    student = _fit(tiny.ctc_model(_config(tone_corpus, teacher), trainer, DistillEncDecCTCModel), trainer)
+    assert 'distillation' in student.cfg
+    trainer.save_checkpoint(tmp_path / 'last.ckpt')
+    assert 'distillation' in student.cfg  # the running student goes on distilling
+    teacher.unlink()
+    again = DistillEncDecCTCModel.load_from_checkpoint(str(tmp_path / 'last.ckpt'))
+    assert 'distillation' not in again.cfg and str(teacher) not in OmegaConf.to_yaml(again.cfg)
     for (name, left), right in zip(student.state_dict().items(), again.state_dict().values()):
         torch.testing.assert_close(left, right, msg=name)
 
