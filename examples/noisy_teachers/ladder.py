@@ -77,7 +77,8 @@ METHODS = {
         ['oracle_kd.objectives.full_sum_norm.distance=mse', 'oracle_kd.objectives.full_sum_norm.weight=0.25'],
     ),
 }
-EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber')  # from every teacher; the other methods from GOOD_AND_BAD
+#: from every teacher; the other methods from GOOD_AND_BAD
+EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber', 'full_sum_mse')
 GOOD_AND_BAD = ('S', 'S25')
 #: of every model: 80 ms frames and a small joint, for the sake of a CPU
 SMALL = [
