@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""When trained students emit, against their teacher, and how far their encoders really look ahead."""
+
+from pathlib import Path
+from typing import Dict, Mapping
+
+import torch
+from tqdm import tqdm
+
+from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
+from nemo_oracle_kd.bridge.emissions import emission_frames
+from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.scoring import Hypotheses, encode_audio
+from nemo_oracle_kd.bridge.vocabulary import TextCodec
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
+from nemo_oracle_kd.evaluation.transcription import load_model
+from nemo_oracle_kd.functional import estimate_delay
+
+BATCH = 25
+
+
+def emissions(model, rows) -> torch.Tensor:
+    """Frame of every label of the true texts on the model's best alignment, `[1, labels]`."""
+    head = find_head(model, 'rnnt')
+    codec, found = TextCodec(model, head.vocabulary), []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        batch = audio_batch([read_audio(AudioSpan(row[AUDIO_KEY]), model.cfg.sample_rate) for row in part])
+        texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in part])
+        labels, lengths = texts.labels[:, 0], texts.lengths[:, 0]
+        frames = emission_frames(model, head, encode_audio(model, head, batch), labels, lengths)
+        found += [row[:length] for row, length in zip(frames, lengths)]
+    return torch.cat(found)[None]
+
+
+@torch.no_grad()
+def look_ahead(model, frames: int = 400, changes: int = 16) -> int:
+    """Feature frames after its own first one that an output frame of the encoder depends on; not above 0 if causal.
+
+    Found by changing all features from some frame on. What the encoder is not told of stays out: the features themselves
+    reach 16 ms ahead, and `normalize: per_feature` of the preprocessor looks at the whole utterance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, model.cfg.preprocessor.features, frames, generator=generator)
+    lengths, farthest = torch.tensor([frames]), -frames
+    plain, _ = model.encoder(audio_signal=features, length=lengths)
+    stride = round(frames / plain.shape[2])
+    for first in range(frames // 2, frames // 2 + changes):
+        changed = features.clone()
+        changed[:, :, first:] += 1.0
+        other, _ = model.encoder(audio_signal=changed, length=lengths)
+        differs = ((other - plain).abs().amax((0, 1)) > 0).nonzero()
+        farthest = max(farthest, first - stride * int(differs[0]))
+    return farthest
+
+
+def measure(teacher: Path, students: Mapping[str, Mapping[int, Path]], manifest: Path, limit: int) -> Dict[str, dict]:
+    """Delay of every student behind the teacher in frames, over `limit` utterances, and the encoder's look-ahead.
+
+    Args:
+        teacher: a `.nemo` file.
+        students: name -> seed -> `.nemo` file.
+        manifest: utterances with true texts.
+        limit: read at most so many rows, evenly over the manifest.
+    """
+    rows = read_manifest(manifest)
+    rows = rows[:: max(len(rows) // limit, 1)][:limit]
+    model = load_model(teacher)
+    reference = emissions(model, rows)
+    found = {'teacher': {'look_ahead': look_ahead(model)}}
+    for name, of_seed in tqdm(students.items(), desc='emission delays'):
+        facts = {'median': [], 'mean': [], 'quartiles': []}
+        for path in of_seed.values():
+            model = load_model(path)
+            delay = estimate_delay(emissions(model, rows), reference)
+            facts['median'].append(delay.median)
+            facts['mean'].append(delay.mean)
+            facts['quartiles'].append(list(delay.quartiles))
+        found[name] = {**facts, 'look_ahead': look_ahead(model)}
+    return found

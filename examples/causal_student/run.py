@@ -1,0 +1,211 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A streaming student of a teacher that hears the whole utterance: character RNN-T, greedy decoding, no language model.
+
+    python examples/causal_student/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
+
+`--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. Half of the training
+manifest keeps its labels, the other half is labelled by the teacher, which was trained on all of it. The students'
+convolutions see the past alone (`future_context: 0`), the teacher's and those of the control students see both sides.
+
+Causal students, all from one warm start: alone; hard; soft (the lattice without a label loss on the teacher's half) unshifted,
+with two fixed shifts, with an estimated one, and with a window; hard + soft; full-sum. Control: students with full context, alone,
+hard, soft, hard + soft. Writes `OUT/results.json` with the error rates, and the emission delays of all students behind the teacher; the
+students are `OUT/seed_N/NAME.nemo`. What came out is in docs/experiments/causal_student.md. An interrupted run goes on where
+it stopped.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+for folder in ('asr_ctc', 'noisy_teachers', 'causal_student'):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
+
+from comparison import print_table  # noqa: E402
+from ladder import CLI, PLAIN, RECIPE, SMALL, Recipe, steps, write_split  # noqa: E402
+
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically  # noqa: E402
+from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun  # noqa: E402
+from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
+from nemo_oracle_kd.experiments.recipes import quoted, recipe_run  # noqa: E402
+from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted  # noqa: E402
+
+CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
+ALONE, WARM, CONTROL = 'student_alone', 'warm_start', 'full_context_'
+#: the teacher: it learns to read, then to emit early, which it can, for it knows what comes (FastEmit, arXiv 2010.11148)
+LATE, EARLY = 'late_teacher', 'teacher'
+TEACHERS = {
+    LATE: [*steps(400, 1), 'model.width=128'],
+    EARLY: [*steps(100, 1), 'model.width=128', 'model.loss.oracle_kd_rnnt_kwargs.fastemit_lambda=0.3'],
+}
+SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Student:
+    """How a student is distilled: the preset, overrides of it, whether it has full context, the teacher of its lattice."""
+
+    preset: str = ''
+    overrides: Sequence[str] = ()
+    full_context: bool = False
+    teacher: str = EARLY
+
+
+def soft(*overrides: str, hard: bool = False, full_context: bool = False, teacher: str = EARLY) -> Student:
+    """Lattice distillation; without `hard` the teacher's half of the data has no other loss."""
+    objective = 'oracle_kd.objectives.lattice'
+    words = [f'{objective}.{override}' for override in (f'weight={WEIGHT:g}', *overrides)]
+    words += [f'oracle_kd.label_loss.on={"all" if hard else "supervised"}', 'oracle_kd.teacher.memory_mb=64']
+    return Student('lattice', words, full_context, teacher)
+
+
+#: of the sum over all cells; what else was tried is in docs/experiments/causal_student.md
+WEIGHT = 0.03
+ESTIMATE = ('delay.mode=estimate', 'delay.batches=8')
+STUDENTS: Dict[str, Student] = {
+    ALONE: Student(),
+    'hard': Student('hard'),
+    'soft_shift_0': soft(),
+    'soft_shift_3': soft('shift=3'),
+    'soft_shift_6': soft('shift=6'),
+    'soft_estimated': soft(*ESTIMATE),
+    'soft_window': soft('window.first=0', 'window.last=8'),
+    'hard_soft_estimated': soft(*ESTIMATE, hard=True),
+    'full_sum': Student('full_sum'),
+    'soft_late_teacher_shift_0': soft(teacher=LATE),
+    CONTROL + 'alone': Student(full_context=True),
+    CONTROL + 'soft': soft(full_context=True),
+    CONTROL + 'hard_soft': soft(hard=True, full_context=True),
+}
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
+    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
+    parser.add_argument('--out', type=Path, required=True, help='output folder')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds of the students (default: 0)')
+    parser.add_argument('--parallel', type=int, default=2, help='jobs at a time, one thread each (default: 2)')
+    parser.add_argument('--updates', type=int, default=200, help='optimizer steps of a student (default: 200)')
+    parser.add_argument('--warm-updates', type=int, default=150, help='steps of the warm start (default: 150)')
+    parser.add_argument('--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help='default: all')
+    parser.add_argument('--delay-utterances', type=int, default=200, help='for the delays (default: 200)')
+    return parser.parse_args()
+
+
+def teacher_jobs(parts: Dict[str, Path], dev: Path, out: Path) -> List[Job]:
+    """The training of the teacher, in two steps, and its labels for the half that students see without."""
+    jobs, data = [], {'train': parts['all'], 'dev': dev}
+    for name, overrides in TEACHERS.items():
+        words, waits = [*SMALL, *overrides], [job.name for job in jobs]
+        if jobs:
+            words.append(f'+init_from_nemo_model={quoted(out / f"{LATE}.nemo")}')
+        run = recipe_run(name, 0, out / 'teachers', RECIPE, data, words, depends=waits, save_to=out / f'{name}.nemo')
+        jobs.append(run.job)
+    scored = out / 'labels' / 'scored.jsonl'
+    command = [*CLI, 'score', '--teacher', str(out / f'{EARLY}.nemo'), '--manifest', str(parts['unsupervised'])]
+    command += ['--output', str(scored), '--nbest', '1', '--batch-size', '16']
+    inputs, waits = [parts['unsupervised']], [jobs[-1].name]
+    return [*jobs, Job('labels', command, outputs=[scored], depends=waits, inputs=inputs, scratch=[scored.parent])]
+
+
+def student_runs(args: argparse.Namespace, parts: Dict[str, Path], dev: Path, out: Path) -> List[SystemRun]:
+    """Warm starts and students of every seed."""
+    runs, scored = [], out / 'labels' / 'scored.jsonl'
+    contexts = sorted({STUDENTS[name].full_context for name in args.students})
+    for seed in args.seeds:
+        group, own = out / f'seed_{seed}', {'train': parts['supervised'], 'dev': dev}
+        for full in contexts:
+            words = [*SMALL, *steps(args.warm_updates, 1), *([] if full else CAUSAL)]
+            runs.append(recipe_run((CONTROL if full else '') + WARM, seed, group, RECIPE, own, words))
+        for name in args.students:
+            student, data = STUDENTS[name], own
+            warm = (CONTROL if student.full_context else '') + WARM
+            start = group / 'training' / warm / 'model.nemo'
+            words = [*SMALL, *PLAIN, *steps(args.updates, 1), f'+init_from_nemo_model={quoted(start)}']
+            words += [] if student.full_context else CAUSAL
+            waits = [f'{group.name}/{warm}']
+            if student.preset:
+                words += [f'+oracle_kd={student.preset}', f'++oracle_kd.supervised_share={SHARE}', *student.overrides]
+                data, waits = {**own, 'train': [parts['supervised'], scored]}, [*waits, 'labels']
+            if student.preset == 'lattice':
+                words.append(f'oracle_kd.teacher.restore_from={quoted(out / f"{student.teacher}.nemo")}')
+            runs.append(recipe_run(name, seed, group, RECIPE, data, words, depends=waits))
+    return runs
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Trains, scores and measures delays.
+
+    Returns:
+        The content of `results.json`: that of a comparison, `pseudo_labels`, and `delays` in frames of 80 ms.
+    """
+    from delays import measure
+
+    from nemo_oracle_kd.evaluation.scoring import score
+
+    out = args.out.resolve()
+    data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
+    data['test'] = args.test.resolve()
+    for manifest in data.values():
+        read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
+    parts = write_split(Recipe(supervised=0.5, unsupervised=0.5), data['train'], out / 'data')
+    teaching = teacher_jobs(parts, data['dev'], out)
+    runs = student_runs(args, parts, data['dev'], out)
+    names = [name for name in STUDENTS if name in args.students]
+    controls = [name for name in names if name.startswith(CONTROL) and name != CONTROL + 'alone']
+    comparison = Comparison(
+        runs,
+        data['test'],
+        out,
+        pairs=[(CONTROL + 'alone', name) for name in controls],
+        settings={'updates': args.updates, 'warm_updates': args.warm_updates, 'supervised_share': SHARE},
+        extra_jobs=teaching,
+        max_parallel=args.parallel,
+    )
+    results = comparison.run()
+    labelled = read_manifest(out / 'labels' / 'scored.jsonl', check_audio=False)
+    found = score([row['reference_text'] for row in labelled], [row['text'] for row in labelled])
+    results['pseudo_labels'] = {'wer': found.wer, 'cer': found.cer, 'utterances': len(labelled)}
+    models = {LATE: {0: out / f'{LATE}.nemo'}}
+    models.update(
+        {name: {seed: comparison.model_path(name, seed) for seed in args.seeds} for name in comparison.names}
+    )
+    results['delays'] = measure(out / f'{EARLY}.nemo', models, data['test'], args.delay_utterances)
+    write_text_atomically(comparison.results_path, json.dumps(results, indent=2) + '\n')
+    return results
+
+
+def main() -> None:
+    """Runs everything and prints the tables."""
+    args = parse()
+    try:
+        results = run(args)
+    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
+        raise SystemExit(str(error)) from None
+    print_table(results)
+    print(f'\n{"emits after the teacher, frames":34}{"median of each seed":24}{"encoder looks ahead, features":>30}')
+    for name, facts in results['delays'].items():
+        medians = ' '.join(f'{value:+.1f}' for value in facts.get('median', []))
+        print(f'{name:34}{medians:24}{facts["look_ahead"]:30d}')
+    print(f'results: {args.out / "results.json"}')
+
+
+if __name__ == '__main__':
+    main()
