@@ -68,14 +68,15 @@ def choose_backend(
     """
     if requested not in LATTICE_BACKENDS:
         raise ValueError(f"Unknown backend '{requested}'; choose one of {', '.join(LATTICE_BACKENDS)}.")
-    if requested == 'torch':
+    turned_off = device.type == 'cpu' or os.environ.get(TRITON_SWITCH, '1') == '0'
+    if requested == 'torch' or (requested == 'auto' and turned_off):
         return 'torch'
     obstacle = _obstacle(bins, dtype, matmul_dtype, device)
     if requested == 'triton':
         if obstacle:
             raise ValueError(f"backend='triton' is not possible: {obstacle}; use backend='auto' or 'torch'.")
         return 'triton'
-    if obstacle or device.type == 'cpu' or os.environ.get(TRITON_SWITCH, '1') == '0':
+    if obstacle:
         return 'torch'
     return 'triton' if _passes_trial(divergence, classes, matmul_dtype, device) else 'torch'
 
