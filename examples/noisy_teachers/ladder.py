@@ -274,17 +274,19 @@ def run_ladder(recipe: Recipe, data: Dict[str, Path], out: Path, seeds: Sequence
         'teacher_seed': recipe.teacher_seed,
         'split_seed': recipe.split_seed,
     }
+    made = systems(recipe.teachers)
+    pairs = [(f'hard_{teacher}', name) for name, (method, teacher) in made.items() if method not in (None, 'hard')]
     comparison = Comparison(
         student_runs(recipe, parts, data['dev'], out, seeds),
         data['test'],
         out,
-        pairs=[(f'hard_{name}', f'full_sum_l1_{name}') for name in recipe.teachers],
+        pairs=pairs,
         settings=settings,
         extra_jobs=teaching,
         max_parallel=parallel,
     )
     results = comparison.run()
-    for name, (method, teacher) in systems(recipe.teachers).items():
+    for name, (method, teacher) in made.items():
         if method is not None:
             results['systems'][name].update(method=method, teacher=teacher)
     results['teachers'] = measure_teachers(recipe, parts, out)
