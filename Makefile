@@ -1,7 +1,7 @@
 # make venv | demo | test | lint | benchmark | clean
 #
 # `make demo` and `make test` make the environment first when it is missing or when setup.py or constraints.txt changed.
-# Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"
+# Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"  TEST_WORKERS=2
 #            DEMO_OUT=demo_out  DEMO_ARGS="--seed 1"
 
 SHELL       := /bin/bash
@@ -14,6 +14,7 @@ VENV      ?= .venv
 PIP_ARGS  ?=
 TEST      ?= tests
 TEST_ARGS ?=
+TEST_WORKERS ?= 2
 DEMO_OUT  ?= demo_out
 DEMO_ARGS ?=
 BENCHMARK_ARGS ?=
@@ -48,11 +49,11 @@ demo: export OMP_NUM_THREADS ?= $(CORES)
 demo: $(STAMP)
 	$(PY) examples/demo/run.py --out $(DEMO_OUT) $(DEMO_ARGS)
 
-# One thread: the tests use tiny tensors, for which more threads only wait for each other.
+# Two processes of one thread each: the tests use tiny tensors, for which more threads only wait for each other.
 test: export OMP_NUM_THREADS ?= 1
 test: export MKL_NUM_THREADS ?= 1
 test: $(STAMP)
-	@started=$$SECONDS; status=0; $(PY) -m pytest $(TEST) $(TEST_ARGS) || status=$$?; \
+	@started=$$SECONDS; status=0; $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST) $(TEST_ARGS) || status=$$?; \
 	if [ $$status -eq 0 ]; then verdict=PASSED; else verdict="FAILED (pytest exit code $$status)"; fi; \
 	echo "make test: $$verdict in $$((SECONDS - started)) s"; exit $$status
 

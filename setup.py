@@ -23,7 +23,12 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '([^']+)'", (ROOT / 'nemo_oracle_kd/__init__.py').read_text(), re.M).group(1)
 
 # Triton comes with the CUDA builds of PyTorch; beside a CPU build the tests run its kernel in its interpreter.
-TEST = ['pytest>=8', 'hypothesis>=6', 'triton>=3.2; platform_system == "Linux" and platform_machine == "x86_64"']
+TEST = [
+    'pytest>=8',
+    'pytest-xdist>=3.5',
+    'hypothesis>=6',
+    'triton>=3.2; platform_system == "Linux" and platform_machine == "x86_64"',
+]
 # Formatters change their mind between releases, so the exact versions stand in constraints.txt.
 LINT = ['black', 'isort', 'ruff']
 
