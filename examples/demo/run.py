@@ -32,7 +32,7 @@ from comparison import Distilled, Plan, compare_and_report, print_table  # noqa:
 from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
 
-FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
+FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
     'student_alone': None,
     'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
@@ -84,7 +84,7 @@ def main() -> None:
             'updates; the students differ only in what is added to their loss. One seed: the intervals cover the choice of '
             'test utterances and not the luck of a training run.',
         ],
-        settings={'corpus': 'synthesised with eSpeak NG', 'objective': 'frame KL, temperature 2, weight 1.2'},
+        settings={'corpus': 'synthesised with eSpeak NG', 'objective': 'frame KL, temperature 2, weight 0.6'},
         commands=[
             'make demo',
             f'nemo-oracle-kd diagnose {args.out}/seed_{args.seed}/oracle_teacher.nemo --manifest '
