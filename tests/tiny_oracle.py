@@ -16,7 +16,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import soundfile
@@ -123,3 +123,25 @@ def invite_copying(config: DictConfig) -> DictConfig:
         config.encoder.audio_encoder[name] = 0.0
     config.optim.lr = 3e-3
     return config
+
+
+def fit(config: DictConfig, cls: type, max_steps: int = 2, **options: Any) -> tuple[Any, Any]:
+    """Trains a new teacher of a class; returns the trainer and the teacher."""
+    trainer = tiny.trainer(max_steps, **options)
+    torch.manual_seed(0)
+    teacher = cls(cfg=config, trainer=trainer)
+    trainer.fit(teacher)
+    return trainer, teacher
+
+
+def train_listener(folder: Path, make_config: Callable[..., DictConfig], cls: type) -> Any:
+    """A teacher of tones, with guards stronger than the defaults and a stage of audio alone: the steps are few."""
+    manifest = tiny.write_tone_corpus(folder, 'train', 48, seed=1)
+    guards = {'masking_ratio': 0.2, 'substitution_ratio': 0.05, 'dropout': 0.1}
+    return fit(make_config(manifest, label_corruption=guards, audio_only_steps=80), cls, 240)[1].eval()
+
+
+def train_copier(folder: Path, make_config: Callable[..., DictConfig], cls: type) -> Any:
+    """A teacher of noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
+    config = make_config(write_noise_corpus(folder), audio_ctc_weight=0.0, label_corruption=NO_CORRUPTION)
+    return fit(invite_copying(config), cls, 160)[1].eval()

@@ -18,20 +18,17 @@ NeMo's CTC models call `self.loss(log_probs=, targets=, input_lengths=, target_l
 in every recipe without touching the model's class, adds no parameter and no state-dict key, and is undone after the fit.
 """
 
-import copy
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List
 
 import torch
 from torch import nn
 
 from nemo_oracle_kd.bridge.describe import has_ctc_head
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
+from nemo_oracle_kd.bridge.step_loss_hook import StepLoss, StepLossHook
 from nemo_oracle_kd.bridge.transducer_loss_hook import DistilledTransducerLoss
 
-__all__ = ['DistilledCTCLoss', 'LossHooks', 'StepLoss', 'ctc_reduction', 'student_heads']
-
-#: what a head shows -> the loss that this head contributes to the step
-StepLoss = Callable[[StudentStep], torch.Tensor]
+__all__ = ['DistilledCTCLoss', 'LossHooks', 'ctc_reduction', 'student_heads']
 
 
 def ctc_reduction(loss: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -52,32 +49,15 @@ def ctc_reduction(loss: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Ten
     )
 
 
-class DistilledCTCLoss(nn.Module):
+class DistilledCTCLoss(StepLossHook):
     """NeMo's CTC loss plus distillation, for the one call per training step that :meth:`arm` announced.
 
-    Validation, InterCTC's further calls and everything outside training get NeMo's loss unchanged. A plain `nn.Module`: a
-    NeMo `Loss` would assign `reduction` in its constructor. Attributes of NeMo's loss are forwarded.
+    Validation, InterCTC's further calls and everything outside training get NeMo's loss unchanged.
     """
 
     def __init__(self, inner: nn.Module, step_loss: StepLoss):
-        super().__init__()
-        self.inner = inner
+        super().__init__(inner, step_loss)
         self.reduce = ctc_reduction(inner)
-        self._step_loss: Optional[StepLoss] = step_loss
-        self.armed = False
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__('inner'), name)
-
-    def __deepcopy__(self, memo):
-        return copy.deepcopy(self.inner, memo)  # a copy of the student (weight averaging, say) does not distil
-
-    def arm(self) -> None:
-        """Announces a training step: the next call with gradients is the final layer's."""
-        self.armed = True
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):
         """As NeMo's `CTCLoss`, returning the loss of the step."""
@@ -146,7 +126,7 @@ class LossHooks:
         for head in self.heads:
             name = 'ctc_loss' if head == 'ctc' and hasattr(model, 'joint') else 'loss'
             inner = getattr(model, name)
-            if isinstance(inner, (DistilledCTCLoss, DistilledTransducerLoss)):
+            if isinstance(inner, StepLossHook):
                 raise ValueError(
                     "this model already has a distillation attached: use either the callback or model.distillation, and "
                     "only one"

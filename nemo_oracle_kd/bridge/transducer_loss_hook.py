@@ -19,13 +19,13 @@ is the call at which the loss of the step is made, and it costs nothing more tha
 a forward-pre-hook.
 """
 
-import copy
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
 
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
+from nemo_oracle_kd.bridge.step_loss_hook import StepLoss, StepLossHook
 
 __all__ = ['DistilledTransducerLoss', 'loss_modifiers']
 
@@ -75,37 +75,25 @@ class _JointWatch:
         return seen
 
 
-class DistilledTransducerLoss(nn.Module):
+class DistilledTransducerLoss(StepLossHook):
     """NeMo's `RNNTLoss` plus distillation, for the one loss per training step that :meth:`arm` announced.
 
-    Validation and everything outside training get NeMo's loss unchanged. Attributes are those of NeMo's loss: the fused joint
-    sets `reduction`, the sampled joint reaches for `_loss`.
+    Validation and everything outside training get NeMo's loss unchanged. The fused joint sets `reduction`, the sampled joint
+    reaches for `_loss`.
 
     Raises:
         ValueError: the loss does not reduce.
     """
 
-    def __init__(self, inner: nn.Module, step_loss: Callable[[StudentStep], Tensor]):
-        super().__init__()
+    def __init__(self, inner: nn.Module, step_loss: StepLoss):
         if inner.reduction is None:
             raise ValueError(
                 "model.rnnt_reduction is null, which gives no scalar to train on: choose mean_batch, mean_volume, mean or sum"
             )
-        self.inner = inner
-        self._step_loss = step_loss
+        super().__init__(inner, step_loss)
         self._watch = _JointWatch()
         self._handle: Any = None
         self._fused = False
-        self.armed = False
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__('inner'), name)
-
-    def __deepcopy__(self, memo):
-        return copy.deepcopy(self.inner, memo)  # a copy of the student (weight averaging, say) does not distil
 
     @property
     def reduction(self) -> Optional[str]:
@@ -131,7 +119,8 @@ class DistilledTransducerLoss(nn.Module):
 
     def arm(self) -> None:
         """Announces a training step."""
-        self.armed = self._watch.armed = True
+        super().arm()
+        self._watch.armed = True
         self._watch.seen = None
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):

@@ -17,6 +17,7 @@
 They cost one value per frame instead of one per cell, and know nothing of the transcript.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Tuple
 
@@ -68,7 +69,7 @@ class RepresentationConfig:
             yield f"`{path}.distance` is {self.distance!r}: choose one of {', '.join(DISTANCES)}"
 
 
-class _EncoderDistillationLoss(torch.nn.Module):
+class _EncoderDistillationLoss(torch.nn.Module, ABC):
     """Base of the two: arguments as in `LatticeDistillationLoss`, a sum over the frames that have a partner."""
 
     family = 'lattice'
@@ -91,9 +92,9 @@ class _EncoderDistillationLoss(torch.nn.Module):
         partner = F.teacher_frame_map(student.lengths, student.lengths, frames, self.config.shift)
         return self.per_utterance(student, teacher, partner)
 
+    @abstractmethod
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
         """What a subclass computes: `[B]`, over the frames with `partner [B, T]` of at least 0."""
-        raise TypeError(f'{type(self).__name__} must define per_utterance')
 
 
 def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> Tuple[Tensor, Tensor]:

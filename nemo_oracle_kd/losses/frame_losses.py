@@ -19,6 +19,7 @@ everywhere.
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Optional
 
@@ -191,9 +192,9 @@ class FrameDistillationLoss(Loss):
             student_log_probs, teacher_log_probs.detach(), input_lengths, targets, target_lengths
         )
 
+    @abstractmethod
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """What a subclass computes: `[B]`."""
-        raise TypeError(f'{type(self).__name__} must define per_utterance')
 
 
 class FrameKLLoss(FrameDistillationLoss):

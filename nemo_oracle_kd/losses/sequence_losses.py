@@ -20,6 +20,7 @@ because its labels have no alignment in one of the models, gives 0 with gradient
 """
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, Optional
 
@@ -40,6 +41,7 @@ __all__ = [
     'HardLoss',
     'SEQUENCE_OBJECTIVES',
     'SequenceDistillationLoss',
+    'TextDistillationLoss',
 ]
 
 NBEST_OVER = ('first', 'all')
@@ -149,7 +151,7 @@ class FullSumNormConfig(DistanceConfig):
 
 
 class SequenceDistillationLoss(Loss):
-    """Base of the objectives over one text per utterance.
+    """Base of the objectives over the texts of an utterance.
 
     Args:
         config: the objective's config.
@@ -166,6 +168,21 @@ class SequenceDistillationLoss(Loss):
         self.config = config
 
     @property
+    def output_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the outputs."""
+        return {"losses": NeuralType(tuple('B'), LossType())}
+
+    def weighted(self, losses, teacher_nll, teacher_lengths):
+        """`[B]` losses times the weights of the teacher's confidence in the text it was scored on, `[B]` nats and tokens."""
+        if self.config.confidence.mode == 'constant':
+            return losses
+        return losses * self.config.confidence.weights(teacher_nll, teacher_lengths).to(losses)
+
+
+class TextDistillationLoss(SequenceDistillationLoss):
+    """Base of the objectives over one text per utterance."""
+
+    @property
     def input_types(self) -> Optional[Dict[str, NeuralType]]:
         """Neural types of the inputs."""
         return {
@@ -174,11 +191,6 @@ class SequenceDistillationLoss(Loss):
             "target_lengths": NeuralType(tuple('B'), LengthsType()),
             "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
         }
-
-    @property
-    def output_types(self) -> Optional[Dict[str, NeuralType]]:
-        """Neural types of the outputs."""
-        return {"losses": NeuralType(tuple('B'), LossType())}
 
     @typecheck()
     def forward(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
@@ -194,20 +206,18 @@ class SequenceDistillationLoss(Loss):
             `[B]`, unweighted.
         """
         losses = self.per_utterance(student_nll, teacher_nll.detach(), target_lengths, teacher_lengths)
-        if self.config.confidence.mode == 'constant':
-            return losses
-        return losses * self.config.confidence.weights(teacher_nll, teacher_lengths).to(losses)
+        return self.weighted(losses, teacher_nll, teacher_lengths)
 
+    @abstractmethod
     def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
         """What a subclass computes: `[B]`."""
-        raise TypeError(f'{type(self).__name__} must define per_utterance')
 
     def comparable(self, student_nll, teacher_nll):
         """`[B]` bool: utterances whose value means something."""
         return F.full_sum_comparable(student_nll, teacher_nll)
 
 
-class HardLoss(SequenceDistillationLoss):
+class HardLoss(TextDistillationLoss):
     """See :class:`HardConfig`."""
 
     needs_stored_scores = True
@@ -221,7 +231,7 @@ class HardLoss(SequenceDistillationLoss):
         return ~student_nll.detach().isinf()
 
 
-class FullSumLoss(SequenceDistillationLoss):
+class FullSumLoss(TextDistillationLoss):
     """See :class:`FullSumConfig`."""
 
     def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
@@ -239,21 +249,10 @@ class FullSumLoss(SequenceDistillationLoss):
         )
 
 
-class FullSumNormLoss(Loss):
-    """See :class:`FullSumNormConfig`.
+class FullSumNormLoss(SequenceDistillationLoss):
+    """See :class:`FullSumNormConfig`."""
 
-    Args:
-        config: the objective's config.
-    """
-
-    family = 'sequence'
-    needs_same_vocabulary = False
-    needs_same_frame_rate = False
     needs_stored_scores = True
-
-    def __init__(self, config):
-        super().__init__()
-        self.config = config
 
     @property
     def input_types(self) -> Optional[Dict[str, NeuralType]]:
@@ -264,11 +263,6 @@ class FullSumNormLoss(Loss):
             "mask": NeuralType(('B', 'D'), MaskType()),
             "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
         }
-
-    @property
-    def output_types(self) -> Optional[Dict[str, NeuralType]]:
-        """Neural types of the outputs."""
-        return {"losses": NeuralType(tuple('B'), LossType())}
 
     @typecheck()
     def forward(self, student_nll, teacher_nll, mask, teacher_lengths):
@@ -287,9 +281,7 @@ class FullSumNormLoss(Loss):
         losses = F.full_sum_norm_distance(
             student_nll, teacher_nll, mask, config.distance, config.huber_width, config.dead_zone, config.over
         )
-        if config.confidence.mode == 'constant':
-            return losses
-        return losses * config.confidence.weights(teacher_nll[:, 0], teacher_lengths).to(losses)
+        return self.weighted(losses, teacher_nll[:, 0], teacher_lengths)
 
     def comparable(self, student_nll, teacher_nll, mask):
         """`[B]` bool: utterances with at least two texts to compare."""

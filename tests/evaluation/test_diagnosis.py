@@ -32,14 +32,6 @@ from nemo_oracle_kd.models import EncDecOracleCTCModel
 pytestmark = pytest.mark.integration
 
 
-def _train(config, steps):
-    trainer = tiny.trainer(steps)
-    torch.manual_seed(0)
-    teacher = EncDecOracleCTCModel(cfg=config, trainer=trainer)
-    trainer.fit(teacher)
-    return teacher.eval()
-
-
 @pytest.fixture(scope='module')
 def held_out(tmp_path_factory):
     """Manifest of tones that no teacher was trained on."""
@@ -49,17 +41,15 @@ def held_out(tmp_path_factory):
 @pytest.fixture(scope='module')
 def listener(tmp_path_factory):
     """Trained on tones, with guards stronger than the defaults and a stage of audio alone: the steps are few."""
-    manifest = tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 48, seed=1)
-    guards = {'masking_ratio': 0.2, 'substitution_ratio': 0.05, 'dropout': 0.1}
-    return _train(tiny_oracle.oracle_config(manifest, label_corruption=guards, audio_only_steps=80), 240)
+    return tiny_oracle.train_listener(
+        tmp_path_factory.mktemp('tones'), tiny_oracle.oracle_config, EncDecOracleCTCModel
+    )
 
 
 @pytest.fixture(scope='module')
 def copier(tmp_path_factory):
     """Trained on noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
-    manifest = tiny_oracle.write_noise_corpus(tmp_path_factory.mktemp('noise'))
-    config = tiny_oracle.oracle_config(manifest, audio_ctc_weight=0.0, label_corruption=tiny_oracle.NO_CORRUPTION)
-    return _train(tiny_oracle.invite_copying(config), 160)
+    return tiny_oracle.train_copier(tmp_path_factory.mktemp('noise'), tiny_oracle.oracle_config, EncDecOracleCTCModel)
 
 
 def test_a_teacher_that_listens_is_called_so(listener, held_out):

@@ -34,10 +34,7 @@ def _teacher(config, trainer=None, cls=EncDecOracleCTCModel):
 
 
 def _fit(config, max_steps=2, cls=EncDecOracleCTCModel, **options):
-    trainer = tiny.trainer(max_steps, **options)
-    teacher = _teacher(config, trainer, cls)
-    trainer.fit(teacher)
-    return trainer, teacher
+    return tiny_oracle.fit(config, cls, max_steps, **options)
 
 
 @pytest.fixture(scope='module')

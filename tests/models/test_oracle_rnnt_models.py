@@ -35,10 +35,7 @@ def _teacher(config, trainer=None, cls=EncDecOracleRNNTModel):
 
 
 def _fit(config, max_steps=2, cls=EncDecOracleRNNTModel, **options):
-    trainer = tiny.trainer(max_steps, **options)
-    teacher = _teacher(config, trainer, cls)
-    trainer.fit(teacher)
-    return trainer, teacher
+    return tiny_oracle.fit(config, cls, max_steps, **options)
 
 
 def _as_audio_batch(batch):
