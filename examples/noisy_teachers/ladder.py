@@ -56,6 +56,8 @@ LADDER = {
     'M50': Teacher('supervised', 160, 96),
     'S25': Teacher('few', 120, 64),
 }
+#: soft distillation: the sum over all cells, with the weight of docs/experiments/causal_student.md
+LATTICE = ['oracle_kd.objectives.lattice.weight=0.03', 'oracle_kd.teacher.memory_mb=64']
 #: method -> what to call it, preset, overrides
 METHODS = {
     'hard': ('hard', 'hard', []),
@@ -76,6 +78,8 @@ METHODS = {
         'full_sum_norm',
         ['oracle_kd.objectives.full_sum_norm.distance=mse', 'oracle_kd.objectives.full_sum_norm.weight=0.25'],
     ),
+    'soft': ('soft (lattice)', 'lattice', [*LATTICE, 'oracle_kd.label_loss.on=supervised']),
+    'hard_soft': ('hard + soft', 'lattice', [*LATTICE, 'oracle_kd.label_loss.on=all']),
 }
 #: from every teacher; the other methods from GOOD_AND_BAD
 EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber', 'full_sum_mse')
@@ -218,7 +222,10 @@ def student_runs(
             data, waits = alone, [f'seed_{seed}/{WARM}']
             if method is not None:
                 _, preset, changes = METHODS[method]
-                overrides += [f'+oracle_kd={preset}', f'oracle_kd.supervised_share={recipe.share}', *changes]
+                overrides += [f'+oracle_kd={preset}', f'++oracle_kd.supervised_share={recipe.share}', *changes]
+                if preset == 'lattice':  # the other presets read the teacher's scores in the manifest
+                    path = out / 'teachers' / f'{teacher}.nemo'
+                    overrides.append(f'oracle_kd.teacher.restore_from={quoted(path)}')
                 scored = out / 'labels' / teacher / 'scored.jsonl'
                 data = {'train': [parts['supervised'], scored], 'dev': dev}
                 waits.append(f'labels/{teacher}')
