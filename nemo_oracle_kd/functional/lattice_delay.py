@@ -28,10 +28,10 @@ class EmissionDelay:
 
     Attributes:
         shift: the median, rounded to frames: what to shift the teacher by.
-        median: over all labels.
-        mean: over all labels.
+        median: over the labels that count.
+        mean: over them.
         quartiles: first and third, a measure of how well one shift can serve.
-        labels: how many labels were emitted by both.
+        labels: how many labels counted.
         per_utterance: `[B]` rounded median of each utterance; `shift` where an utterance has no label.
     """
 
@@ -54,7 +54,10 @@ class EmissionDelay:
 def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: float | Tensor = 1.0) -> EmissionDelay:
     """Compares when two models emit the same labels, for instance on their best paths.
 
-    The median, since a few labels aligned far off must not move the shift.
+    The median, since a few labels aligned far off must not move the shift. A label that one of the two emits in its very first
+    frame does not count, as long as there are others: that model could not have been earlier, so the distance is only a bound.
+    (A teacher that emits early has the whole first word there, and the student's best alignment as well, which makes zeros of
+    nearly half of the labels of short utterances.)
 
     Args:
         student_frames: `[B, U]` frame in which the student emits each label, -1 where it does not.
@@ -75,6 +78,8 @@ def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: 
     both = (student_frames >= 0) & (teacher_frames >= 0)
     if not bool(both.any()):
         raise ValueError("No label was emitted by both models, so there is no delay to estimate; align them first.")
+    later = both & (student_frames > 0) & (teacher_frames > 0)
+    both = later if bool(later.any()) else both
     ratio = torch.as_tensor(frame_ratio, dtype=torch.float64, device=student_frames.device).reshape(-1, 1)
     # Centres of frames, so that a ratio of 2 does not look like half a frame of delay.
     delay = (student_frames.double() + 0.5) - (teacher_frames.double() + 0.5) * ratio

@@ -14,7 +14,6 @@
 
 """`transcribe()` for models that read the transcript: the text has to come with the audio."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +21,8 @@ from typing import Any
 import torch
 from nemo.collections.common.parts.preprocessing.parsers import make_parser
 from torch.utils.data import DataLoader
+
+from nemo_oracle_kd.corpus.manifest import read_manifest
 
 __all__ = ['OracleTranscriptionMixin', 'TRANSCRIPT_NEEDED']
 
@@ -107,7 +108,7 @@ class OracleTranscriptionMixin:
         single = not isinstance(audio, (list, tuple))
         manifest = _manifest_of(audio)
         if manifest is not None:
-            rows = _read_manifest(manifest)
+            rows = read_manifest(manifest, require_text=False, check_audio=False)
             count = len(rows)
             if transcripts is None:
                 if any(row.get('text') is None for row in rows):
@@ -174,8 +175,3 @@ def _manifest_of(audio: Any) -> str | None:
     if isinstance(audio, (list, tuple)):
         audio = audio[0] if len(audio) == 1 else None
     return audio if isinstance(audio, str) and audio.endswith(('.json', '.jsonl')) else None
-
-
-def _read_manifest(path: str) -> list[dict[str, Any]]:
-    with open(path, encoding='utf-8') as lines:
-        return [json.loads(line) for line in lines if line.strip()]

@@ -56,13 +56,29 @@ def test_the_ratios_are_those_of_neighbouring_turns():
     benchmark = load('full_sum_step')
     times = {'plain': [1.0, 2.0, 4.0], 'full_sum': [1.1, 2.0, 4.8]}
     turns = {arm: [{'seconds': x, 'processor_seconds': 2 * x} for x in values] for arm, values in times.items()}
-    ends = {
-        arm: {'growth': growth, 'peak': 1000.0, 'loss': 3.0} for arm, growth in (('plain', 50.0), ('full_sum', 51.0))
-    }
+    ends = {arm: {'loss': 3.0} for arm in times}
     found = benchmark.compare(turns, ends)
     assert found['time_ratio'] == pytest.approx(1.1) == found['wall_ratio']
     assert found['seconds_per_step'] == {'plain': 1.0, 'full_sum': 1.1}
+
+
+def test_the_ratio_of_memory_is_that_of_the_medians():
+    growths = {'plain': [49.0, 50.0, 70.0], 'full_sum': [51.0, 90.0, 50.0]}
+    fits = {arm: [{'growth': x, 'peak': 1000.0} for x in values] for arm, values in growths.items()}
+    found = load('full_sum_step').compare_memory(fits)
+    assert found['growth_mb'] == {'plain': 50.0, 'full_sum': 51.0}
     assert found['memory_ratio'] == pytest.approx(1.02) and found['peak_ratio'] == 1.0
+
+
+def test_a_fit_for_the_memory_ends_by_itself(tmp_path):
+    benchmark = load('full_sum_step')
+    small = (
+        '--batch-size 2 --seconds 1 --labels 8 --width 8 --joint-hidden 8 --threads 1 --memory-fits 1 --memory-steps 2'
+    )
+    manifest = benchmark.write_corpus(tmp_path, rows=4, seconds=1, labels=8)
+    with open(tmp_path / 'log', 'w+', encoding='utf-8') as log:
+        found = benchmark.measure_memory('ctc', manifest, benchmark.parse_arguments(small.split()), small.split(), log)
+    assert all(peak > growth > 0 for peak, growth in zip(found['peak_mb'].values(), found['growth_mb'].values()))
 
 
 def test_the_benchmark_of_lists_counts_cells_and_compares_with_separate_lattices(tmp_path, capsys):

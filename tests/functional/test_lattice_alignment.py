@@ -257,6 +257,18 @@ def test_the_delay_is_the_median_difference_of_the_emission_times():
 
 
 @pytest.mark.unit
+def test_labels_of_the_first_frame_tell_no_delay():
+    # the first word cannot be emitted earlier than that, by either of them
+    teacher = torch.tensor([[0, 0, 0, 6, 9, 4], [0, 0, -1, -1, -1, -1]])
+    student = torch.tensor([[0, 0, 5, 13, 16, 0], [0, 2, -1, -1, -1, -1]])
+    delay = estimate_delay(student, teacher)
+    assert (delay.shift, delay.labels, delay.quartiles) == (7, 2, (7.0, 7.0))
+    assert delay.per_utterance.tolist() == [7, 7]
+    only = estimate_delay(student[1:], teacher[1:])  # there is nothing else to go by
+    assert (only.labels, only.median) == (2, 1.0)
+
+
+@pytest.mark.unit
 def test_the_delay_counts_in_frames_of_the_student():
     # The student has two frames where the teacher has one, and emits in the first or the second of them.
     teacher = torch.tensor([[1, 4, 9, 11]])
