@@ -20,7 +20,7 @@ manifest keeps its labels, the other half is labelled by the teacher, which was 
 convolutions see the past alone (`future_context: 0`), the teacher's and those of the control students see both sides.
 
 Causal students, all from one warm start: alone; hard; soft (the lattice without a label loss on the teacher's half) unshifted,
-with two fixed shifts, with an estimated one, and with a window; hard + soft; full-sum. Control: students with full context, alone,
+with three fixed shifts, with an estimated one, and with two windows; hard + soft, unshifted and shifted; full-sum. Control: students with full context, alone,
 hard, soft, hard + soft. Writes `OUT/results.json` with the error rates, and the emission delays of all students behind the teacher; the
 students are `OUT/seed_N/NAME.nemo`. What came out is in docs/experiments/causal_student.md. An interrupted run goes on where
 it stopped.
@@ -83,8 +83,11 @@ STUDENTS: Dict[str, Student] = {
     'soft_shift_0': soft(),
     'soft_shift_3': soft('shift=3'),
     'soft_shift_6': soft('shift=6'),
+    'soft_shift_9': soft('shift=9'),
     'soft_estimated': soft(*ESTIMATE),
-    'soft_window': soft('window.first=0', 'window.last=8'),
+    'soft_window_0_8': soft('window.first=0', 'window.last=8'),
+    'soft_window_5_9': soft('window.first=5', 'window.last=9'),
+    'hard_soft_shift_0': soft(hard=True),
     'hard_soft_estimated': soft(*ESTIMATE, hard=True),
     'full_sum': Student('full_sum'),
     'soft_late_teacher_shift_0': soft(teacher=LATE),
@@ -92,6 +95,10 @@ STUDENTS: Dict[str, Student] = {
     CONTROL + 'soft': soft(full_context=True),
     CONTROL + 'hard_soft': soft(hard=True, full_context=True),
 }
+#: further pairs that are tested for significance; every student is compared with `ALONE` anyway
+COMPARED = [('soft_shift_0', 'soft_estimated'), ('hard', 'soft_estimated'), ('hard', 'hard_soft_estimated')]
+COMPARED += [('hard', 'full_sum'), ('soft_shift_0', 'full_sum')]
+COMPARED += [(CONTROL + 'alone', CONTROL + method) for method in ('soft', 'hard_soft')]
 
 
 def parse() -> argparse.Namespace:
@@ -104,9 +111,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--parallel', type=int, default=2, help='jobs at a time, one thread each (default: 2)')
     parser.add_argument('--updates', type=int, default=200, help='optimizer steps of a student (default: 200)')
     parser.add_argument('--warm-updates', type=int, default=150, help='steps of the warm start (default: 150)')
-    parser.add_argument('--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help='default: all')
+    parser.add_argument(
+        '--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help=f'besides {ALONE}; default: all'
+    )
     parser.add_argument('--delay-utterances', type=int, default=200, help='for the delays (default: 200)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.students = list(dict.fromkeys([ALONE, *args.students]))  # all others are compared with it
+    return args
 
 
 def teacher_jobs(parts: Dict[str, Path], dev: Path, out: Path) -> List[Job]:
@@ -169,12 +180,12 @@ def run(args: argparse.Namespace) -> dict:
     teaching = teacher_jobs(parts, data['dev'], out)
     runs = student_runs(args, parts, data['dev'], out)
     names = [name for name in STUDENTS if name in args.students]
-    controls = [name for name in names if name.startswith(CONTROL) and name != CONTROL + 'alone']
+    pairs = [pair for pair in COMPARED if set(pair) <= set(names)]
     comparison = Comparison(
         runs,
         data['test'],
         out,
-        pairs=[(CONTROL + 'alone', name) for name in controls],
+        pairs=pairs,
         settings={'updates': args.updates, 'warm_updates': args.warm_updates, 'supervised_share': SHARE},
         extra_jobs=teaching,
         max_parallel=args.parallel,
