@@ -315,6 +315,8 @@ def main(arguments=None):
     """Measures, prints a table and writes the JSON file."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
+    if options.json:  # now, and not after the measurements
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     if options.worker:
         case, arm, manifest = options.worker
         work(case, arm, Path(manifest), options)

@@ -238,6 +238,8 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures case by case; prints and writes the rows."""
     options = parse_arguments(arguments)
+    if options.json:  # now, and not after the measurements
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     if options.worker == 'time':
         print(json.dumps(measure_times(options.cases[0], options.methods, options.hidden, options.rounds)))

@@ -161,6 +161,8 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures case by case; prints and writes the rows."""
     options = parse_arguments(arguments)
+    if options.json:  # now, and not after the measurements
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     on_gpu = options.device.startswith('cuda')
     if on_gpu and not torch.cuda.is_available():
         print('No CUDA GPU: nothing measured.')

@@ -242,6 +242,8 @@ def main(arguments=None):
     """Measures, prints and writes the rows."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
+    if options.json:  # now, and not after the measurements
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     if options.peak_memory_of:
         print(peak_memory(*options.peak_memory_of, options))
         return 0

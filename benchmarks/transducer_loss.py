@@ -194,6 +194,8 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures, prints a table and writes the JSON file."""
     options = parse_arguments(arguments)
+    if options.json:  # now, and not after the measurements
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     if options.peak_memory_of:
         name, shape = options.peak_memory_of

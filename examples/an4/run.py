@@ -31,6 +31,12 @@ from comparison import Distilled, Plan, compare_and_report, print_table  # noqa:
 from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
 from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
+from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+    add_data_arguments,
+    add_run_arguments,
+    one_sentence,
+    positive,
+)
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
@@ -42,24 +48,30 @@ STUDENTS = {
 }
 
 
-def parse() -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Declares the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
-    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
-    parser.add_argument('--out', type=Path, required=True, help='output folder')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds (default: 0)')
-    parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
-    parser.add_argument('--updates', type=int, default=640, help='optimizer steps of every student (default: 640)')
+    add_data_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument(
+        '--updates', type=positive, default=640, help='optimizer steps of every student (default: 640)'
+    )
     parser.add_argument(
         '--teacher-seconds', type=float, default=200, help='training seconds of each teacher (default: 200)'
     )
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
     """Runs the comparison."""
-    args = parse()
+    parser = make_parser()
+    args = parser.parse_args()
+    with one_sentence(parser):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Makes the data, trains, scores and writes the report."""
     out = args.out.resolve()
     train, dev, test = (path.resolve() for path in (args.data / 'train.jsonl', args.data / 'dev.jsonl', args.test))
     for manifest in (train, dev, test):

@@ -42,8 +42,13 @@ from ladder import CLI, PLAIN, RECIPE, SMALL, Recipe, steps, write_split  # noqa
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically  # noqa: E402
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
+from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+    add_data_arguments,
+    add_run_arguments,
+    one_sentence,
+    positive,
+)
 from nemo_oracle_kd.experiments.recipes import quoted, recipe_run  # noqa: E402
-from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted  # noqa: E402
 
 CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
 ALONE, WARM, CONTROL = 'student_alone', 'warm_start', 'full_context_'
@@ -101,23 +106,18 @@ COMPARED += [('hard', 'full_sum'), ('soft_shift_0', 'full_sum')]
 COMPARED += [(CONTROL + 'alone', CONTROL + method) for method in ('soft', 'hard_soft')]
 
 
-def parse() -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Declares the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
-    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
-    parser.add_argument('--out', type=Path, required=True, help='output folder')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds of the students (default: 0)')
-    parser.add_argument('--parallel', type=int, default=2, help='jobs at a time, one thread each (default: 2)')
-    parser.add_argument('--updates', type=int, default=200, help='optimizer steps of a student (default: 200)')
-    parser.add_argument('--warm-updates', type=int, default=150, help='steps of the warm start (default: 150)')
+    add_data_arguments(parser)
+    add_run_arguments(parser, ' of the students')
+    parser.add_argument('--updates', type=positive, default=200, help='optimizer steps of a student (default: 200)')
+    parser.add_argument('--warm-updates', type=positive, default=150, help='steps of the warm start (default: 150)')
     parser.add_argument(
         '--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help=f'besides {ALONE}; default: all'
     )
-    parser.add_argument('--delay-utterances', type=int, default=200, help='for the delays (default: 200)')
-    args = parser.parse_args()
-    args.students = list(dict.fromkeys([ALONE, *args.students]))  # all others are compared with it
-    return args
+    parser.add_argument('--delay-utterances', type=positive, default=200, help='for the delays (default: 200)')
+    return parser
 
 
 def teacher_jobs(parts: Dict[str, Path], dev: Path, out: Path) -> List[Job]:
@@ -205,11 +205,11 @@ def run(args: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Runs everything and prints the tables."""
-    args = parse()
-    try:
+    parser = make_parser()
+    args = parser.parse_args()
+    args.students = list(dict.fromkeys([ALONE, *args.students]))  # all others are compared with it
+    with one_sentence(parser):
         results = run(args)
-    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
-        raise SystemExit(str(error)) from None
     print_table(results)
     print(f'\n{"emits after the teacher, frames":34}{"median of each seed":24}{"encoder looks ahead, features":>30}')
     for name, facts in results['delays'].items():

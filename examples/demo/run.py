@@ -31,6 +31,7 @@ from comparison import Distilled, Plan, compare_and_report, print_table  # noqa:
 
 from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
 from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
+from nemo_oracle_kd.experiments.recipe_arguments import one_sentence, positive  # noqa: E402
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
@@ -40,23 +41,34 @@ STUDENTS = {
 }
 
 
-def parse() -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Declares the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('demo_out'), help='output folder (default: demo_out)')
     parser.add_argument('--seed', type=int, default=0, help='seed of corpus and trainings (default: 0)')
-    parser.add_argument('--utterances', type=int, default=1200, help='training utterances (default: 1200)')
-    parser.add_argument('--updates', type=int, default=450, help='optimizer steps of every student (default: 450)')
+    parser.add_argument('--utterances', type=positive, default=1200, help='training utterances (default: 1200)')
+    parser.add_argument(
+        '--updates', type=positive, default=450, help='optimizer steps of every student (default: 450)'
+    )
     parser.add_argument(
         '--teacher-seconds', type=float, default=180, help='training seconds of each teacher (default: 180)'
     )
-    parser.add_argument('--parallel', type=int, default=2, help='trainings at a time, one thread each (default: 2)')
-    return parser.parse_args()
+    parser.add_argument(
+        '--parallel', type=positive, default=2, help='trainings at a time, one thread each (default: 2)'
+    )
+    return parser
 
 
 def main() -> None:
     """Runs the demo."""
-    args = parse()
+    parser = make_parser()
+    args = parser.parse_args()
+    with one_sentence(parser):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Makes the corpus, trains, scores and writes the report."""
     started = time.monotonic()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

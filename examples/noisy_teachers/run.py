@@ -39,29 +39,31 @@ from ladder import LADDER, METHODS, Recipe, run_ladder  # noqa: E402
 from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
 from nemo_oracle_kd.evaluation.plots import save_png, to_svg  # noqa: E402
 from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher  # noqa: E402
-from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted  # noqa: E402
+from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+    add_data_arguments,
+    add_run_arguments,
+    one_sentence,
+    positive,
+)
 
 
-def parse() -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Declares the command line."""
     defaults = Recipe()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
-    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
-    parser.add_argument('--out', type=Path, required=True, help='output folder')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='random seeds of the students (default: 0)')
+    add_data_arguments(parser)
+    add_run_arguments(parser, ' of the students')
     parser.add_argument('--teacher-seed', type=int, default=0, help='one ladder for all seeds (default: 0)')
     parser.add_argument('--split-seed', type=int, default=0, help='which utterances keep their labels (default: 0)')
-    parser.add_argument('--parallel', type=int, default=2, help='jobs at a time, one thread each (default: 2)')
     parser.add_argument(
         '--updates',
-        type=int,
+        type=positive,
         default=defaults.updates,
         help=f'optimizer steps of a student (default: {defaults.updates})',
     )
     parser.add_argument(
         '--warm-updates',
-        type=int,
+        type=positive,
         default=defaults.warm_updates,
         help=f'steps of the model that all students of a seed start from (default: {defaults.warm_updates})',
     )
@@ -72,12 +74,19 @@ def parse() -> argparse.Namespace:
         default=list(LADDER),
         help='part of the ladder (default: all of it)',
     )
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
     """Runs the ladder."""
-    args = parse()
+    parser = make_parser()
+    args = parser.parse_args()
+    with one_sentence(parser):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains everything, draws the figure and prints the tables."""
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
     data['test'] = args.test.resolve()
     for manifest in data.values():
@@ -90,10 +99,7 @@ def main() -> None:
         split_seed=args.split_seed,
     )
     out = args.out.resolve()
-    try:
-        results = run_ladder(recipe, data, out, args.seeds, args.parallel)
-    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
-        raise SystemExit(str(error)) from None
+    results = run_ladder(recipe, data, out, args.seeds, args.parallel)
     teachers = {name: teacher['wer'] for name, teacher in results['teachers'].items()}
     students = {}
     for facts in results['systems'].values():

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--manifest',
         metavar='TRAIN',
-        help='training manifest: also check that both models can write its texts, as sequence objectives need',
+        help='training manifest: also check that both models can write its texts, as sequence objectives need, and, where it '
+        'holds scores, that they are complete and this teacher\'s',
     )
 
 
@@ -71,22 +72,33 @@ def run(args: argparse.Namespace) -> int:
     if lattice:
         report.problems += lattice_problems(student, teacher, lattice, args.time_resampling)
     if args.manifest and objectives_of('sequence', args.objectives):
-        report.problems += _text_problems(student, teacher, args.manifest)
+        report.problems += _manifest_problems(student, teacher, args.manifest, args.objectives)
     print(report)
     print('not possible as it stands' if report.problems else f'ready to distil {", ".join(args.objectives)}')
     return 1 if report.problems else 0
 
 
-def _text_problems(student, teacher, manifest: str) -> list:
-    """What keeps one of the models from writing the training texts."""
+def _manifest_problems(student, teacher, manifest: str, objectives: list) -> list:
+    """What keeps one of the models from writing the training texts, and what is wrong with scores that the manifest holds."""
     from nemo_oracle_kd.bridge.heads import find_head
     from nemo_oracle_kd.bridge.vocabulary import TextCodec
-    from nemo_oracle_kd.distillation.training_texts import check_training_texts
+    from nemo_oracle_kd.corpus.manifest import read_manifest
+    from nemo_oracle_kd.distillation.pseudo_labels import LOG_PROB_KEY, model_fingerprint
+    from nemo_oracle_kd.distillation.stored_scores import StoredScores
+    from nemo_oracle_kd.distillation.training_texts import check_nbest_texts, check_training_texts
     from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.losses.objectives import OBJECTIVES
 
+    rows = read_manifest(manifest, check_audio=False)
     codecs = [TextCodec(model, find_head(model).vocabulary) for model in (student, teacher)]
+    train_ds, of_lists = {'manifest_filepath': manifest}, 'full_sum_norm' in objectives
+    problems = []
     try:
-        check_training_texts({'manifest_filepath': manifest}, *codecs)
+        check_training_texts(train_ds, *codecs)
+        if of_lists or any(LOG_PROB_KEY in row for row in rows):
+            StoredScores(train_ds, str(model_fingerprint(teacher)), needs_nbest=of_lists, needs_scores=True)
+        if of_lists:
+            check_nbest_texts(train_ds, codecs[0], OBJECTIVES['full_sum_norm'][0]().nbest)
     except ConfigError as error:
-        return error.messages
-    return []
+        problems += error.messages
+    return problems

@@ -194,19 +194,26 @@ def score_one(args: argparse.Namespace, shard: int, shards: int, on_batch=lambda
 
 def _run_workers(args: argparse.Namespace):
     import multiprocessing
+    import time
     from pathlib import Path
 
-    from nemo_oracle_kd.distillation.score_manifest import merge_shards
+    from nemo_oracle_kd.distillation.score_manifest import dropped_path, header_path, merge_shards
 
     if args.overwrite:
-        Path(args.output).unlink(missing_ok=True)
+        for path in (Path(args.output), header_path(Path(args.output)), dropped_path(Path(args.output))):
+            path.unlink(missing_ok=True)
+    started = time.monotonic()
     context = multiprocessing.get_context('spawn')  # fork and CUDA exclude each other
     workers = [context.Process(target=_worker, args=(args, shard)) for shard in range(args.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return merge_shards(args.output, args.workers) if all(worker.exitcode == 0 for worker in workers) else None
+    if any(worker.exitcode != 0 for worker in workers):
+        return None
+    report = merge_shards(args.output, args.workers)
+    report.wall = time.monotonic() - started
+    return report
 
 
 def _worker(args: argparse.Namespace, shard: int) -> None:
@@ -232,6 +239,8 @@ def _print(args: argparse.Namespace, report) -> None:
         print(
             f'scored {hours:.2f} h of audio in {report.wall:.1f} s, real-time factor {report.wall / report.seconds:.3f}'
         )
+    elif report.wall:
+        print(f'{args.workers} processes, {report.wall:.1f} s with their start')
     else:
         print('nothing left to score')
     for reason, count in report.dropped.items():

@@ -22,6 +22,7 @@ error rate is the one asked for.
 
 import bisect
 import itertools
+import math
 import os
 import random
 from collections import Counter
@@ -39,6 +40,8 @@ UNITS = ('word', 'character')
 #: rows that the calibration measures; a larger manifest is thinned evenly
 CALIBRATION_ROWS = 2000
 CALIBRATION_STEPS = 14
+#: of the keys that `nemo-oracle-kd score` writes
+TEACHER_PREFIX = 'teacher_'
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class CorruptionSettings:
             problems.append(f"the error rate is a share, 0.3 for 30 %, and at most 2; not {self.rate}")
         if self.unit not in UNITS:
             problems.append(f"the unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
-        if len(self.shares) != 3 or min(self.shares) < 0 or sum(self.shares) <= 0:
+        if len(self.shares) != 3 or not all(0 <= x < math.inf for x in self.shares) or not sum(self.shares):
             problems.append(f"shares are three numbers, none negative and not all zero; not {list(self.shares)}")
         ConfigError.raise_if_any(problems)
 
@@ -132,22 +135,24 @@ def corrupt_rows(
     truths = [' '.join(row['text'].split()) for row in rows]
     if not any(truths):
         raise ConfigError("all texts of the manifest are empty: there is nothing to make errors in")
-    inventory = _Inventory(truths, settings.unit)
+    inventory = _Inventory(truths, settings.unit, replacing=settings.rate > 0)
     keys = [_key(row, truth, settings.seed) for row, truth in zip(rows, truths)]
     rate = _calibrated(truths, keys, inventory, settings)
     texts = [_corrupt(truth, key, rate, inventory, settings) for truth, key in zip(truths, keys)]
-    corrupted = [{**row, 'text': text, REFERENCE_KEY: truth} for row, text, truth in zip(rows, texts, truths)]
+    corrupted = [
+        {**_without_scores(row), 'text': text, REFERENCE_KEY: truth} for row, text, truth in zip(rows, texts, truths)
+    ]
     return corrupted, _measure(truths, texts, settings.unit)
 
 
 class _Inventory:
     """The units of a corpus, drawn as often as they occur."""
 
-    def __init__(self, texts: Iterable[str], unit: str):
+    def __init__(self, texts: Iterable[str], unit: str, replacing: bool):
         counts = Counter(piece for text in texts for piece in _split(text, unit) if piece != ' ')
         self.units = sorted(counts)
         self._cumulative = list(itertools.accumulate(counts[piece] for piece in self.units))
-        if len(self.units) < 2:
+        if len(self.units) < 2 and replacing:
             raise ConfigError(f"the manifest knows only one {unit}, {self.units[0]!r}, so none can replace it")
 
     def draw(self, number: float, instead_of: str | None = None) -> str:
@@ -156,6 +161,11 @@ class _Inventory:
         if self.units[index] == instead_of:
             index = (index + 1) % len(self.units)
         return self.units[index]
+
+
+def _without_scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without what a teacher said of its true text."""
+    return {key: value for key, value in row.items() if not key.startswith(TEACHER_PREFIX)}
 
 
 def _split(text: str, unit: str) -> list[str]:

@@ -163,10 +163,11 @@ def _frame_problems(student, teacher, names, same: Dict[str, bool], time_resampl
         )
     rate = ', '.join(name for name in names if OBJECTIVES[name][1].needs_same_frame_rate)
     if rate and not same['frame'] and time_resampling == 'none':
+        # frames of a lattice can be picked but not mixed
+        fix = 'nearest' if objectives_of('lattice', names) else 'nearest or linear'
         yield (
             f"{rate} compares frame by frame, but a frame is {_frame_text(student.frame_seconds)} in the "
-            f"student and {_frame_text(teacher.frame_seconds)} in the teacher: set teacher.time_resampling to nearest or "
-            "linear"
+            f"student and {_frame_text(teacher.frame_seconds)} in the teacher: set teacher.time_resampling to {fix}"
         )
 
 

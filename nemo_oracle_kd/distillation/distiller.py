@@ -32,7 +32,7 @@ from nemo_oracle_kd.distillation.step_context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.distillation.training_data import check_training_data
 from nemo_oracle_kd.distillation.training_rows import TrainingRows
-from nemo_oracle_kd.distillation.training_texts import check_training_texts
+from nemo_oracle_kd.distillation.training_texts import check_nbest_texts, check_training_texts
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
 __all__ = ['Distiller']
@@ -116,6 +116,8 @@ class Distiller:
             codec = TextCodec(student, facts.vocabulary)
             check_training_texts(train_ds, codec, self.teacher and self.teacher.codec)
             stored = self._rows.stored if self._rows is not None else None
+            if 'full_sum_norm' in losses['sequence']:
+                check_nbest_texts(train_ds, codec, losses['sequence']['full_sum_norm'].config.nbest)
             self.families.append(SequenceFamily(losses['sequence'], student, facts.heads, codec, self.teacher, stored))
         return report
 

@@ -120,6 +120,12 @@ def lattice_problems(
             )
     if lacking:
         return
+    share_of_ctc = float(getattr(student, 'ctc_loss_weight', 0.0))
+    if share_of_ctc >= 1.0:
+        yield (
+            f"{names} is part of the transducer's loss, which model.aux_ctc.ctc_loss_weight={share_of_ctc:g} multiplies by "
+            "0: set it below 1, or use an objective on frames, such as frame_kl"
+        )
     heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
     reads = {name: LATTICE_OBJECTIVES[name][1].reads for name in objectives}
     of_joints = [

@@ -19,6 +19,7 @@ A scored manifest is a NeMo manifest. Each row has the keys below besides its ow
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
@@ -190,6 +191,9 @@ class RowFilter:
 
     def __post_init__(self) -> None:
         problems: List[str] = []
+        for name, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                problems.append(f"{name} is {value}: give a number, or leave the filter out")
         for unit in ('words', 'duration'):
             low, high = getattr(self, f'min_{unit}'), getattr(self, f'max_{unit}')
             if low is not None and high is not None and low > high:

@@ -316,4 +316,6 @@ def _write_files(
     write_text_atomically(header_path(output), json.dumps(outcome, indent=2, ensure_ascii=False) + '\n')
     if dropped:
         write_manifest(dropped_path(output), dropped)
+    else:
+        dropped_path(output).unlink(missing_ok=True)  # of an earlier run
     write_manifest(output, kept)

@@ -115,6 +115,11 @@ class Scorer:
         entries = row.get(NBEST_KEY)
         if not isinstance(entries, list) or not entries:
             raise ConfigError(f"the row of {row.get('audio_filepath')} holds no `{NBEST_KEY}` to score again")
+        if not all(isinstance(entry, Mapping) and isinstance(entry.get('text'), str) for entry in entries):
+            raise ConfigError(
+                f"`{NBEST_KEY}` of {row.get('audio_filepath')} is not a list of {{\"text\": ...}}: score the manifest anew without "
+                "--rescore"
+            )
         return list(dict.fromkeys(normalize_spaces(entry['text']) for entry in entries))
 
     def check_writable(self, text: str) -> None:
@@ -193,7 +198,8 @@ class Scorer:
         log_prob, best, tokens = candidates[0]
         scored = {key: value for key, value in row.items() if key not in (*TEACHER_KEYS, 'text')}
         if self.settings.source == 'decode' and isinstance(row.get('text'), str):
-            scored.setdefault(REFERENCE_KEY, row['text'])
+            if not isinstance(row.get(REFERENCE_KEY), str):
+                scored[REFERENCE_KEY] = row['text']
         scored['text'] = best
         scored[NBEST_KEY] = [{'text': text, 'log_prob': value} for value, text, _ in candidates]
         scored[LOG_PROB_KEY] = log_prob

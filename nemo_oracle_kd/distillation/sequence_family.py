@@ -140,6 +140,9 @@ class SequenceFamily:
         hypotheses, teacher_nll, tokens = context.answers['nbest']
         mask = hypotheses.lengths >= 0
         if mask.shape[1] < 2:  # no row of this batch has a second text
+            if context.with_statistics:
+                nothing = torch.zeros_like(works_on)
+                context.metrics.update(_statistics(f'{NORM}{suffix}', works_on, nothing, None))
             return torch.zeros_like(step.label_losses)
         scores = nbest_scores(self.model, self.student_heads[step.head], step, hypotheses)
         if context.with_statistics:

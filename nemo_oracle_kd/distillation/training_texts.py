@@ -22,13 +22,16 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.training_manifests import read_lines, training_manifests
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.distillation.pseudo_labels import NBEST_KEY
 from nemo_oracle_kd.distillation.stored_scores import SUPERVISED_KEY
 from nemo_oracle_kd.errors import ConfigError
 
-__all__ = ['check_training_texts']
+__all__ = ['check_nbest_texts', 'check_training_texts']
 
 #: more texts than this are sampled: tokenising all texts of a large corpus twice takes minutes
 TEXT_SAMPLE = 200_000
+#: likewise of N-best lists
+LIST_SAMPLE = 20_000
 
 
 def check_training_texts(
@@ -54,6 +57,42 @@ def check_training_texts(
     if not problems[0] and not same:
         problems.append(_problem(texts, teacher, 'teacher', lambda text: student.decode(student.encode(text))))
     ConfigError.raise_if_any(problem for problem in problems if problem)
+
+
+def check_nbest_texts(train_ds: Optional[Mapping[str, Any]], student: TextCodec, most: int) -> None:
+    """Refuses N-best lists of which the student can write one text at most: alone it has the share 1 of the list.
+
+    Args:
+        train_ds: `model.cfg.train_ds`, whose scores were checked (`StoredScores`).
+        student: of the student.
+        most: hypotheses per utterance that are compared.
+
+    Raises:
+        ConfigError: no list has two texts that the student can write.
+    """
+    files = training_manifests(train_ds or {}).files
+    rows = [json.loads(line.text) for line in read_lines(files)] if files else []
+    lists = [row[NBEST_KEY][:most] for row in rows if row.get(SUPERVISED_KEY) is not True and row.get(NBEST_KEY)]
+    lists = random.Random(0).sample(lists, LIST_SAMPLE) if len(lists) > LIST_SAMPLE else lists
+    short = sum(sum(_writable(entry['text'], student) for entry in entries) < 2 for entries in lists)
+    if lists and short == len(lists):
+        raise ConfigError(
+            f"of each of {len(lists)} N-best lists of model.train_ds the student can write one text at most, and one alone always "
+            "has the share 1 of a list: bring the texts to the student's alphabet, or train with full_sum instead"
+        )
+    if short:
+        logging.warning(
+            f"Of {short} of {len(lists)} N-best lists of the training data the student can write one text at most; objectives over "
+            "the list learn nothing from these."
+        )
+
+
+def _writable(text: str, codec: TextCodec) -> bool:
+    try:
+        codec.encode(normalize_spaces(text))
+    except UnwritableText:
+        return False
+    return True
 
 
 def _texts(files: List[str]) -> Iterator[str]:

@@ -218,7 +218,7 @@ def read_transcriptions(path: str | Path) -> tuple[list[dict], list[str], list[s
     if not path.is_file():
         raise FileNotFoundError(f"There is no transcription file at '{path}'.")
     rows = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding='utf-8').split('\n'), start=1):
         if not line.strip():
             continue
         try:

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
@@ -71,7 +72,7 @@ def transcribe_manifest(
 
     Raises:
         FileNotFoundError: if the manifest does not exist.
-        ValueError: for a bad manifest or batch size.
+        ValueError: for a bad manifest or batch size, or a file that is no audio.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size starts at 1; got {batch_size}.")
@@ -86,13 +87,12 @@ def transcribe_manifest(
             batch = order[start : start + batch_size]
             audio = [_whole_file(rows[index], model, Path(folder)) for index in batch]
             extra = {'transcripts': [rows[index]['text'] for index in batch]} if reads_transcript else {}
-            answers = model.transcribe(
-                audio,
-                batch_size=batch_size,
-                num_workers=0,
-                verbose=False,
-                **extra,
-            )
+            try:
+                answers = model.transcribe(audio, batch_size=batch_size, num_workers=0, verbose=False, **extra)
+            except soundfile.LibsndfileError as error:
+                raise ValueError(
+                    f"an audio file of {manifest} cannot be read ({error}): mend it, or leave its row out"
+                ) from None
             if isinstance(answers, tuple):  # transducers give the best hypothesis and the N-best lists
                 answers = answers[0]
             for index, answer in zip(batch, answers):
@@ -124,7 +124,6 @@ def _whole_file(row: dict, model: Any, folder: Path) -> str:
     if not row.get('offset'):
         return row['audio_filepath']
     import librosa
-    import soundfile
 
     rate = model.cfg.sample_rate
     signal, _ = librosa.load(row['audio_filepath'], sr=rate, offset=row['offset'], duration=row.get('duration'))

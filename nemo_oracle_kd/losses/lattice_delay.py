@@ -59,20 +59,20 @@ class DelayEstimator:
             targets: `[B, U]` labels.
             lengths: `[B]` valid frames of both.
             target_lengths: `[B]` valid labels.
-
-        Raises:
-            ValueError: no label was emitted in any of the batches.
         """
         arguments = (self.outputs, targets, lengths, target_lengths)
         for joint, frames in ((student, self._student), (teacher, self._teacher)):
             frames.append(joint_best_path(joint, *arguments).label_frames.reshape(1, -1).cpu())
         if len(self._student) < self.batches:
             return
-        delay = estimate_delay(_of_all_ranks(self._student), _of_all_ranks(self._teacher))
+        student_frames, teacher_frames = _of_all_ranks(self._student), _of_all_ranks(self._teacher)
+        if not bool(((student_frames >= 0) & (teacher_frames >= 0)).any()):
+            return  # batches without speech: the next one tries again
+        delay = estimate_delay(student_frames, teacher_frames)
         self.shift = delay.shift
-        self._student, self._teacher = [], []
+        batches, self._student, self._teacher = len(self._student), [], []
         logging.info(
-            f"{self.name}: over {self.batches} batches {delay}. To skip the estimate next time, set shift: {delay.shift} and "
+            f"{self.name}: over {batches} batches {delay}. To skip the estimate next time, set shift: {delay.shift} and "
             "delay: given."
         )
 

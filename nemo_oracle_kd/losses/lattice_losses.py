@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 import torch
+from nemo.utils import logging
 from torch import Tensor
 
 from nemo_oracle_kd import functional as F
@@ -109,6 +110,8 @@ class LatticeDistillationLoss(torch.nn.Module):
         super().__init__()
         self.config = config
         self.outputs = outputs
+        self.name = name
+        self._first_call = True
         estimate = config.delay.mode == 'estimate'
         self.delay = DelayEstimator(outputs, config.delay.batches, name) if estimate else None
         #: what the last call found out, to be logged
@@ -149,11 +152,16 @@ class LatticeDistillationLoss(torch.nn.Module):
             teacher_frames = F.teacher_frame_map(lengths, lengths, frames, shift)
             if moving:
                 weights = F.to_student_frames(weights, teacher_frames)
-            return comparison.divergence(weights, teacher_frames)
+            else:
+                weights = weights * (teacher_frames >= 0).unsqueeze(2)
+            self._count_uncompared(weights)
+            return comparison.divergence(self._per_cell(weights), teacher_frames)
+        trials = _trials(self._window(shift), lengths, weights, moving)
+        self._count_uncompared(trials[0][2])
         found = F.best_shift(
             comparison.cells,
             comparison.divergence,
-            _trials(self._window(shift), lengths, weights, moving),
+            [(shift, partners, self._per_cell(weights)) for shift, partners, weights in trials],
             mode=self.config.window.mode,
             unit=self.config.window.per,
             softness=self.config.window.softness,
@@ -199,9 +207,25 @@ class LatticeDistillationLoss(torch.nn.Module):
         else:
             weights = cells
         weights = weights.to(F.compute_dtype(torch.promote_types(joint.encoder.dtype, joint.weight.dtype)))
-        if self.config.normalization == 'cells':
-            weights = weights / weights.sum((1, 2), keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
         return weights, mode in TEACHER_CELL_MODES
+
+    def _per_cell(self, weights: Tensor) -> Tensor:
+        """`[B, T, U+1]` weights that make a mean of the sum, if the config asks for one; of the cells that have a partner."""
+        if self.config.normalization != 'cells':
+            return weights
+        return weights / weights.sum((1, 2), keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def _count_uncompared(self, weights: Tensor) -> None:
+        """Logs the share of utterances without a cell to compare, and says so once if a shift is the reason."""
+        uncompared = (weights.sum((1, 2)) == 0).float().mean()
+        self.statistics['uncompared'] = uncompared
+        if self._first_call and bool(uncompared > 0):
+            logging.warning(
+                f"{self.name}: {100 * float(uncompared):.0f} % of the utterances of the first batch have no cell that is compared, "
+                f"and contribute nothing: look at {self.name}.shift and {self.name}.window, in frames of the student, if these "
+                "utterances have a transcript"
+            )
+        self._first_call = False
 
 
 def _trials(shifts: List[int], lengths: Tensor, weights: Tensor, moving: bool) -> List[Tuple[int, Tensor, Tensor]]:

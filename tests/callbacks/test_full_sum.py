@@ -106,6 +106,14 @@ def test_a_batch_of_supervised_rows_alone_has_a_full_sum_of_zero_and_no_statisti
     assert logged['loss'] == pytest.approx(logged['label_loss']) and gradients
 
 
+def test_a_batch_without_a_second_text_is_counted_as_nothing_to_compare(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'decode.jsonl')
+    for row in rows[:4]:
+        row['teacher_nbest'] = row['teacher_nbest'][:1]
+    logged, _, _ = fit(write_rows(rows, tmp_path / 'one.jsonl'), distillation({'full_sum_norm': {}}), 1)
+    assert logged['full_sum_norm'] == 0 and logged['full_sum_norm_unaligned'] == 1
+
+
 def test_texts_without_an_alignment_are_left_out_and_counted(tone_corpus, tmp_path):
     rows = read_rows(with_score(tone_corpus, tmp_path / 'all.jsonl', -0.5))
     rows[1]['text'] = 'abcd' * 60  # more labels than frames

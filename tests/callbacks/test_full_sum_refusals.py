@@ -36,6 +36,15 @@ def test_texts_in_another_case_are_refused_with_the_fix(scored_tones, tmp_path):
     _refused(manifest, distillation({'full_sum': {}}), '2 of 16 .* labels of the student .* in lower case')
 
 
+def test_lists_of_which_the_student_can_write_one_text_are_refused(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'decode.jsonl')
+    for row in rows:
+        row['teacher_nbest'] = [row['teacher_nbest'][0], {'text': 'ZZZ', 'log_prob': -50.0}]
+    manifest = write_rows(rows, tmp_path / 'alone.jsonl')
+    sentence = 'of each of 16 N-best lists .* can write one text at most'
+    _refused(manifest, distillation({'full_sum_norm': {}}), sentence)
+
+
 def test_a_teacher_that_cannot_write_the_texts_is_refused_with_the_fix(tone_corpus, tmp_path):
     teacher = tmp_path / 'upper.nemo'
     tiny.ctc_model(tiny.ctc_config(labels=[' ', 'A', 'B', 'C', 'D'], hidden=16)).save_to(str(teacher))

@@ -252,6 +252,18 @@ def test_a_teacher_without_a_joint_and_sizes_that_differ_are_refused(tone_corpus
         trainer.fit(tiny.ctc_model(tiny.ctc_config(tone_corpus), trainer))
 
 
+def test_a_hybrid_student_that_trains_its_ctc_head_alone_is_refused(tone_corpus, teachers):
+    config = student_config(tone_corpus, hybrid=True)
+    config.aux_ctc.ctc_loss_weight = 1.0
+    with pytest.raises(ConfigError, match='ctc_loss_weight=1 multiplies by 0: set it below 1'):
+        fit(config, teachers(), {'lattice': None})
+
+
+def test_frames_of_a_lattice_are_picked_and_never_mixed(tone_corpus, teachers):
+    with pytest.raises(ConfigError, match='set teacher.time_resampling to nearest$'):
+        fit(student_config(tone_corpus), teachers(config=tiny.rnnt_config(stride=4), name='slow'), {'lattice': None})
+
+
 @pytest.mark.parametrize('preset', ['lattice', 'lattice_topk', 'lattice_collapsed', 'one_best_path'])
 def test_the_presets_train_with_the_defaults_of_their_objectives(tone_corpus, teachers, preset):
     values = yaml.safe_load((Path(__file__).parents[2] / f'conf/oracle_kd/{preset}.yaml').read_text())

@@ -14,6 +14,8 @@
 
 """`nemo-oracle-kd check`: what a distillation would refuse, without training."""
 
+import json
+
 import pytest
 import tiny
 
@@ -50,5 +52,22 @@ def test_a_transducer_can_learn_scores_from_a_ctc_model_if_both_can_write_the_te
     assert 'ready to distil full_sum' in capsys.readouterr().out
     assert main([*command, str(upper)]) == 1
     assert 'write the texts of the manifest in lower case' in capsys.readouterr().out
+    scores = {'teacher_log_prob': -1.0, 'teacher_tokens': 3, 'teacher_fingerprint': '01234567-89abcdef-00000000'}
+    lines = [json.loads(line) for line in open(tone_corpus)]
+    for name, content, sentence in (
+        ('foreign', [{**lines[0], **scores}], 'scored by another teacher'),
+        ('lost', [{**lines[0], **scores}, lines[1]], 'have no `teacher_log_prob`'),
+    ):
+        manifest = tmp_path / f'{name}.jsonl'
+        manifest.write_text(''.join(json.dumps(row) + '\n' for row in content))
+        assert main([*command, str(manifest)]) == 1
+        assert sentence in capsys.readouterr().out
+    command[4] = 'full_sum_norm'
+    assert main([*command, str(tone_corpus)]) == 1
+    assert 'have no `teacher_log_prob`' in capsys.readouterr().out
+    for content in ('', 'no json\n'):
+        upper.write_text(content)
+        assert main([*command, str(upper)]) == 2
+        assert str(upper) in capsys.readouterr().err
     assert main(['check', str(student), str(tone_teacher)]) == 1
     assert 'not trained with a CTC head' in capsys.readouterr().out

@@ -248,6 +248,37 @@ def test_a_limit_of_errors_needs_a_reference(tone_teacher, tone_corpus, tmp_path
     assert 'have no reference' in capsys.readouterr().err
 
 
+def test_an_empty_reference_is_none_and_a_filter_has_to_be_a_number(tone_teacher, tone_corpus, tmp_path, capsys):
+    manifest, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+    rows = [{**row, 'reference_text': None} for row in read_manifest(tone_corpus)[:2]]
+    write_manifest(manifest, rows)
+    assert _score(tone_teacher, manifest, output, '--max-wer', '5') == 0
+    assert [row['reference_text'] for row in read_manifest(output)] == [row['text'] for row in rows]
+    assert _score(tone_teacher, manifest, tmp_path / 'nan.jsonl', '--min-log-prob-per-token', 'nan') == 2
+    assert 'min_log_prob_per_token is nan' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('entries', [[{'txt': 'a'}], ['a b'], [{'text': None}]])
+def test_lists_that_are_none_are_refused_in_a_sentence(entries, tone_teacher, tone_corpus, tmp_path, capsys):
+    manifest = tmp_path / 'in.jsonl'
+    write_manifest(manifest, [{**read_manifest(tone_corpus)[0], 'teacher_nbest': entries}])
+    assert _score(tone_teacher, manifest, tmp_path / 'out.jsonl', '--rescore') == 2
+    assert 'score the manifest anew without --rescore' in capsys.readouterr().err
+
+
+def test_a_run_that_drops_nothing_leaves_no_dropped_rows_of_an_earlier_one(
+    tone_teacher, tone_corpus, tmp_path, capsys
+):
+    output = tmp_path / 'out.jsonl'
+    assert _score(tone_teacher, tone_corpus, output, '--reference', '--max-words', '0') == 0
+    assert dropped_path(output).is_file()
+    capsys.readouterr()
+    assert _score(tone_teacher, tone_corpus, output, '--reference', '--workers', '2', '--overwrite') == 0
+    printed = capsys.readouterr().out
+    assert '2 processes' in printed and 'nothing left' not in printed
+    assert len(read_manifest(output)) == 16 and not dropped_path(output).exists()
+
+
 def test_filters_know_words_errors_and_empty_texts():
     row = {'text': 'a b', 'teacher_log_prob': -2.0, 'teacher_tokens': 3, 'reference_text': 'a c'}
     assert RowFilter(min_words=3).after_scoring(row) == 'too few words'

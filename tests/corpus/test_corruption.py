@@ -107,7 +107,21 @@ def test_rate_zero_changes_nothing_and_other_keys_are_kept():
     assert all(row['text'] == row['reference_text'] and row['speaker'] == 's' for row in rows)
 
 
+def test_rate_zero_needs_no_second_word():
+    rows, report = corrupt_rows([{'audio_filepath': 'a.wav', 'text': 'one one'}], CorruptionSettings(0.0))
+    assert (rows[0]['text'], report.wer) == ('one one', 0.0)
+
+
+def test_scores_of_the_true_text_are_not_those_of_the_new_one():
+    scores = {'teacher_log_prob': -1.0, 'teacher_tokens': 9, 'teacher_fingerprint': 'a', 'teacher_nbest': []}
+    rows, _ = corrupt_rows([{**row, **scores} for row in _rows(30)], CorruptionSettings(0.5))
+    assert all(set(row) == {'audio_filepath', 'duration', 'text', 'reference_text'} for row in rows)
+
+
 def test_what_cannot_be_done_is_said():
+    for shares in ((float('nan'), 0, 0), (float('inf'), 1, 1), (0, 0, 0), (-1, 1, 1)):
+        with pytest.raises(ConfigError, match='shares are three numbers'):
+            CorruptionSettings(0.3, shares=shares)
     with pytest.raises(ConfigError, match='0.3 for 30 %'):
         CorruptionSettings(30)
     with pytest.raises(ConfigError, match='cannot be reached'):

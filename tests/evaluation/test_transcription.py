@@ -45,6 +45,20 @@ def test_a_trained_model_transcribes_in_the_order_of_the_manifest(trained, tmp_p
 
 
 @pytest.mark.integration
+def test_separators_in_a_text_are_no_line_ends_and_a_broken_file_is_a_sentence(trained, tmp_path):
+    model_path, manifest = trained
+    row = json.loads(manifest.read_text().splitlines()[0])
+    odd, broken = tmp_path / 'odd.jsonl', tmp_path / 'broken.wav'
+    odd.write_text(json.dumps({**row, 'note': 'a\u2028b\x85c'}, ensure_ascii=False) + '\n')
+    rows = transcribe_manifest(load_model(model_path), odd, tmp_path / 'out.jsonl', progress=False)
+    assert read_transcriptions(tmp_path / 'out.jsonl')[0] == rows
+    broken.write_text('no audio')
+    odd.write_text(json.dumps({**row, 'audio_filepath': str(broken)}) + '\n')
+    with pytest.raises(ValueError, match='cannot be read .*broken.wav'):
+        transcribe_manifest(load_model(model_path), odd, progress=False)
+
+
+@pytest.mark.integration
 def test_a_row_with_an_offset_is_cut_out_of_its_file(trained, tmp_path):
     model_path, manifest = trained
     first, second = (json.loads(line) for line in manifest.read_text().splitlines()[:2])

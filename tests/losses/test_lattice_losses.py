@@ -212,6 +212,57 @@ def test_an_estimated_delay_is_reported_and_then_used(caplog):
 
 
 @pytest.mark.unit
+def test_batches_without_speech_put_the_estimate_off():
+    student, teacher = late_pair(2)
+    loss = objective('lattice', delay={'mode': 'estimate', 'batches': 1})
+    both = sides(student, teacher, EMITTED)
+    assert loss(*both, TARGETS, torch.zeros_like(SPOKEN)).tolist() == [0.0, 0.0] and loss.delay.shift is None
+    assert loss(*both, TARGETS, SPOKEN).max() < 1e-12 and loss.delay.shift == 2
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'shift': 5},
+        {'window': 5},
+        {'window': {'last': 5, 'mode': 'soft'}},
+        {'window': {'last': 5, 'per': 'frame'}},
+        {'cells': 'path', 'shift': 2},
+        {'cells': 'path', 'window': 2},
+        {'cells': 'teacher_occupancy', 'shift': 5},
+    ],
+)
+def test_a_mean_over_cells_is_one_over_the_cells_that_have_a_partner(options):
+    # every cell of such a pair has the same divergence
+    def uniform(frames, value):
+        encoder = torch.zeros(2, frames, CLASSES, dtype=torch.float64)
+        encoder[..., 0] = value
+        prediction = torch.zeros(2, 4, CLASSES, dtype=torch.float64)
+        return JointTensors(encoder, prediction, torch.eye(CLASSES, dtype=torch.float64))
+
+    both = sides(uniform(LONG, 0.0), uniform(LONG, 2.0), EMITTED)
+    plain = objective('lattice', normalization='cells')(*both, TARGETS, SPOKEN)
+    moved = objective('lattice', normalization='cells', **options)(*both, TARGETS, SPOKEN)
+    assert plain.min() > 0.1 and torch.allclose(moved, plain, rtol=1e-9)
+
+
+@pytest.mark.unit
+def test_a_shift_beyond_the_utterances_is_reported_once():
+    student, teacher = late_pair(2)
+    messages = []
+    warning, logging.warning = logging.warning, messages.append
+    try:
+        loss = objective('lattice', shift=LONG)
+        for _ in range(2):
+            assert loss(*sides(student, teacher, EMITTED), TARGETS, SPOKEN).tolist() == [0.0, 0.0]
+    finally:
+        logging.warning = warning
+    assert loss.statistics['uncompared'] == 1.0
+    assert len(messages) == 1 and '100 % of the utterances' in messages[0] and 'lattice.shift' in messages[0]
+
+
+@pytest.mark.unit
 def test_frame_rates_and_rounded_lengths_meet_on_the_students_frames():
     student = emitter([[1, 3]], torch.tensor([[0, 1]]), 6)
     teacher = emitter([[2, 3, 6, 7]], torch.tensor([[0, 0, 1, 1]]), 12)

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command lines of the repository's recipes: what they have in common, and mistakes reported in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted
+
+__all__ = ['add_data_arguments', 'add_run_arguments', 'one_sentence', 'positive']
+
+
+def positive(text: str) -> int:
+    """An argument that counts something, at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"it must be at least 1, not {value}")
+    return value
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--data`, `--test` and `--out`."""
+    parser.add_argument('--data', type=Path, required=True, help='folder with train.jsonl and dev.jsonl')
+    parser.add_argument('--test', type=Path, required=True, help='manifest to score on')
+    parser.add_argument('--out', type=Path, required=True, help='output folder')
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, whose: str = '') -> None:
+    """Adds `--seeds` and `--parallel`.
+
+    Args:
+        parser: of the recipe.
+        whose: what the seeds are of, such as ' of the students'.
+    """
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[0], action=_Distinct, help=f'random seeds{whose} (default: 0)'
+    )
+    parser.add_argument('--parallel', type=positive, default=2, help='jobs at a time, one thread each (default: 2)')
+
+
+class _Distinct(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(set(values)) < len(values):
+            parser.error(f"{option_string} holds a seed twice: every seed is one training of every system")
+        setattr(namespace, self.dest, values)
+
+
+@contextmanager
+def one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Turns what a user can mend into one sentence and an exit status: bad arguments or data, failed or stopped jobs."""
+    try:
+        yield
+    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
+        raise SystemExit(str(error)) from None
+    except (ValueError, OSError) as error:
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
