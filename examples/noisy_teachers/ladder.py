@@ -50,7 +50,7 @@ class Teacher:
 
 #: the paper's ladder in small: letter for the size, number for the share of labels in percent
 LADDER = {
-    'L': Teacher('all', 400, 128),
+    'L': Teacher('all', 250, 128),
     'S': Teacher('all', 300, 64),
     'L50': Teacher('supervised', 180, 128),
     'M50': Teacher('supervised', 160, 96),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FOREGROUND = '#20262f'
 # Eight hues that stay apart for colour-blind readers, light enough for a dark page and dark enough for a white one.
-COLOURS = ('#7d8590', '#e08e1b', '#2f81d6', '#c25b8f', '#1fa187', '#8f6fd1', '#b5862a', '#d1493f')
+COLOURS = ('#7d8590', '#e08e1b', '#2f81d6', '#c25b8f', '#1fa187', '#8f6fd1', '#b5862a', '#d1493f', '#5b6b2e')
 _STYLE = {
     'font.family': 'sans-serif',
     'font.sans-serif': ['DejaVu Sans'],

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,16 @@ def student_over_teacher(
     room = max(0.08 * (high - low), 1.0)
     axis.set_xlim(left - margin, right + margin)
     axis.set_ylim(low - room, high + 2 * room)
-    for name in dict.fromkeys(name for of_method in students.values() for name in of_method):
+    before, row = -math.inf, 0
+    for name in sorted({name for of_method in students.values() for name in of_method}, key=teachers.__getitem__):
+        # names of teachers of nearly the same WER under one another
+        row = row + 1 if teachers[name] - before < 0.05 * (right - left + 2 * margin) else 0
+        before = teachers[name]
         axis.annotate(
             labels.get(name, name),
             (teachers[name], 1.0),
             xycoords=('data', 'axes fraction'),
-            xytext=(0, -4),
+            xytext=(0, -4 - 12 * row),
             textcoords='offset points',
             ha='center',
             va='top',
