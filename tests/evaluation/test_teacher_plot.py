@@ -32,9 +32,18 @@ def test_a_method_is_a_line_of_means_over_its_teachers_from_the_best_to_the_wors
     np.testing.assert_allclose(hard.get_xydata(), [(20, 30.5), (40, 40.5), (60, 52)])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ['as good as its teacher', 'student alone', 'pseudo-labels']
-    assert [text.get_text() for text in axis.texts] == ['bad', 'good', 'middle']
+    assert [text.get_text() for text in axis.texts] == ['good', 'middle', 'bad']
+    assert len({text.xyann[1] for text in axis.texts}) == 1
     low, high = axis.get_ylim()
     assert low < 30 and high > 54 and axis.get_xlim()[0] < 20 < 60 < axis.get_xlim()[1]
+
+
+@pytest.mark.unit
+def test_names_of_teachers_that_are_nearly_as_good_do_not_lie_on_one_another():
+    teachers = {'M': 52.0, 'L': 53.0, 'S': 20.0}
+    figure = student_over_teacher(teachers, {'hard': {name: [40.0] for name in teachers}})
+    heights = {text.get_text(): text.xyann[1] for text in figure.axes[0].texts}
+    assert heights['S'] == heights['M'] > heights['L'] + 10
 
 
 @pytest.mark.unit
