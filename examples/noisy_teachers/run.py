@@ -11,14 +11,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Students of good and bad teachers on real speech: CMU AN4, character RNN-T, greedy decoding, no language model.
+"""Students of good and bad teachers on real speech: character RNN-T, greedy decoding, no language model.
 
+    python examples/noisy_teachers/digits.py --recordings free-spoken-digit-dataset/recordings --out DIR
     python examples/noisy_teachers/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
 
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. The training manifest is
 split into a supervised part and a part whose labels no student sees. A ladder of teachers, by size and share of the labels,
-labels the second part with `nemo-oracle-kd score`; students learn from that by hard, full-sum and sequence-discriminative
-distillation (arXiv 2303.05958). Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
+labels the second part with `nemo-oracle-kd score`; students learn from that by hard, full-sum, sequence-discriminative and soft
+distillation (arXiv 2303.05958). The settings are those of `digits.py`'s corpus; utterances above 5 seconds are left out. Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
 students of a seed start from one model, trained on the supervised part.
 
 Writes `OUT/results.json`, `OUT/figure.png`, `OUT/figure.svg`, the students `OUT/seed_N/NAME.nemo` and the teachers

@@ -71,10 +71,16 @@ def check_nbest_texts(train_ds: Optional[Mapping[str, Any]], student: TextCodec,
         ConfigError: no list has two texts that the student can write.
     """
     files = training_manifests(train_ds or {}).files
-    rows = [json.loads(line.text) for line in read_lines(files)] if files else []
-    lists = [row[NBEST_KEY][:most] for row in rows if row.get(SUPERVISED_KEY) is not True and row.get(NBEST_KEY)]
-    lists = random.Random(0).sample(lists, LIST_SAMPLE) if len(lists) > LIST_SAMPLE else lists
-    short = sum(sum(_writable(entry['text'], student) for entry in entries) < 2 for entries in lists)
+    generator, lists, seen = random.Random(0), [], 0
+    for line in read_lines(files) if files else ():
+        if _is_supervised(line.text):
+            continue
+        place = len(lists) if seen < LIST_SAMPLE else generator.randrange(seen + 1)
+        seen += 1
+        if place < LIST_SAMPLE:  # a sample of all rows without keeping them
+            entries = (json.loads(line.text).get(NBEST_KEY) or [])[:most]
+            lists[place : place + 1] = [[entry['text'] for entry in entries]]
+    short = sum(sum(_writable(text, student) for text in texts) < 2 for texts in lists)
     if lists and short == len(lists):
         raise ConfigError(
             f"of each of {len(lists)} N-best lists of model.train_ds the student can write one text at most, and one alone always "
@@ -95,10 +101,13 @@ def _writable(text: str, codec: TextCodec) -> bool:
     return True
 
 
+def _is_supervised(line: str) -> bool:
+    return f'"{SUPERVISED_KEY}"' in line and json.loads(line).get(SUPERVISED_KEY) is True
+
+
 def _texts(files: List[str]) -> Iterator[str]:
     for line in read_lines(files) if files else ():
-        marked = f'"{SUPERVISED_KEY}"' in line.text and json.loads(line.text).get(SUPERVISED_KEY) is True
-        if not marked:  # nobody scores those
+        if not _is_supervised(line.text):  # nobody scores those
             yield normalize_spaces(line.key[3])
 
 
