@@ -19,8 +19,9 @@
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. The training manifest is
 split into a supervised part and a part whose labels no student sees. A ladder of teachers, by size and share of the labels,
 labels the second part with `nemo-oracle-kd score`; students learn from that by hard, full-sum, sequence-discriminative and soft
-distillation (arXiv 2303.05958). The settings are those of `digits.py`'s corpus; utterances above 5 seconds are left out. Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
-students of a seed start from one model, trained on the supervised part.
+distillation (arXiv 2303.05958). Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
+students of a seed start from one model, trained on the supervised part. The settings are those of the corpus of `digits.py`;
+utterances above 5 seconds are left out.
 
 Writes `OUT/results.json`, `OUT/figure.png`, `OUT/figure.svg`, the students `OUT/seed_N/NAME.nemo` and the teachers
 `OUT/teachers/NAME.nemo`. What was tried on the way, also what failed, is in docs/experiments/noisy_teachers.md. An interrupted
