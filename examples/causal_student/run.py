@@ -45,6 +45,7 @@ from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
 from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
     add_data_arguments,
     add_run_arguments,
+    add_update_arguments,
     one_sentence,
     positive,
 )
@@ -111,8 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser)
     add_run_arguments(parser, ' of the students')
-    parser.add_argument('--updates', type=positive, default=200, help='optimizer steps of a student (default: 200)')
-    parser.add_argument('--warm-updates', type=positive, default=150, help='steps of the warm start (default: 150)')
+    add_update_arguments(parser, updates=200, warm_updates=150)
     parser.add_argument(
         '--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help=f'besides {ALONE}; default: all'
     )

@@ -44,8 +44,8 @@ from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher  # noqa:
 from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
     add_data_arguments,
     add_run_arguments,
+    add_update_arguments,
     one_sentence,
-    positive,
 )
 
 
@@ -57,18 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_run_arguments(parser, ' of the students')
     parser.add_argument('--teacher-seed', type=int, default=0, help='one ladder for all seeds (default: 0)')
     parser.add_argument('--split-seed', type=int, default=0, help='which utterances keep their labels (default: 0)')
-    parser.add_argument(
-        '--updates',
-        type=positive,
-        default=defaults.updates,
-        help=f'optimizer steps of a student (default: {defaults.updates})',
-    )
-    parser.add_argument(
-        '--warm-updates',
-        type=positive,
-        default=defaults.warm_updates,
-        help=f'steps of the model that all students of a seed start from (default: {defaults.warm_updates})',
-    )
+    add_update_arguments(parser, defaults.updates, defaults.warm_updates)
     parser.add_argument(
         '--teachers',
         nargs='+',

@@ -87,15 +87,16 @@ def _manifest_problems(student, teacher, manifest: str, objectives: list) -> lis
     from nemo_oracle_kd.distillation.stored_scores import StoredScores
     from nemo_oracle_kd.distillation.training_texts import check_nbest_texts, check_training_texts
     from nemo_oracle_kd.errors import ConfigError
-    from nemo_oracle_kd.losses.objectives import OBJECTIVES
+    from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
     rows = read_manifest(manifest, check_audio=False)
     codecs = [TextCodec(model, find_head(model).vocabulary) for model in (student, teacher)]
     train_ds, of_lists = {'manifest_filepath': manifest}, 'full_sum_norm' in objectives
+    reads_scores = any(name != 'hard' for name in objectives_of('sequence', objectives))
     problems = []
     try:
         check_training_texts(train_ds, *codecs)
-        if of_lists or any(LOG_PROB_KEY in row for row in rows):
+        if of_lists or (reads_scores and any(LOG_PROB_KEY in row for row in rows)):
             StoredScores(train_ds, str(model_fingerprint(teacher)), needs_nbest=of_lists, needs_scores=True)
         if of_lists:
             check_nbest_texts(train_ds, codecs[0], OBJECTIVES['full_sum_norm'][0]().nbest)

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, REFERENCE_KEY
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, REFERENCE_KEY, TEACHER_KEYS
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['UNITS', 'CorruptionReport', 'CorruptionSettings', 'corrupt_rows']
@@ -40,8 +40,6 @@ UNITS = ('word', 'character')
 #: rows that the calibration measures; a larger manifest is thinned evenly
 CALIBRATION_ROWS = 2000
 CALIBRATION_STEPS = 14
-#: of the keys that `nemo-oracle-kd score` writes
-TEACHER_PREFIX = 'teacher_'
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class _Inventory:
 
 def _without_scores(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row without what a teacher said of its true text."""
-    return {key: value for key, value in row.items() if not key.startswith(TEACHER_PREFIX)}
+    return {key: value for key, value in row.items() if key not in TEACHER_KEYS}
 
 
 def _split(text: str, unit: str) -> list[str]:

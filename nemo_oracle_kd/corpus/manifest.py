@@ -22,6 +22,10 @@ from typing import Any
 
 AUDIO_KEY = 'audio_filepath'
 REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is something else
+#: what `nemo-oracle-kd score` says of `text`
+LOG_PROB_KEY, NBEST_KEY = 'teacher_log_prob', 'teacher_nbest'
+TOKENS_KEY, FINGERPRINT_KEY = 'teacher_tokens', 'teacher_fingerprint'
+TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY)
 
 
 class ManifestError(ValueError):

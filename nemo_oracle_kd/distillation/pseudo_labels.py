@@ -24,7 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from nemo_oracle_kd.corpus.manifest import REFERENCE_KEY
+from nemo_oracle_kd.corpus.manifest import (
+    FINGERPRINT_KEY,
+    LOG_PROB_KEY,
+    NBEST_KEY,
+    REFERENCE_KEY,
+    TEACHER_KEYS,
+    TOKENS_KEY,
+)
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = [
@@ -44,12 +51,6 @@ __all__ = [
     'teacher_identity',
     'word_error_rate',
 ]
-
-LOG_PROB_KEY = 'teacher_log_prob'
-NBEST_KEY = 'teacher_nbest'
-TOKENS_KEY = 'teacher_tokens'
-FINGERPRINT_KEY = 'teacher_fingerprint'
-TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY)
 
 #: decimals of a written log-probability: above the noise of float32 encoders, far below what a loss can tell apart
 DECIMALS = 3

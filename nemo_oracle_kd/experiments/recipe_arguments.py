@@ -23,7 +23,7 @@ from pathlib import Path
 
 from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted
 
-__all__ = ['add_data_arguments', 'add_run_arguments', 'one_sentence', 'positive']
+__all__ = ['add_data_arguments', 'add_run_arguments', 'add_update_arguments', 'one_sentence', 'positive']
 
 
 def positive(text: str) -> int:
@@ -52,6 +52,15 @@ def add_run_arguments(parser: argparse.ArgumentParser, whose: str = '') -> None:
         '--seeds', type=int, nargs='+', default=[0], action=_Distinct, help=f'random seeds{whose} (default: 0)'
     )
     parser.add_argument('--parallel', type=positive, default=2, help='jobs at a time, one thread each (default: 2)')
+
+
+def add_update_arguments(parser: argparse.ArgumentParser, updates: int, warm_updates: int) -> None:
+    """Adds `--updates` and `--warm-updates` with these defaults, of students that go on from a common start."""
+    for name, default, of in (
+        ('--updates', updates, 'a student'),
+        ('--warm-updates', warm_updates, 'the model that the students of a seed start from'),
+    ):
+        parser.add_argument(name, type=positive, default=default, help=f'optimizer steps of {of} (default: {default})')
 
 
 class _Distinct(argparse.Action):

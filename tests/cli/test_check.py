@@ -62,6 +62,9 @@ def test_a_transducer_can_learn_scores_from_a_ctc_model_if_both_can_write_the_te
         manifest.write_text(''.join(json.dumps(row) + '\n' for row in content))
         assert main([*command, str(manifest)]) == 1
         assert sentence in capsys.readouterr().out
+    command[4] = 'hard'  # trains on the texts, whoever scored them
+    assert main([*command, str(tmp_path / 'foreign.jsonl')]) == 0
+    capsys.readouterr()
     command[4] = 'full_sum_norm'
     assert main([*command, str(tone_corpus)]) == 1
     assert 'have no `teacher_log_prob`' in capsys.readouterr().out

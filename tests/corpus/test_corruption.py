@@ -114,8 +114,9 @@ def test_rate_zero_needs_no_second_word():
 
 def test_scores_of_the_true_text_are_not_those_of_the_new_one():
     scores = {'teacher_log_prob': -1.0, 'teacher_tokens': 9, 'teacher_fingerprint': 'a', 'teacher_nbest': []}
-    rows, _ = corrupt_rows([{**row, **scores} for row in _rows(30)], CorruptionSettings(0.5))
-    assert all(set(row) == {'audio_filepath', 'duration', 'text', 'reference_text'} for row in rows)
+    rows, _ = corrupt_rows([{**row, **scores, 'teacher_note': 'mine'} for row in _rows(30)], CorruptionSettings(0.5))
+    kept = {'audio_filepath', 'duration', 'text', 'reference_text', 'teacher_note'}
+    assert all(set(row) == kept for row in rows)
 
 
 def test_what_cannot_be_done_is_said():

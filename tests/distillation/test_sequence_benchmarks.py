@@ -13,21 +13,18 @@
 # limitations under the License.
 """The benchmarks of sequence distillation run real trainings and real lattices, and say what they have measured."""
 
-import importlib.util
 import io
 import json
 from pathlib import Path
 
 import pytest
+from load_script import load_script
 
 FOLDER = Path(__file__).parents[2] / 'benchmarks'
 
 
 def load(name):
-    specification = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script(f'benchmarks/{name}.py')
 
 
 @pytest.mark.parametrize('case', ['rnnt_fused', 'ctc'])

@@ -14,12 +14,11 @@
 """The recipe of the causal student: what its command lines say, and that a causal encoder does not look ahead."""
 
 import argparse
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from load_script import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / 'examples' / 'causal_student'
@@ -28,11 +27,7 @@ RECIPE = ROOT / 'examples' / 'causal_student'
 @pytest.fixture(scope='module')
 def recipe():
     """`run.py` under a name of its own, for other recipes are called so too."""
-    spec = importlib.util.spec_from_file_location('causal_student_run', RECIPE / 'run.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script('examples/causal_student/run.py')
 
 
 def composed(run):

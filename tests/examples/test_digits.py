@@ -13,12 +13,12 @@
 # limitations under the License.
 """The corpus of the noisy-teacher recipe, from recordings that stand in for the Free Spoken Digit Dataset."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from load_script import load_script
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
 
@@ -28,10 +28,7 @@ SPEAKERS = ('george', 'jackson', 'nicolas', 'theo', 'yweweler', 'lucas')
 
 @pytest.fixture
 def digits():
-    specification = importlib.util.spec_from_file_location('digits', SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script('examples/noisy_teachers/digits.py')
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@
 """The benchmark of lattice distillation measures what it says."""
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from load_script import load_script
 
 SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'lattice.py'
 SHAPE = (2, 9, 3, 11)
@@ -28,10 +28,7 @@ SHAPE = (2, 9, 3, 11)
 
 @pytest.fixture(scope='module')
 def benchmark():
-    spec = importlib.util.spec_from_file_location('lattice_benchmark', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('benchmarks/lattice.py')
 
 
 @pytest.mark.unit

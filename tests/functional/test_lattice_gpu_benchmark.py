@@ -14,12 +14,12 @@
 
 """The benchmark for a GPU runs, as far as a CPU can tell."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from load_script import load_script
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 
@@ -27,10 +27,7 @@ BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 @pytest.fixture
 def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location('lattice_gpu_benchmark', BENCHMARKS / 'lattice_gpu.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('benchmarks/lattice_gpu.py')
 
 
 @pytest.mark.unit

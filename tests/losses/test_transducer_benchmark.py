@@ -14,23 +14,20 @@
 
 """The benchmark of the transducer losses runs, and says what it has measured."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from load_script import load_script
 
 FILE = Path(__file__).parents[2] / 'benchmarks' / 'transducer_loss.py'
 
 
 @pytest.fixture
 def benchmark():
-    specification = importlib.util.spec_from_file_location('transducer_loss', FILE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script('benchmarks/transducer_loss.py')
 
 
 def test_the_benchmark_compares_with_nemo_and_names_what_is_missing(benchmark, tmp_path, monkeypatch, capsys):

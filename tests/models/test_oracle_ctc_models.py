@@ -137,6 +137,19 @@ def test_transcripts_that_do_not_fit_are_refused(trained, tone_corpus, transcrip
         trained[1].transcribe([tiny_oracle.rows(tone_corpus)[0]['audio_filepath']], transcripts=transcripts)
 
 
+def test_a_manifest_may_give_the_text_in_a_file_as_for_nemo(trained, tone_corpus, tmp_path):
+    rows = tiny_oracle.rows(tone_corpus)[:3]
+    paths, texts = [row['audio_filepath'] for row in rows], [row.pop('text') for row in rows]
+    for index, text in enumerate(texts):
+        rows[index]['text_filepath'] = str(tmp_path / f'{index}.txt')
+        (tmp_path / f'{index}.txt').write_text(text + '\n')
+    manifest = tmp_path / 'files.jsonl'
+    manifest.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    told = trained[1].transcribe(str(manifest), batch_size=1, verbose=False)
+    plain = trained[1].transcribe(paths, batch_size=1, transcripts=texts, verbose=False)
+    assert [h.text for h in told] == [h.text for h in plain]
+
+
 def test_a_manifest_without_text_is_refused(trained, tone_corpus, tmp_path):
     manifest = tmp_path / 'untold.jsonl'
     row = tiny_oracle.rows(tone_corpus)[0]
