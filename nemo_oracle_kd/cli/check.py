@@ -93,13 +93,17 @@ def _manifest_problems(student, teacher, manifest: str, objectives: list) -> lis
     codecs = [TextCodec(model, find_head(model).vocabulary) for model in (student, teacher)]
     train_ds, of_lists = {'manifest_filepath': manifest}, 'full_sum_norm' in objectives
     reads_scores = any(name != 'hard' for name in objectives_of('sequence', objectives))
-    problems = []
-    try:
-        check_training_texts(train_ds, *codecs)
+
+    def check_scores():
         if of_lists or (reads_scores and any(LOG_PROB_KEY in row for row in rows)):
             StoredScores(train_ds, str(model_fingerprint(teacher)), needs_nbest=of_lists, needs_scores=True)
-        if of_lists:
+        if of_lists:  # lists that were found complete
             check_nbest_texts(train_ds, codecs[0], OBJECTIVES['full_sum_norm'][0]().nbest)
-    except ConfigError as error:
-        problems += error.messages
+
+    problems = []
+    for check in (lambda: check_training_texts(train_ds, *codecs), check_scores):
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.messages
     return problems

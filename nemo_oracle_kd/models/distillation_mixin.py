@@ -83,9 +83,8 @@ class DistillationMixin:
     def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         """Leaves the `distillation` section, with the teacher's path, out of a Lightning checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        hyper_parameters = copy.deepcopy(
-            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
-        )  # Lightning hands over the model's own
+        # Lightning hands over the model's own
+        hyper_parameters = copy.deepcopy(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
         with open_dict(hyper_parameters.cfg):
             hyper_parameters.cfg.pop('distillation', None)
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = hyper_parameters

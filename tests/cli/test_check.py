@@ -62,6 +62,11 @@ def test_a_transducer_can_learn_scores_from_a_ctc_model_if_both_can_write_the_te
         manifest.write_text(''.join(json.dumps(row) + '\n' for row in content))
         assert main([*command, str(manifest)]) == 1
         assert sentence in capsys.readouterr().out
+    both = {**lines[0], **scores, 'text': 'A' + lines[0]['text']}
+    upper.write_text(json.dumps(both) + '\n')
+    assert main([*command, str(upper)]) == 1  # all that is wrong at once
+    printed = capsys.readouterr().out
+    assert 'in lower case' in printed and 'scored by another teacher' in printed
     command[4] = 'hard'  # trains on the texts, whoever scored them
     assert main([*command, str(tmp_path / 'foreign.jsonl')]) == 0
     capsys.readouterr()
