@@ -16,10 +16,10 @@
 
 Four things are registered, each as soon as the NeMo module that it concerns has been imported:
 
-1. ``nemo_oracle_kd.`` is appended to NeMo's allow-lists of configuration targets.  NeMo refuses every ``_target_``
-   outside of these lists, because a configuration file could otherwise run any code.  The entry is exactly our
-   package with its dot: it admits ``nemo_oracle_kd.callbacks...`` and neither ``nemo_oracle_kd_evil`` nor anything
-   else.  Installing this package is the opt-in.
+1. The classes of :data:`PUBLIC_TARGETS` are appended, each by its full path, to NeMo's allow-list of configuration
+   targets.  NeMo refuses every ``_target_`` outside of this list, because a ``.nemo`` file from elsewhere could
+   otherwise run any code.  Nothing else of this package may be named by a configuration: no function at all, and no
+   class that a saved oracle teacher or a trainer's callback list does not need.
 2. ``resolve_trainer_cfg``, through which NeMo's recipes build the arguments of their trainer, reads a preset
    (``+oracle_kd=<name>``) and appends its callback (see :mod:`nemo_oracle_kd.bridge.preset_callback`).
 3. ``exp_manager`` refuses a preset that reached no trainer, so that a preset is never ignored in silence.
@@ -44,11 +44,34 @@ import wrapt
 from nemo_oracle_kd.bridge import preset_callback
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 
-TARGET_PREFIX = 'nemo_oracle_kd.'
-"""What is added to NeMo's allow-lists.  The dot at the end matters."""
+ALLOW_LIST = 'ALLOWED_TARGET_PREFIXES'
+"""Name of NeMo's list in ``nemo.core.classes.common``.
 
-ALLOW_LISTS = ('ALLOWED_TARGET_PREFIXES', 'ALLOWED_CALLABLE_PREFIXES', 'ALLOWED_NEMO_SUBMODULE_PREFIXES')
-"""Names of the lists in ``nemo.core.classes.common``; which of them exist depends on the version of NeMo."""
+Its neighbour ``ALLOWED_CALLABLE_PREFIXES`` must never name this package: it admits functions, and a function that
+takes a path or a callable is arbitrary code in the hands of a configuration file.
+"""
+
+PUBLIC_TARGETS = (
+    # the encoder of a saved oracle teacher
+    'nemo_oracle_kd.modules.OracleEncoder',
+    # the class of a saved oracle teacher, by the path that NeMo writes into its file and by the public one
+    *(
+        f'nemo_oracle_kd.models.{home}{name}'
+        for name, module in (
+            ('EncDecOracleCTCModel', 'oracle_ctc_models.'),
+            ('EncDecOracleCTCModelBPE', 'oracle_ctc_models.'),
+            ('EncDecOracleRNNTModel', 'oracle_rnnt_models.'),
+            ('EncDecOracleRNNTModelBPE', 'oracle_rnnt_models.'),
+        )
+        for home in ('', module)
+    ),
+    # entries of trainer.callbacks
+    'nemo_oracle_kd.callbacks.AlignmentPictures',
+    'nemo_oracle_kd.callbacks.KnowledgeDistillation',
+    'nemo_oracle_kd.callbacks.RunRecord',
+    'nemo_oracle_kd.callbacks.TimeBudget',
+)
+"""All that a configuration may name: classes whose constructors neither write nor load anything."""
 
 _MARK = '_nemo_oracle_kd_wraps'
 
@@ -62,14 +85,26 @@ def register() -> None:
 def is_registered() -> bool:
     """Returns whether NeMo is imported and accepts our targets."""
     common = sys.modules.get('nemo.core.classes.common')
-    return common is not None and TARGET_PREFIX in getattr(common, ALLOW_LISTS[0], [])
+    return common is not None and set(PUBLIC_TARGETS) <= set(getattr(common, ALLOW_LIST, []))
 
 
-def _extend_allow_lists(common: ModuleType) -> None:
-    for name in ALLOW_LISTS:
-        prefixes = getattr(common, name, None)
-        if isinstance(prefixes, list) and TARGET_PREFIX not in prefixes:
-            prefixes.append(TARGET_PREFIX)
+def _extend_allow_list(common: ModuleType) -> None:
+    targets = getattr(common, ALLOW_LIST, None)
+    if isinstance(targets, list):
+        targets.extend(target for target in PUBLIC_TARGETS if target not in targets)
+    original = getattr(common, '_is_target_allowed', None)
+    if original is None or hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def is_target_allowed(target: str) -> bool:
+        # NeMo compares prefixes, so that a class would admit the methods that it inherits from NeMo's mixins.
+        if target.startswith('nemo_oracle_kd') and target not in PUBLIC_TARGETS:
+            return False
+        return original(target)
+
+    setattr(is_target_allowed, _MARK, original)
+    common._is_target_allowed = is_target_allowed
 
 
 def _wrap_resolve_trainer_cfg(trainer_utils: ModuleType) -> None:
@@ -201,7 +236,7 @@ def _make_rnnt_loss(name: str, blank_idx: int, options: Mapping[str, Any] | None
 # --- when to run the hooks ---
 
 _HOOKS: dict[str, Callable[[ModuleType], None]] = {
-    'nemo.core.classes.common': _extend_allow_lists,
+    'nemo.core.classes.common': _extend_allow_list,
     'nemo.utils.trainer_utils': _wrap_resolve_trainer_cfg,
     'nemo.utils.exp_manager': _wrap_exp_manager,
     _RNNT_MODULE: _install_rnnt_losses,
