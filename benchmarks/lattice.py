@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Time and memory of lattice distillation: with the lattice, and without it.
 
@@ -49,7 +38,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from nemo_oracle_kd.functional import JointTensors, lattice_divergence, length_mask  # noqa: E402
-from nemo_oracle_kd.functional.lattice_tiles import cells_per_tile  # noqa: E402
+from nemo_oracle_kd.functional.lattice.tiles import cells_per_tile  # noqa: E402
 
 OVER_CLASSES = [(4, 200, 40, classes) for classes in (129, 513, 1025, 2049, 4097, 8193)]
 OVER_CELLS = [(4, frames, labels, 1025) for frames, labels in ((50, 10), (100, 20), (200, 40), (300, 60), (400, 80))]

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Time and memory of lattice distillation on a GPU: PyTorch tiles, Triton tiles, the whole lattice.
 
@@ -43,7 +32,7 @@ from lattice import Case, Products, machine, parse_case
 from tqdm import tqdm
 
 from nemo_oracle_kd.functional import lattice_divergence
-from nemo_oracle_kd.functional.lattice_tiles import cells_per_tile
+from nemo_oracle_kd.functional.lattice.tiles import cells_per_tile
 
 DEFAULT_CASES = [(8, 200, 40, classes) for classes in (129, 1025, 4097, 8193)] + [(16, 400, 80, 1025)]
 METHODS = ('materialised', 'checkpointed', 'tiled_torch', 'tiled_triton')

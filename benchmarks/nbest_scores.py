@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Scores of N-best lists under a student in training: every label context once, and one lattice per hypothesis.
 
     python benchmarks/nbest_scores.py --json nbest_scores.json
@@ -81,7 +71,7 @@ class Case:
         from omegaconf import OmegaConf
 
         from nemo_oracle_kd.bridge.heads import find_head
-        from nemo_oracle_kd.bridge.scoring import Hypotheses
+        from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
         from nemo_oracle_kd.bridge.vocabulary import TextCodec
 
         torch.manual_seed(0)

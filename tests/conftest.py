@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Settings of all tests: one thread, quiet logging."""
 
@@ -59,7 +48,7 @@ def _one_thread_and_a_fixed_seed():
 
 @pytest.fixture(scope='session')
 def tone_corpus(tmp_path_factory):
-    """Manifest of 16 training utterances of tones (see tests/tiny.py)."""
+    """Manifest of 16 training utterances of tones (see tests/helpers/tiny.py)."""
     import tiny
 
     return tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 16)
@@ -82,8 +71,8 @@ def tone_teacher(tone_corpus, tmp_path_factory):
 def scored_tones(tone_corpus, tone_teacher, tmp_path_factory):
     """Folder of the corpus as the teacher labels it (decode.jsonl, four texts each) and as it scores it (reference.jsonl)."""
     from nemo_oracle_kd.bridge.restore import restore_frozen
-    from nemo_oracle_kd.distillation.score_manifest import score_manifest
-    from nemo_oracle_kd.distillation.scorer import Scorer, ScoringSettings
+    from nemo_oracle_kd.labelling.manifest import score_manifest
+    from nemo_oracle_kd.labelling.scorer import Scorer, ScoringSettings
 
     folder = tmp_path_factory.mktemp('scored')
     teacher = restore_frozen(str(tone_teacher))

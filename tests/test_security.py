@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """A file from elsewhere is data: no `.nemo` names a function of this package, or any class but those that it must."""
 
@@ -30,13 +19,13 @@ from omegaconf import OmegaConf
 from tiny import ctc_config, write_tone_corpus
 
 import nemo_oracle_kd
-from nemo_oracle_kd.bridge.registration import _RNNT_LOSSES, PUBLIC_TARGETS
+from nemo_oracle_kd.bridge.register.nemo import _RNNT_LOSSES, PUBLIC_TARGETS
 from nemo_oracle_kd.bridge.restore import _app_state_kept
 from nemo_oracle_kd.cli.main import main
 
 # Its decorators need a GPU compiler; NeMo cannot import it either.
-SKIPPED = {'nemo_oracle_kd.functional.lattice_triton_kernel'}
-EVIL = 'nemo_oracle_kd.bridge.registration'
+SKIPPED = {'nemo_oracle_kd.functional.lattice.triton_kernel'}
+EVIL = 'nemo_oracle_kd.bridge.register.nemo'
 
 
 def _members():

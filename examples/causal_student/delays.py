@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """When trained students emit, against their teacher, and how far their encoders really look ahead."""
 
 from pathlib import Path
@@ -22,7 +12,7 @@ from tqdm import tqdm
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
 from nemo_oracle_kd.bridge.emissions import emission_frames
 from nemo_oracle_kd.bridge.heads import find_head
-from nemo_oracle_kd.bridge.scoring import Hypotheses, encode_audio
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
 from nemo_oracle_kd.evaluation.transcription import load_model

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The jobs behind `run.py`: split, ladder of teachers, their pseudo-labels, one warm start and all students for each seed."""
 
 import json
@@ -21,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest, write_text_atomically
-from nemo_oracle_kd.evaluation.scoring import score
+from nemo_oracle_kd.evaluation.error_rates import score
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
 from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.recipes import quoted, recipe_run

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """N-best texts from NeMo's batched beam search, for any model with a CTC or transducer head."""
 
 from typing import Any, Callable, List
@@ -18,7 +8,7 @@ from typing import Any, Callable, List
 from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.heads import Head
-from nemo_oracle_kd.bridge.scoring import EncodedAudio
+from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio
 from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
 from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
 

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Which labels a model emits, and in which frames: the same questions to a CTC head and to a transducer."""
 
@@ -20,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.heads import Head
-from nemo_oracle_kd.bridge.scoring import MAX_CELLS, EncodedAudio, Lattices
+from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, EncodedAudio, Lattices
 from nemo_oracle_kd.functional.ctc_paths import collapse_path, ctc_best_path, ctc_greedy_path, spike_times
 
 __all__ = ['emission_frames', 'greedy_labels']

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """`-log P(y|x)` of N hypotheses per utterance under a student in training, with gradients.
 
@@ -38,17 +27,17 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from nemo_oracle_kd.bridge.heads import Head
-from nemo_oracle_kd.bridge.scoring import MAX_CELLS, Hypotheses
+from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
-from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
-from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
-from nemo_oracle_kd.functional.multiblank import multiblank_arcs
-from nemo_oracle_kd.functional.nbest_lattice import tree_full_sum
-from nemo_oracle_kd.functional.nbest_positions import joint_positions, spread_lattices
-from nemo_oracle_kd.functional.nbest_tree import build_nbest_tree
-from nemo_oracle_kd.functional.tdt import tdt_arcs
-from nemo_oracle_kd.functional.transducer_lattice import Arc, arc_full_sum
+from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
+from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
+from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arcs
+from nemo_oracle_kd.functional.transducer.nbest_positions import joint_positions, spread_lattices
+from nemo_oracle_kd.functional.transducer.nbest_sum import tree_full_sum
+from nemo_oracle_kd.functional.transducer.nbest_tree import build_nbest_tree
+from nemo_oracle_kd.functional.transducer.recursion import Arc, arc_full_sum
+from nemo_oracle_kd.functional.transducer.tdt import tdt_arcs
 
 __all__ = ['NBestCells', 'NBestScores', 'label_context', 'nbest_nll', 'nbest_scores']
 

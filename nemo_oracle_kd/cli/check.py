@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`nemo-oracle-kd check STUDENT TEACHER`: what a distillation would refuse, without training."""
 
 import argparse
@@ -61,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.bridge.describe import describe
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
     from nemo_oracle_kd.distillation.compatibility import compare, loss_problems
-    from nemo_oracle_kd.distillation.lattice_family import lattice_problems
+    from nemo_oracle_kd.distillation.families.lattice import lattice_problems
 
     for source in (args.student, args.teacher):
         check_source(source)
@@ -83,10 +73,10 @@ def _manifest_problems(student, teacher, manifest: str, objectives: list) -> lis
     from nemo_oracle_kd.bridge.heads import find_head
     from nemo_oracle_kd.bridge.vocabulary import TextCodec
     from nemo_oracle_kd.corpus.manifest import read_manifest
-    from nemo_oracle_kd.distillation.pseudo_labels import LOG_PROB_KEY, model_fingerprint
-    from nemo_oracle_kd.distillation.stored_scores import StoredScores
-    from nemo_oracle_kd.distillation.training_texts import check_nbest_texts, check_training_texts
+    from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
+    from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
     from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.labelling.format import LOG_PROB_KEY, model_fingerprint
     from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
     rows = read_manifest(manifest, check_audio=False)

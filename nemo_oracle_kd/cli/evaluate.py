@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """``nemo-oracle-kd evaluate MODEL``: word and character error rate with intervals, and paired comparison of models."""
 
@@ -65,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     paths = ([args.baseline] if args.baseline else []) + args.models
     _check(args, paths)
     check_device(args.device)
-    from nemo_oracle_kd.evaluation.scoring import score
+    from nemo_oracle_kd.evaluation.error_rates import score
     from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
 
     scores, keys = {}, {}
@@ -126,7 +115,7 @@ def _name_of(path: str, paths: list[str]) -> str:
 
 
 def _rows_of(path: str, args: argparse.Namespace) -> tuple[list[dict], int | None]:
-    from nemo_oracle_kd.evaluation.scoring import read_transcriptions
+    from nemo_oracle_kd.evaluation.error_rates import read_transcriptions
 
     if path.endswith('.jsonl'):
         return read_transcriptions(path)[0], None

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`nemo-oracle-kd score`: label speech with a teacher, and keep the probability of every label."""
 
 import argparse
@@ -141,7 +131,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace):
     """The `ScoringSettings` that the arguments ask for."""
-    from nemo_oracle_kd.distillation.scorer import ScoringSettings
+    from nemo_oracle_kd.labelling.scorer import ScoringSettings
 
     options = {'max_cells': args.max_cells} if args.max_cells is not None else {}
     return ScoringSettings(
@@ -159,7 +149,7 @@ def row_filter(args: argparse.Namespace):
     """The `RowFilter` that the arguments ask for."""
     from dataclasses import fields
 
-    from nemo_oracle_kd.distillation.pseudo_labels import RowFilter
+    from nemo_oracle_kd.labelling.format import RowFilter
 
     return RowFilter(**{field.name: getattr(args, field.name) for field in fields(RowFilter)})
 
@@ -169,8 +159,8 @@ def score_one(args: argparse.Namespace, shard: int, shards: int, on_batch=lambda
     import torch
 
     from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
-    from nemo_oracle_kd.distillation.score_manifest import score_manifest
-    from nemo_oracle_kd.distillation.scorer import Scorer
+    from nemo_oracle_kd.labelling.manifest import score_manifest
+    from nemo_oracle_kd.labelling.scorer import Scorer
 
     device = args.device
     if device == 'auto':
@@ -197,7 +187,7 @@ def _run_workers(args: argparse.Namespace):
     import time
     from pathlib import Path
 
-    from nemo_oracle_kd.distillation.score_manifest import dropped_path, header_path, merge_shards
+    from nemo_oracle_kd.labelling.manifest import dropped_path, header_path, merge_shards
 
     if args.overwrite:
         for path in (Path(args.output), header_path(Path(args.output)), dropped_path(Path(args.output))):

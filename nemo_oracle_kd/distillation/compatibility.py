@@ -1,23 +1,13 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Whether a student can learn from a teacher, decided before the first step and said in sentences."""
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from nemo_oracle_kd.bridge.describe import ModelDescription
-from nemo_oracle_kd.bridge.transducer_loss_hook import loss_modifiers
+from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The distiller binds one teacher, some objectives and one student."""
 
 import dataclasses
@@ -20,19 +10,19 @@ import torch
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.describe import describe
-from nemo_oracle_kd.bridge.loss_hook import LossHooks, student_heads
+from nemo_oracle_kd.bridge.hooks.student import LossHooks, student_heads
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare, loss_problems
-from nemo_oracle_kd.distillation.frame_family import FrameFamily
-from nemo_oracle_kd.distillation.lattice_family import LatticeFamily, lattice_problems
-from nemo_oracle_kd.distillation.sequence_family import SequenceFamily
+from nemo_oracle_kd.distillation.data.audio import check_training_data
+from nemo_oracle_kd.distillation.data.rows import TrainingRows
+from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
+from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.families.frame import FrameFamily
+from nemo_oracle_kd.distillation.families.lattice import LatticeFamily, lattice_problems
+from nemo_oracle_kd.distillation.families.sequence import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.step_context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
-from nemo_oracle_kd.distillation.training_data import check_training_data
-from nemo_oracle_kd.distillation.training_rows import TrainingRows
-from nemo_oracle_kd.distillation.training_texts import check_nbest_texts, check_training_texts
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
 __all__ = ['Distiller']

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
 
 import hashlib
@@ -21,9 +11,9 @@ import torch
 from nemo_oracle_kd.bridge.describe import ModelDescription, describe
 from nemo_oracle_kd.bridge.frames import frame_posteriors
 from nemo_oracle_kd.bridge.heads import Head, find_head
-from nemo_oracle_kd.bridge.joint_signals import TransducerEncoding, encode_frames, predict_labels
+from nemo_oracle_kd.bridge.joint import TransducerEncoding, encode_frames, predict_labels
 from nemo_oracle_kd.bridge.restore import restore_frozen
-from nemo_oracle_kd.bridge.scoring import Hypotheses, score_labels
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.settings import TeacherConfig

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Trains several systems over several seeds, scores them on one test set and keeps everything in ``results.json``.
 
@@ -38,7 +27,7 @@ all systems of a seed are trained, a further job transcribes the test set with `
      "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],
      "curves": {NAME: {SEED: [{"update": ..., "seconds": ..., "train_loss": ..., "val_wer": percent}, ...]}}}
 
-Intervals and p-values pool the seeds per utterance (:func:`nemo_oracle_kd.evaluation.scoring.pool_seeds`).
+Intervals and p-values pool the seeds per utterance (:func:`nemo_oracle_kd.evaluation.error_rates.pool_seeds`).
 """
 
 from __future__ import annotations
@@ -52,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
-from nemo_oracle_kd.evaluation.scoring import Score, pool_seeds, read_transcriptions, score
+from nemo_oracle_kd.evaluation.error_rates import Score, pool_seeds, read_transcriptions, score
 from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
 from nemo_oracle_kd.experiments.jobs import Job, PathLike
 from nemo_oracle_kd.experiments.runner import JobResult, JobRunner

@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """The mathematics of distillation: pure tensor functions that need torch and nothing else.
 
@@ -19,7 +8,6 @@ lengths and results; logarithms are natural.
 """
 
 from nemo_oracle_kd.functional.blank_frames import BLANK_MODES, blank_frame_weights
-from nemo_oracle_kd.functional.cell_log_probs import select_log_probs
 from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy
 from nemo_oracle_kd.functional.ctc_paths import (
     PATH_PADDING,
@@ -28,7 +16,7 @@ from nemo_oracle_kd.functional.ctc_paths import (
     ctc_greedy_path,
     spike_times,
 )
-from nemo_oracle_kd.functional.frame_divergences import (
+from nemo_oracle_kd.functional.frames import (
     frame_agreement,
     frame_entropy,
     frame_kl,
@@ -47,46 +35,47 @@ from nemo_oracle_kd.functional.full_sum import (
     full_sum_norm_distance,
     nbest_log_posteriors,
 )
-from nemo_oracle_kd.functional.lattice import lattice_cell_divergence, lattice_divergence
-from nemo_oracle_kd.functional.lattice_alignment import teacher_frame_map, to_student_frames
-from nemo_oracle_kd.functional.lattice_bins import LATTICE_BINS
-from nemo_oracle_kd.functional.lattice_delay import EmissionDelay, estimate_delay
-from nemo_oracle_kd.functional.lattice_divergences import LATTICE_DIVERGENCES
-from nemo_oracle_kd.functional.lattice_joint import JOINT_ACTIVATIONS, JointTensors
-from nemo_oracle_kd.functional.lattice_outputs import (
+from nemo_oracle_kd.functional.lattice.bins import LATTICE_BINS
+from nemo_oracle_kd.functional.lattice.cells import band_cells, occupancy_weights, path_cells, valid_cells
+from nemo_oracle_kd.functional.lattice.delay import EmissionDelay, estimate_delay
+from nemo_oracle_kd.functional.lattice.distances import LATTICE_DIVERGENCES
+from nemo_oracle_kd.functional.lattice.divergence import lattice_cell_divergence, lattice_divergence
+from nemo_oracle_kd.functional.lattice.frame_map import teacher_frame_map, to_student_frames
+from nemo_oracle_kd.functional.lattice.joint import JOINT_ACTIVATIONS, JointTensors
+from nemo_oracle_kd.functional.lattice.outputs import (
     TransducerOutputs,
     joint_arc_scores,
     joint_best_path,
     joint_occupancy,
 )
-from nemo_oracle_kd.functional.lattice_weights import band_cells, occupancy_weights, path_cells, valid_cells
-from nemo_oracle_kd.functional.lattice_window import (
+from nemo_oracle_kd.functional.lattice.window import (
     WINDOW_MODES,
     WINDOW_UNITS,
     WindowedDivergence,
     best_shift,
     windowed_lattice_divergence,
 )
-from nemo_oracle_kd.functional.masking import compute_dtype, fill_padding, length_mask, recursion_dtype
-from nemo_oracle_kd.functional.multiblank import multiblank_full_sum
-from nemo_oracle_kd.functional.nbest_lattice import rnnt_tree_full_sum, rnnt_tree_scores, tree_full_sum
-from nemo_oracle_kd.functional.nbest_tree import NBestTree, TreeCells, build_nbest_tree
-from nemo_oracle_kd.functional.reference import enumerate_ctc_alignments
+from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
-from nemo_oracle_kd.functional.rnnt import rnnt_alpha_beta, rnnt_full_sum
-from nemo_oracle_kd.functional.rnnt_occupancy import (
+from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding, length_mask, recursion_dtype
+from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
+from nemo_oracle_kd.functional.transducer.multiblank import multiblank_full_sum
+from nemo_oracle_kd.functional.transducer.nbest_sum import rnnt_tree_full_sum, rnnt_tree_scores, tree_full_sum
+from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree, TreeCells, build_nbest_tree
+from nemo_oracle_kd.functional.transducer.occupancy import (
     TransducerOccupancy,
     multiblank_occupancy,
     rnnt_occupancy,
     tdt_occupancy,
 )
-from nemo_oracle_kd.functional.rnnt_paths import (
+from nemo_oracle_kd.functional.transducer.paths import (
     TransducerPath,
     multiblank_best_path,
     rnnt_best_path,
     tdt_best_path,
 )
-from nemo_oracle_kd.functional.tdt import tdt_full_sum
+from nemo_oracle_kd.functional.transducer.rnnt import rnnt_alpha_beta, rnnt_full_sum
+from nemo_oracle_kd.functional.transducer.tdt import tdt_full_sum
 
 __all__ = [
     # masking

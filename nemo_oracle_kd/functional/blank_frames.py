@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Which frames of a CTC teacher are worth matching: treatment of the blank frames between the spikes.
 
@@ -22,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_oracle_kd.functional.masking import compute_dtype, length_mask
+from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
 
 __all__ = ['BLANK_MODES', 'blank_frame_weights']
 

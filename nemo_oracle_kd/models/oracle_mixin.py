@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """What every oracle teacher adds to a NeMo model (arXiv 2111.03664): the transcript, the audio branch, the staging.
 
@@ -33,7 +22,7 @@ from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.bridge.describe import describe
-from nemo_oracle_kd.distillation.training_data import check_training_data
+from nemo_oracle_kd.distillation.data.audio import check_training_data
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig

@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """N-best scores of a student in training: equal, with all gradients, to one lattice per hypothesis by NeMo's own modules."""
 
 import dataclasses
@@ -24,7 +14,7 @@ import torch
 from nemo_oracle_kd.bridge.audio import audio_batch
 from nemo_oracle_kd.bridge.heads import find_head
 from nemo_oracle_kd.bridge.nbest_scores import label_context, nbest_nll, nbest_scores
-from nemo_oracle_kd.bridge.scoring import Hypotheses
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 from nemo_oracle_kd.functional import ctc_full_sum, multiblank_full_sum, rnnt_full_sum, tdt_full_sum
 

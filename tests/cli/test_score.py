@@ -1,16 +1,6 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
 import json
@@ -28,7 +18,8 @@ import torch
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
-from nemo_oracle_kd.distillation.pseudo_labels import (
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.format import (
     Fingerprint,
     RowFilter,
     header_path,
@@ -36,8 +27,7 @@ from nemo_oracle_kd.distillation.pseudo_labels import (
     read_header,
     word_error_rate,
 )
-from nemo_oracle_kd.distillation.score_manifest import dropped_path, journal_path
-from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.manifest import dropped_path, journal_path
 
 
 @pytest.fixture(scope='module')

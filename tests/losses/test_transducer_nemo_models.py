@@ -1,16 +1,5 @@
-# Copyright (c) 2026, the nemo_oracle_kd authors.  All rights reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
 
 """Tiny real NeMo transducer models that train with our losses, selected by `model.loss.loss_name` alone."""
 
@@ -24,8 +13,8 @@ from nemo.collections.asr.models import EncDecHybridRNNTCTCModel, EncDecRNNTBPEM
 from nemo.collections.asr.parts.numba.rnnt_loss import RNNTLossNumba
 from omegaconf import OmegaConf, open_dict
 
-from nemo_oracle_kd.bridge.transducer_losses import restore_configured_loss
-from nemo_oracle_kd.losses.transducer import NumbaOrFullSumLoss, RNNTFullSumLoss
+from nemo_oracle_kd.bridge.register.transducer_losses import restore_configured_loss
+from nemo_oracle_kd.losses.rnnt_modules import NumbaOrFullSumLoss, RNNTFullSumLoss
 
 TDT = {'durations': [0, 1, 2], 'sigma': 0.02, 'omega': 0.0, 'fastemit_lambda': 0.0}
 MULTI_BLANK = {'big_blank_durations': [2, 4], 'sigma': 0.02}

@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a NeMo transducer's lattice is made of, as plain tensors: the joint's projections and its output layer.
+
+`RNNTJoint` computes `W activation(enc(encoder) + pred(prediction)) + b`. A lattice divergence needs the two projections, W
+and b, with the student's gradient on all of them, and never the `[B, T, U+1, V]` that the joint makes of them. Joints that
+compute something else are refused before training.
+"""
+
+from dataclasses import dataclass
+from inspect import getattr_static
+from typing import Any, Iterator, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
+from nemo_oracle_kd.functional.lattice.joint import JointTensors
+from nemo_oracle_kd.functional.lattice.outputs import TransducerOutputs
+
+__all__ = [
+    'TransducerEncoding',
+    'encode_frames',
+    'joint_dropout',
+    'joint_problems',
+    'joint_tensors',
+    'outputs_of',
+    'predict_labels',
+]
+
+#: methods that make a joint what it is; a class that changes one of them computes another lattice
+_JOINT_METHODS = ('forward', 'joint', 'project_encoder', 'project_prednet', 'joint_after_projection')
+_ACTIVATIONS = {nn.ReLU: 'relu', nn.Tanh: 'tanh', nn.Sigmoid: 'sigmoid'}
+
+
+@dataclass(frozen=True)
+class TransducerEncoding:
+    """Outputs of encoder and prediction network, as a joint takes them.
+
+    Attributes:
+        encoded: `[B, D, T]`.
+        predicted: `[B, D', U+1]`, or `None` if nobody asked for it.
+        lengths: `[B]` valid frames.
+    """
+
+    encoded: Tensor
+    predicted: Optional[Tensor]
+    lengths: Tensor
+
+
+def outputs_of(head: Head) -> TransducerOutputs:
+    """What the outputs of the joint stand for.
+
+    Raises:
+        ValueError: the head is no transducer.
+    """
+    return TransducerOutputs(head.kind, head.blank, head.durations)
+
+
+def joint_dropout(model: Any) -> float:
+    """Probability with which the joint drops a hidden unit in training."""
+    return max((float(layer.p) for layer in model.joint.joint_net if isinstance(layer, nn.Dropout)), default=0.0)
+
+
+def joint_problems(model: Any, role: str, training: bool) -> Iterator[str]:
+    """Why the lattice of a model cannot be computed from `joint_tensors`; one sentence with the fix each.
+
+    Args:
+        model: a NeMo transducer.
+        role: 'student' or 'teacher', for the sentences.
+        training: whether the joint will be in training mode. Prediction outputs are masked only there.
+    """
+    from nemo.collections.asr.modules.rnnt import RNNTJoint
+
+    joint = model.joint
+    # static: NeMo's type checking makes another wrapper at every look-up
+    changed = [n for n in _JOINT_METHODS if getattr_static(type(joint), n, None) is not getattr_static(RNNTJoint, n)]
+    layers = list(getattr(joint, 'joint_net', ()))
+    known = len(layers) in (2, 3) and type(layers[0]) in _ACTIVATIONS and type(layers[-1]) is nn.Linear
+    if changed or not known or (len(layers) == 3 and not isinstance(layers[1], nn.Dropout)):
+        yield (
+            f"the {role}'s joint is a {type(joint).__name__}, and lattice objectives know NeMo's RNNTJoint alone: build the "
+            f"{role} with model.joint._target_=nemo.collections.asr.modules.RNNTJoint"
+        )
+        return
+    if joint.get_enabled_adapters():
+        yield (
+            f"the {role}'s joint has adapters, which lattice objectives do not compute: disable them with "
+            "model.joint.set_enabled_adapters(enabled=False), or put the adapters into the encoder"
+        )
+    if training and joint.masking_prob > 0:
+        yield (
+            f"the {role}'s joint masks prediction outputs at random (masking_prob {joint.masking_prob:g}), so its lattice is "
+            "another one in every step: set model.joint.masking_prob=-1"
+        )
+    if joint.temperature != 1.0:
+        yield (
+            f"the {role}'s joint divides its logits by a temperature of {joint.temperature:g}: set joint.temperature back to "
+            "1, and the temperature of the objective instead"
+        )
+
+
+def joint_tensors(model: Any, encoded: Tensor, predicted: Optional[Tensor], dropout: bool = True) -> JointTensors:
+    """The joint of a NeMo transducer, with gradient wherever its inputs and weights have one.
+
+    Args:
+        model: a transducer without `joint_problems`.
+        encoded: `[B, D, T]` encoder output as handed to the joint.
+        predicted: `[B, D', U+1]` output of the prediction network as handed to the joint; `None` for silence, one position of
+            zeros after the projection.
+        dropout: drop hidden units with the joint's own probability if it is in training mode. The mask is not the one that
+            NeMo's loss sees.
+    """
+    joint = model.joint
+    output = joint.joint_net[-1]
+    encoder = joint.project_encoder(encoded.transpose(1, 2))
+    silence = encoder.new_zeros(encoder.shape[0], 1, encoder.shape[2])
+    return JointTensors(
+        encoder=encoder,
+        prediction=silence if predicted is None else joint.project_prednet(predicted.transpose(1, 2)),
+        weight=output.weight,
+        bias=output.bias,
+        activation=_ACTIVATIONS[type(joint.joint_net[0])],
+        dropout=joint_dropout(model) if dropout and joint.training else 0.0,
+    )
+
+
+@torch.no_grad()
+def encode_frames(model: Any, batch: AudioBatch) -> Tuple[Tensor, Tensor]:
+    """Runs the encoder of a frozen transducer; an oracle also reads the transcripts.
+
+    Args:
+        model: a NeMo transducer in eval mode.
+        batch: audio and, for an oracle, its labels in the model's vocabulary.
+
+    Returns:
+        `[B, D, T]` and `[B]` valid frames.
+    """
+    audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
+    if getattr(model, 'reads_transcript', False):
+        audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
+    encoded, lengths = model.forward(**audio)[:2]
+    return encoded, lengths.long()
+
+
+@torch.no_grad()
+def predict_labels(model: Any, transcripts: Transcripts) -> Tensor:
+    """Runs the prediction network of a frozen transducer: `[B, D', U+1]` for labels `[B, U]` in its vocabulary."""
+    return model.decoder(targets=transcripts.labels, target_length=transcripts.lengths)[0]

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From the ``oracle_kd`` node of a recipe's configuration to a callback of its trainer.
+
+A preset (``+oracle_kd=<name>``) fills the top-level node ``oracle_kd``.  It leaves ``trainer.callbacks`` alone, as
+Hydra replaces lists: a preset with a list of its own would delete the callbacks of the recipe.  NeMo's recipes call
+``resolve_trainer_cfg(cfg.trainer)``; from ``cfg.trainer`` the parent configuration is found, and with it the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nemo_oracle_kd.errors import ConfigError
+
+NODE = 'oracle_kd'
+"""Name of the top-level node and of the Hydra configuration group."""
+
+CALLBACK_TARGET = 'nemo_oracle_kd.callbacks.KnowledgeDistillation'
+
+
+def find_preset(trainer_cfg: Any) -> dict[str, Any] | None:
+    """Returns the ``oracle_kd`` node of the configuration that ``trainer_cfg`` belongs to, resolved, or None.
+
+    Args:
+        trainer_cfg: the node ``cfg.trainer`` of a recipe.
+
+    Raises:
+        ConfigError: if the node is not a mapping, has values that are still missing ('???'), or if
+            ``trainer.callbacks`` names the distillation callback as well or is not a list.
+    """
+    node = _node_beside(trainer_cfg)
+    if node is None:
+        return None
+    errors = _errors_of_node(node) + _errors_of_callbacks(trainer_cfg)
+    ConfigError.raise_if_any(errors)
+
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def append_callback(trainer_arguments: dict[str, Any], distillation: Mapping[str, Any]) -> None:
+    """Appends the distillation callback to ``trainer_arguments['callbacks']``, behind those of the recipe."""
+    from hydra.utils import get_class
+
+    # Called directly, not by Hydra's instantiate, which would wrap our errors into one of its own.
+    callback = get_class(CALLBACK_TARGET)(**distillation)
+    callbacks = trainer_arguments.get('callbacks')
+    trainer_arguments['callbacks'] = [*(callbacks or []), callback]
+
+
+def refuse_unused_preset(trainer: Any, exp_manager_cfg: Any) -> None:
+    """Refuses a preset whose callback is not among those of ``trainer``.
+
+    Raises:
+        ConfigError: if the recipe has an ``oracle_kd`` node but built its trainer without ``resolve_trainer_cfg``.
+    """
+    if _node_beside(exp_manager_cfg) is None:
+        return
+    callbacks = getattr(trainer, 'callbacks', None) or []
+    if not any(_is_ours(type(callback)) for callback in callbacks):
+        raise ConfigError(
+            f"The preset '{NODE}' has no effect, because this recipe does not build its trainer with NeMo's "
+            "resolve_trainer_cfg(cfg.trainer): remove the preset and put the output of "
+            "'nemo-oracle-kd presets show NAME --as-callback' into trainer.callbacks."
+        )
+
+
+def _is_ours(callback_class: type) -> bool:
+    # By name: importing the class would bring NeMo and torch into a module that is imported at start-up.
+    name = CALLBACK_TARGET.rpartition('.')[2]
+    return any(
+        base.__name__ == name and base.__module__.startswith('nemo_oracle_kd.') for base in callback_class.__mro__
+    )
+
+
+def _node_beside(cfg: Any) -> Any:
+    """Returns the node ``oracle_kd`` next to ``cfg`` in its parent configuration, or None."""
+    from omegaconf import DictConfig, OmegaConf
+
+    parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
+    if not isinstance(parent, DictConfig) or parent._is_none() or parent._is_missing():
+        return None
+    # Strings stand for a preset that Hydra did not find, so that they must not be dropped here.
+    return OmegaConf.select(parent, NODE) if NODE in parent else None
+
+
+def _errors_of_node(node: Any) -> list[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    if not isinstance(node, DictConfig):
+        return [
+            f"'{NODE}' is {node!r}, but has to be a mapping with teacher and objectives: the Hydra plug-in of "
+            "nemo_oracle_kd was not active when the configuration was composed; check that the package is installed "
+            "in this environment ('nemo-oracle-kd presets' lists the presets)."
+        ]
+    return [
+        f"{key} is not set: add '{key}=VALUE' to the command, or set it in the configuration file."
+        for key in sorted(OmegaConf.missing_keys(node))
+    ]
+
+
+def _errors_of_callbacks(trainer_cfg: Any) -> list[str]:
+    callbacks = trainer_cfg.get('callbacks')
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
+        return ["trainer.callbacks has to be a list: write it with a dash before every '_target_'."]
+    if any(isinstance(entry, Mapping) and entry.get('_target_') == CALLBACK_TARGET for entry in callbacks):
+        return [
+            f"Distillation is configured twice, by '{NODE}' and by an entry of trainer.callbacks: "
+            f"remove the entry, or drop '+{NODE}=...' from the command."
+        ]
+    return []

@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The manifest rows of the batch in hand, whatever loader made it.
+
+NeMo's loaders drop the keys of a manifest that they do not know. They can say, though, which utterances a batch holds: the
+native ones by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item that NeMo's training steps cannot unpack. Both
+are switched on at run time; the fifth item is taken off just before the batch goes to its device.
+"""
+
+from typing import Any, Iterator, List
+
+from nemo_oracle_kd.bridge.rows.sources import Row, find_row_source
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['UtteranceRows']
+
+_HOOK = 'on_before_batch_transfer'
+
+
+class UtteranceRows:
+    """Rows of a training manifest by utterance.
+
+    Made by :meth:`attach`. An utterance is told by audio file, offset, duration and text, rows equal in all of them by their
+    line number; never by the order in which batches come.
+    """
+
+    def __init__(self, model: Any, source: Any, loader: Any):
+        self._model = model
+        self._source = source
+        self._loader = loader
+        self._rows: List[Row] = []
+        self._attached = False
+
+    @classmethod
+    def attach(cls, model: Any) -> 'UtteranceRows':
+        """Makes the training loader say which utterances it yields.
+
+        To be called before the loader's first batch, in `Callback.setup('fit')`. Data that NeMo would set up just after that
+        (`defer_setup`) are set up now.
+
+        Args:
+            model: a NeMo ASR model with its training data set up.
+
+        Raises:
+            ConfigError: no training data, or data whose rows cannot be traced.
+        """
+        loader = _training_loader(model)
+        rows = cls(model, find_row_source(loader, model), loader)
+        rows._switch(True)
+        inherited = getattr(model, _HOOK)
+        rows._previous_hook = vars(model).get(_HOOK)
+
+        def take_rows(batch: Any, dataloader_idx: int) -> Any:
+            return inherited(rows.take(batch), dataloader_idx)
+
+        rows._hook = take_rows
+        setattr(model, _HOOK, take_rows)
+        return rows
+
+    def detach(self) -> None:
+        """Leaves the model and its loader as they were before."""
+        if not self._attached:
+            return
+        self._switch(False)
+        if vars(self._model).get(_HOOK) is self._hook:
+            if self._previous_hook is None:
+                delattr(self._model, _HOOK)
+            else:
+                setattr(self._model, _HOOK, self._previous_hook)
+
+    def __deepcopy__(self, memo: Any) -> 'UtteranceRows':
+        return self  # bound to one model and its loader
+
+    def __len__(self) -> int:
+        """How many utterances are known beforehand: all of NeMo's native data sets, 0 with Lhotse."""
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows of the native data set in the order of its indices."""
+        return (self._source.row(index) for index in range(len(self._source)))
+
+    def of_batch(self) -> List[Row]:
+        """The manifest rows, with all their keys, of the training batch last handed to the model, in its order.
+
+        `audio_filepath` and `text` are as NeMo resolved them.
+
+        Raises:
+            RuntimeError: no training batch has come yet.
+        """
+        if not self._rows:
+            raise RuntimeError("no training batch has reached the model since its rows were attached")
+        return self._rows
+
+    def take(self, batch: Any) -> Any:
+        """Keeps the rows of a training batch; returns the four items that NeMo's training step unpacks.
+
+        Raises:
+            RuntimeError: the batch comes from another loader than the one attached.
+            ValueError: one of its entries is not one utterance.
+        """
+        trainer = getattr(self._model, '_trainer', None)
+        if not self._attached or (trainer is not None and not trainer.training):
+            return batch
+        if not isinstance(batch, (tuple, list)) or len(batch) != 5:
+            raise RuntimeError(
+                "the training batch does not say which utterances it holds, so it comes from another loader than the one that "
+                "was set up: give the data by model.train_ds and leave it unchanged during the fit"
+            )
+        *items, utterances = batch
+        self._rows = self._source.rows(utterances)
+        if len(self._rows) != len(items[0]):
+            raise RuntimeError(f"the loader named {len(self._rows)} utterances for a batch of {len(items[0])}")
+        return type(batch)(items)
+
+    def _switch(self, on: bool) -> None:
+        self._source.switch(on)
+        self._attached = on
+        self._rows = []
+        # workers that outlive an epoch hold a copy of the data set as it was
+        for loader in {id(loader): loader for loader in (self._loader, self._model._train_dl)}.values():
+            if getattr(loader, 'persistent_workers', False):
+                loader._iterator = None
+
+
+def _training_loader(model: Any) -> Any:
+    trainer = getattr(model, '_trainer', None)
+    given = trainer.fit_loop._data_source.instance if trainer is not None else None
+    if hasattr(given, 'dataset'):  # trainer.fit(model, loader)
+        return given
+    if getattr(model, '_train_dl', None) is None:
+        config = model.cfg.get('train_ds') or {}
+        if not config.get('defer_setup', False):
+            raise ConfigError("the model has no training data: set model.train_ds")
+        model.setup_training_data(config)  # what NeMo is about to do; it then leaves it at that
+    return model._train_dl

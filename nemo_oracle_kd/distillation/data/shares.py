@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Batches with a given share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
+
+from fractions import Fraction
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+from nemo.utils import logging
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
+
+from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
+from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['MixedBatchSampler', 'set_supervised_share']
+
+
+class MixedBatchSampler(DistributedSampler):
+    """Batches of indices, each with the share of supervised rows that is due.
+
+    An epoch is one pass over the unsupervised rows. Supervised rows come from a stream that goes round and round them,
+    shuffled anew each time, on through the epochs. A batch has `share * batch_size` of them; where that is no whole number,
+    fractions add up from batch to batch and from epoch to epoch, so that the share is exact in the long run. Every batch is
+    full: the last one of an epoch is filled up with unsupervised rows from the begin of the pass (`drop_last`: there is no such
+    batch). What an epoch holds depends on the seed and the epoch alone.
+
+    A training resumed within an epoch goes on with the batch that is due, if `position` is given. Without, it would begin the
+    epoch anew, and with loader workers that of epoch 0: Lightning starts the workers before it tells the epoch.
+
+    With several processes, each takes every R-th batch of one common sequence. The class is a `DistributedSampler`, and is
+    given to the loader as `sampler` with `batch_size=None`, as NeMo gives its semi-sorted batches, so that Lightning neither
+    replaces nor wraps it, and tells it the epoch.
+
+    Args:
+        supervised: indices of rows with true transcripts.
+        unsupervised: indices of the rest.
+        batch_size: rows per batch and process.
+        share: of supervised rows, between 0 and 1.
+        shuffle: whether the rows are shuffled.
+        seed: of the shuffling.
+        rank: of this process.
+        num_replicas: number of processes.
+        drop_last: leave out the rows that do not fill a batch in every process.
+        position: epoch and how many of its batches a resumed training has behind it; asked when the batches of an epoch
+            begin. `None`: the epoch of `set_epoch`, from its begin.
+
+    Raises:
+        ConfigError: no rows of one kind, or a share that is none.
+    """
+
+    def __init__(
+        self,
+        supervised: Sequence[int],
+        unsupervised: Sequence[int],
+        batch_size: int,
+        share: float,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+        drop_last: bool = False,
+        position: Optional[Callable[[], Tuple[int, int]]] = None,
+    ):
+        # DistributedSampler's own constructor would ask for a data set and split that
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+            raise ConfigError(
+                f"supervised_share must lie between 0 and 1, such as 0.1, not {share!r}; null leaves batches alone"
+            )
+        for name, rows in (('', supervised), ('not ', unsupervised)):
+            if not len(rows):
+                raise ConfigError(
+                    f"supervised_share is {share}, but no row of model.train_ds is {name}marked \"{SUPERVISED_KEY}\": true: add "
+                    "such rows, or set supervised_share to null"
+                )
+        self.supervised, self.unsupervised = np.asarray(supervised), np.asarray(unsupervised)
+        self.micro_batch_size = batch_size  # under this name NeMo's learning-rate schedules look for it
+        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.rank, self.num_replicas = rank, num_replicas
+        self.position = position
+        self.epoch = 0
+        self._per_batch = Fraction(share).limit_denominator(10**6) * batch_size
+        self._batches = self._count_batches()
+        if not self._batches:
+            processes = f" in each of {num_replicas} processes" if num_replicas > 1 else ""
+            raise ConfigError(
+                f"{len(unsupervised)} unsupervised rows fill no batch of {batch_size}{processes}: set "
+                "model.train_ds.drop_last=false, or a smaller batch_size"
+            )
+
+    def _count_batches(self) -> int:
+        """Batches per process: the same in every epoch, wherever the fractions stand."""
+        size, rows = self.micro_batch_size, len(self.unsupervised)
+        group = self.num_replicas
+
+        def room(batches: int) -> int:  # for unsupervised rows, at least (at most with drop_last)
+            due = batches * group * self._per_batch
+            return batches * group * size - (due.__floor__() if self.drop_last else due.__ceil__())
+
+        batches = int(rows / (group * (size - self._per_batch)))
+        while batches and room(batches) > rows:
+            batches -= 1
+        if self.drop_last:
+            while room(batches + 1) <= rows:
+                batches += 1
+        else:
+            while room(batches) < rows:
+                batches += 1
+        return batches
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[List[int]]:
+        per_epoch = self._batches * self.num_replicas
+        epoch, done = self.position() if self.position is not None else (self.epoch, 0)
+        begin = epoch * per_epoch
+        order = self._order(self.unsupervised, 0, epoch)
+        done %= self._batches  # a checkpoint of an epoch's end has all behind it
+        for batch in range(begin + done * self.num_replicas + self.rank, begin + per_epoch, self.num_replicas):
+            first, last = self._due(batch), self._due(batch + 1)
+            size = self.micro_batch_size
+            start = (batch - begin) * size - (first - self._due(begin))
+            unsupervised = [order[(start + n) % len(order)] for n in range(size - (last - first))]
+            yield [self._supervised_row(n) for n in range(first, last)] + [int(index) for index in unsupervised]
+
+    def _due(self, batches: int) -> int:
+        """Supervised rows in the first batches of the whole training."""
+        return (batches * self._per_batch + Fraction(1, 2)).__floor__()
+
+    def _supervised_row(self, position: int) -> int:
+        turn, place = divmod(position, len(self.supervised))
+        if getattr(self, '_turn', None) != (turn, self.seed):
+            self._turn, self._turn_order = (turn, self.seed), self._order(self.supervised, 1, turn)
+        return int(self._turn_order[place])
+
+    def _order(self, rows: np.ndarray, kind: int, turn: int) -> np.ndarray:
+        if not self.shuffle:
+            return rows
+        return rows[np.random.default_rng([self.seed, kind, turn]).permutation(len(rows))]
+
+
+def set_supervised_share(model: Any, share: float, rows: UtteranceRows, seed: int = 0) -> DataLoader:
+    """Gives the training loader of a model batches with a share of supervised rows.
+
+    Args:
+        model: a NeMo ASR model whose `train_ds` is one native, map-style data set (one manifest or several).
+        share: of supervised rows, between 0 and 1.
+        rows: of the model.
+        seed: of the shuffling.
+
+    Returns:
+        The loader that was replaced.
+
+    Raises:
+        ConfigError: another kind of loader, or no rows of one kind.
+    """
+    loader = model._train_dl
+    _check_loader(model, loader)
+    flags = [row.get(SUPERVISED_KEY) is True for row in rows]
+    sampler = MixedBatchSampler(
+        supervised=[index for index, flag in enumerate(flags) if flag],
+        unsupervised=[index for index, flag in enumerate(flags) if not flag],
+        batch_size=loader.batch_size,
+        share=share,
+        shuffle=isinstance(loader.sampler, RandomSampler),
+        seed=seed,
+        rank=model.global_rank,
+        num_replicas=model.world_size,
+        drop_last=loader.drop_last,
+        position=None if model._trainer is None else lambda: _position(model._trainer.fit_loop),
+    )
+    model._train_dl = DataLoader(
+        loader.dataset,
+        batch_size=None,
+        sampler=sampler,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
+    expected = -(-len(flags) // (loader.batch_size * model.world_size))
+    if len(sampler) != expected and model._trainer is not None and (model._trainer.max_steps or -1) < 0:
+        logging.warning(
+            f"With supervised_share an epoch has {len(sampler)} batches, but NeMo's learning-rate schedule counts {expected} from "
+            "the number of rows: set trainer.max_steps, or max_steps of the schedule, for a schedule that ends with the training."
+        )
+    return loader
+
+
+def _position(fit_loop: Any) -> Tuple[int, int]:
+    """Epoch, and batches of it that a checkpoint has behind it, as Lightning counts them.
+
+    A checkpoint that a callback writes at the end of a batch does not count that batch; Lightning trains on it again.
+    """
+    done = fit_loop.epoch_loop.batch_progress.current.completed if fit_loop.epoch_loop.restarting else 0
+    return fit_loop.epoch_progress.current.processed, done
+
+
+def _check_loader(model: Any, loader: Any) -> None:
+    from nemo.collections.asr.data.audio_to_text import _AudioTextDataset
+
+    problem = None
+    config = model.cfg.train_ds
+    if config.get('use_lhotse', False):
+        problem = "Lhotse mixes its sources itself: give labelled and scored data a `weight` each in model.train_ds.input_cfg"
+    elif isinstance(getattr(loader, 'dataset', None), IterableDataset) and config.get('is_concat', False):
+        problem = (
+            "a concatenated data set mixes its manifests itself: set model.train_ds.concat_sampling_technique=random and "
+            "concat_sampling_probabilities, or list the manifests without is_concat"
+        )
+    elif isinstance(getattr(loader, 'dataset', None), IterableDataset):
+        problem = (
+            "tarred data come in the order of the archives: read them with model.train_ds.use_lhotse=true and a `weight` for "
+            "each source in input_cfg"
+        )
+    elif not isinstance(loader, DataLoader) or not isinstance(loader.dataset, _AudioTextDataset):
+        problem = "it needs NeMo's native loader with model.train_ds.manifest_filepath"
+    elif loader.batch_size is None or isinstance(loader.sampler, DistributedSampler):
+        problem = "semi-sorted batching makes the batches itself: set model.train_ds.use_semi_sorted_batching=false"
+    elif getattr(model._trainer, 'overfit_batches', 0):
+        problem = "Lightning would replace the sampler because of trainer.overfit_batches: set it to 0"
+    if problem is not None:
+        raise ConfigError(f"supervised_share cannot be applied, because {problem}; or set supervised_share to null")

@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Objectives over frame posteriors: both CTC heads over the same frames."""
+
+from typing import Dict, Mapping, Tuple
+
+import torch
+from torch import nn
+
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.bridge.signals import FramePosteriors, StudentStep
+from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+
+__all__ = ['FrameFamily']
+
+#: encoders of the same frame rate round lengths differently (padding of convolutions): so many frames may be cut off
+LENGTH_TOLERANCE = 2
+
+
+class FrameFamily:
+    """Asks the teacher for its posteriors and compares them with those of the student's CTC head.
+
+    Args:
+        losses: name -> loss.
+        teacher: a teacher beside the student.
+        time_resampling: the teacher's `time_resampling` setting.
+    """
+
+    #: heads of the student whose steps these objectives enter
+    heads = ('ctc',)
+
+    def __init__(self, losses: Mapping[str, nn.Module], teacher: OnlineTeacher, time_resampling: str):
+        self.losses_by_name = dict(losses)
+        self.teacher = teacher
+        self.time_resampling = time_resampling
+
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, torch.Tensor]:
+        """Every objective, unweighted, `[B]`."""
+        student = FramePosteriors(step.log_probs, step.lengths)
+        student, teacher = self._aligned(student, self.teacher.frame_posteriors(context.batch))
+        if context.with_statistics:
+            context.metrics.update(_statistics(student, teacher))
+        return {
+            name: loss(
+                student_log_probs=student.log_probs.float(),
+                teacher_log_probs=teacher.log_probs,
+                input_lengths=student.lengths,
+                targets=step.transcripts.labels,
+                target_lengths=step.transcripts.lengths,
+            )
+            for name, loss in self.losses_by_name.items()
+        }
+
+    def _aligned(self, student: FramePosteriors, teacher: FramePosteriors) -> Tuple[FramePosteriors, FramePosteriors]:
+        """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
+        if self.time_resampling != 'none':
+            log_probs = F.resample_frames(
+                teacher.log_probs,
+                teacher.lengths,
+                student.lengths,
+                mode=self.time_resampling,
+                max_target_length=student.log_probs.shape[1],
+            )
+            teacher = FramePosteriors(log_probs, student.lengths)
+        difference = int((student.lengths - teacher.lengths).abs().max())
+        if difference > LENGTH_TOLERANCE:
+            raise ValueError(
+                f"student and teacher give {student.lengths.tolist()} and {teacher.lengths.tolist()} frames for the same "
+                "audio: set teacher.time_resampling to nearest or linear"
+            )
+        lengths = torch.minimum(student.lengths, teacher.lengths)
+        frames = min(student.log_probs.shape[1], teacher.log_probs.shape[1])
+        return (
+            FramePosteriors(student.log_probs[:, :frames], lengths),
+            FramePosteriors(teacher.log_probs[:, :frames], lengths),
+        )
+
+
+@torch.no_grad()
+def _statistics(student: FramePosteriors, teacher: FramePosteriors) -> Dict[str, torch.Tensor]:
+    return {
+        'student_entropy': F.frame_entropy(student.log_probs, student.lengths).mean(),
+        'teacher_entropy': F.frame_entropy(teacher.log_probs, teacher.lengths).mean(),
+        'agreement': F.frame_agreement(student.log_probs, teacher.log_probs, student.lengths).mean(),
+    }

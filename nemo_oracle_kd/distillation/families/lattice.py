@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Objectives on the lattices of two transducers: what the teacher is asked, and whether the two can be compared at all."""
+
+from typing import Any, Dict, Iterator, Mapping, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from nemo_oracle_kd.bridge.describe import frame_seconds, tokenizer_fingerprint
+from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.joint import (
+    TransducerEncoding,
+    joint_dropout,
+    joint_problems,
+    joint_tensors,
+    outputs_of,
+)
+from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
+from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
+from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
+
+__all__ = ['LatticeFamily', 'lattice_problems']
+
+KINDS = {'rnnt': 'RNN-T', 'tdt': 'TDT', 'multiblank': 'multi-blank transducer'}
+
+
+class LatticeFamily:
+    """Runs the teacher on the batch's labels and compares its lattice with that of the student's transducer.
+
+    The student's encoder and prediction network are not run again: their outputs are those that its own loss was made of,
+    in the fused joint as well.
+
+    Args:
+        objectives: name -> config.
+        student: a transducer without `lattice_problems`.
+        teacher: a transducer beside it.
+        time_resampling: the teacher's `time_resampling` setting.
+    """
+
+    #: heads of the student whose steps these objectives enter
+    heads = ('transducer',)
+
+    def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: OnlineTeacher, time_resampling: str):
+        outputs = outputs_of(find_head(student, 'rnnt'))
+        self.losses_by_name: Dict[str, nn.Module] = {
+            name: LATTICE_OBJECTIVES[name][1](config, outputs, name) for name, config in objectives.items()
+        }
+        self.student, self.teacher = student, teacher
+        self.time_resampling = time_resampling
+        self._reads = {loss.reads for loss in self.losses_by_name.values()}
+
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
+        """Every objective, unweighted, `[B]`."""
+        transcripts = step.transcripts
+        student = self._side(self.student, TransducerEncoding(step.encoded, step.predicted, step.lengths))
+        heard = AudioBatch(context.batch.signal, context.batch.lengths, transcripts)
+        with torch.no_grad():
+            said = self.teacher.transducer_encoding(heard, predict='lattice' in self._reads)
+            teacher = self._side(self.teacher.model, said)
+        student, teacher = common_frames(student, teacher, self.time_resampling)
+        values = {}
+        for name, loss in self.losses_by_name.items():
+            values[name] = loss(student, teacher, transcripts.labels, transcripts.lengths, context.step)
+            context.metrics.update({f'{name}_{key}': value for key, value in loss.statistics.items()})
+        return values
+
+    def state(self) -> Dict[str, int]:
+        """What a resumed training has to know: objective -> delay that was estimated."""
+        delays = {name: getattr(loss, 'delay', None) for name, loss in self.losses_by_name.items()}
+        return {name: delay.shift for name, delay in delays.items() if delay is not None and delay.shift is not None}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Takes over the delays of the training that is resumed, for objectives that still ask for an estimate."""
+        for name, shift in state.items():
+            delay = getattr(self.losses_by_name.get(name), 'delay', None)
+            if delay is not None:
+                delay.shift = int(shift)
+
+    def _side(self, model: Any, said: TransducerEncoding) -> TransducerSide:
+        joint = joint_tensors(model, said.encoded, said.predicted) if self._reads != {'encoder'} else None
+        return TransducerSide(joint, said.encoded.transpose(1, 2), said.lengths)
+
+
+def lattice_problems(
+    student: Any, teacher: Any, objectives: Mapping[str, Any], time_resampling: str = 'none'
+) -> Iterator[str]:
+    """Why the lattices of two models cannot be compared; one sentence with the fix each.
+
+    Vocabulary, sample rate and frame rate are compared elsewhere, for all objectives alike.
+
+    Args:
+        student: a NeMo model.
+        teacher: a NeMo model.
+        objectives: name -> config, of the lattice family alone.
+        time_resampling: the teacher's `time_resampling` setting.
+    """
+    names = ', '.join(objectives)
+    lacking = False
+    for model, role in ((student, 'student'), (teacher, 'teacher')):
+        if not hasattr(model, 'joint'):
+            lacking = True
+            yield (
+                f"{names} compares transducers, but the {role} ({type(model).__name__}) has no joint: use an RNN-T, TDT or "
+                "hybrid model, or an objective on frames, such as frame_kl"
+            )
+    if lacking:
+        return
+    share_of_ctc = float(getattr(student, 'ctc_loss_weight', 0.0))
+    if share_of_ctc >= 1.0:
+        yield (
+            f"{names} is part of the transducer's loss, which model.aux_ctc.ctc_loss_weight={share_of_ctc:g} multiplies by "
+            "0: set it below 1, or use an objective on frames, such as frame_kl"
+        )
+    heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
+    reads = {name: LATTICE_OBJECTIVES[name][1].reads for name in objectives}
+    of_joints = [
+        *joint_problems(student, 'student', training=True),
+        *joint_problems(teacher, 'teacher', training=False),
+    ]
+    if set(reads.values()) != {'encoder'}:
+        yield from of_joints
+    lattices = ', '.join(name for name in objectives if reads[name] == 'lattice')
+    if lattices:
+        yield from _head_problems(lattices, *heads)
+        if heads[0].durations and _frame_rates_differ(student, teacher):
+            yield (
+                f"{lattices} cannot compare durations counted in frames of different lengths: use a teacher of the student's "
+                "frame rate, or the objective full_sum"
+            )
+    if time_resampling == 'linear':
+        yield (
+            f"{names} compares lattices, whose frames can be picked but not mixed: set teacher.time_resampling=nearest instead "
+            "of linear"
+        )
+    if getattr(teacher, 'reads_transcript', False) and _labels(student, heads[0]) != _labels(teacher, heads[1]):
+        yield (
+            f"{names} lets the {type(teacher).__name__} read the transcript in the student's labels, which are not its own: train "
+            "the student with the teacher's labels or tokenizer"
+        )
+    for name, config in objectives.items():
+        yield from _option_problems(name, config, student, teacher, 0.0 if of_joints else joint_dropout(student))
+
+
+def _labels(model: Any, head: Head) -> Tuple:
+    return head.vocabulary, tokenizer_fingerprint(model)
+
+
+def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout: float) -> Iterator[str]:
+    if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
+        yield (
+            f"{name}.window compares shifts, which a dropout of {dropout:g} in the student's joint would decide by chance: set "
+            f"{name}.dropout=false"
+        )
+    sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
+    if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
+        yield (
+            f"{name}.distance={config.distance} needs encoders of one size, and the student's gives {sizes[0]} numbers per frame "
+            f"and the teacher's {sizes[1]}: set {name}.distance=similarity"
+        )
+
+
+def _head_problems(names: str, student: Head, teacher: Head) -> Iterator[str]:
+    if student.kind != teacher.kind:
+        yield (
+            f"{names} compares lattices of one kind, but the student is a {KINDS[student.kind]} and the teacher a "
+            f"{KINDS[teacher.kind]}: use models of one kind, or the objective full_sum"
+        )
+    elif student.durations != teacher.durations:
+        yield (
+            f"{names} compares outputs one by one, but their durations are {list(student.durations)} in the student and "
+            f"{list(teacher.durations)} in the teacher: train the student with the teacher's durations, or use the objective "
+            "full_sum"
+        )
+    elif student.blank != teacher.blank:
+        yield (
+            f"{names} compares classes one by one, but blank is {student.blank} in the student's joint and {teacher.blank} in "
+            "the teacher's: use models with the same blank"
+        )
+
+
+def _frame_rates_differ(student: Any, teacher: Any) -> bool:
+    rates: Tuple = (frame_seconds(student), frame_seconds(teacher))
+    return None not in rates and abs(rates[0] - rates[1]) > 1e-6

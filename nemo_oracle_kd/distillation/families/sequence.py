@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Objectives over whole texts: `hard`, `full_sum` and `full_sum_norm`, from stored scores or a teacher beside the student.
+
+With the teacher's scores in the manifest, `hard` and `full_sum` are a transform of the losses per utterance that NeMo computes
+anyway: no second lattice, no second forward, whatever `loss_name` and fused joint.
+"""
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.nbest_scores import nbest_scores
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
+from nemo_oracle_kd.bridge.signals import StudentStep
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY, StoredScores
+from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.functional.full_sum import nbest_log_posteriors
+
+__all__ = ['SequenceFamily']
+
+NORM = 'full_sum_norm'
+#: batches of a fit whose labels are compared with the texts of their rows
+COMPARED_BATCHES = 20
+
+
+class SequenceFamily:
+    """Compares the scores that student and teacher give to the batch's texts, on the rows that are not supervised.
+
+    Args:
+        losses: name -> loss.
+        model: the student, before its losses are hooked.
+        heads: the heads it is trained with.
+        codec: texts to its labels.
+        teacher: a teacher beside the student, or `None`.
+        stored: scores of the manifest, or `None`.
+    """
+
+    #: heads of the student whose steps these objectives enter
+    heads = ('ctc', 'transducer')
+
+    def __init__(
+        self,
+        losses: Mapping[str, nn.Module],
+        model: Any,
+        heads: Tuple[str, ...],
+        codec: TextCodec,
+        teacher: Optional[OnlineTeacher] = None,
+        stored: Optional[StoredScores] = None,
+    ):
+        self.singles = {name: loss for name, loss in losses.items() if name != NORM}
+        self.norm: Optional[nn.Module] = losses.get(NORM)
+        self.model, self.codec = model, codec
+        self.student_heads = {head: find_head(model, 'ctc' if head == 'ctc' else 'rnnt') for head in heads}
+        self.teacher, self.stored = teacher, stored
+        self._batches = 0
+
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
+        """Every objective, unweighted, `[B]`; 0 on rows that are supervised.
+
+        Args:
+            step: what a head of the student shows.
+            context: of the step.
+            suffix: of the names in the log.
+        """
+        device = step.label_losses.device
+        works_on = torch.ones(len(step.lengths), dtype=torch.bool, device=device)
+        if context.supervised is not None:
+            works_on = ~context.supervised.to(device)
+        if context.rows is not None and 'compared' not in context.answers and self._batches < COMPARED_BATCHES:
+            context.answers['compared'] = True
+            self._batches += 1
+            self._compare_texts(step, context)
+        values = {}
+        if self.singles:
+            teacher_nll, teacher_tokens = self._teacher_nll(step, context)
+            for name, loss in self.singles.items():
+                values[name] = loss(
+                    student_nll=step.label_losses,
+                    teacher_nll=teacher_nll,
+                    target_lengths=step.transcripts.lengths,
+                    teacher_lengths=teacher_tokens,
+                ).masked_fill(~works_on, 0.0)
+                if context.with_statistics:
+                    comparable = loss.comparable(step.label_losses, teacher_nll) & works_on
+                    delta = None if name == 'hard' else step.label_losses - teacher_nll
+                    context.metrics.update(_statistics(f'{name}{suffix}', works_on, comparable, delta))
+        if self.norm is not None:
+            values[NORM] = self._norm_losses(step, context, works_on, suffix)
+        return values
+
+    def _compare_texts(self, step: StudentStep, context: StepContext) -> None:
+        """Refuses labels that are not those of the row's text: the teacher scored that text, and no other.
+
+        NeMo's data sets may normalise texts, and drop characters that the model has no label for.
+        """
+        labels, lengths = step.transcripts.labels.tolist(), step.transcripts.lengths.tolist()
+        for row, own, length in zip(context.rows, labels, lengths):
+            if row.get(SUPERVISED_KEY) is True:
+                continue
+            read = normalize_spaces(self.codec.decode(own[:length]))
+            if read != normalize_spaces(row['text']):
+                raise ValueError(
+                    f"the text of {row.get('audio_filepath')} is {row['text'][:60]!r}, but the student is trained on {read[:60]!r}, "
+                    "so the score would be that of another text: write the manifest in the student's alphabet and case, or set "
+                    "model.train_ds.normalize_transcripts=false"
+                )
+
+    def _teacher_nll(self, step: StudentStep, context: StepContext) -> Tuple[Tensor, Tensor]:
+        """`[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""
+        if 'sequence' not in context.answers:
+            if self.teacher is not None:
+                answer = self.teacher.sequence_nll(context.batch, self.codec)
+            elif needs_scores(self.singles):
+                answer = self.stored.nll(context.rows)
+            else:  # hard distillation at constant weight: the text is all that is needed
+                answer = torch.zeros_like(step.label_losses), step.transcripts.lengths
+            device = step.label_losses.device
+            context.answers['sequence'] = tuple(part.to(device) for part in answer)
+        return context.answers['sequence']
+
+    def _norm_losses(self, step: StudentStep, context: StepContext, works_on: Tensor, suffix: str) -> Tensor:
+        if 'nbest' not in context.answers:
+            context.answers['nbest'] = self._nbest(context, works_on)
+        hypotheses, teacher_nll, tokens = context.answers['nbest']
+        mask = hypotheses.lengths >= 0
+        if mask.shape[1] < 2:  # no row of this batch has a second text
+            if context.with_statistics:
+                nothing = torch.zeros_like(works_on)
+                context.metrics.update(_statistics(f'{NORM}{suffix}', works_on, nothing, None))
+            return torch.zeros_like(step.label_losses)
+        scores = nbest_scores(self.model, self.student_heads[step.head], step, hypotheses)
+        if context.with_statistics:
+            comparable = self.norm.comparable(scores.nll, teacher_nll, mask)
+            delta = nbest_log_posteriors(teacher_nll, mask) - nbest_log_posteriors(scores.nll.detach(), mask)
+            context.metrics.update(_statistics(f'{NORM}{suffix}', works_on, comparable, delta[:, 0]))
+            if scores.cells is not None:
+                context.metrics[f'{NORM}{suffix}_cells_saved'] = 1.0 - scores.cells.ratio
+        return self.norm(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
+
+    def _nbest(self, context: StepContext, works_on: Tensor) -> Tuple[Hypotheses, Tensor, Tensor]:
+        """The teacher's texts in the student's labels, `[B, N]` their scores, and `[B]` tokens of the first."""
+        texts, nll, _ = self.stored.nbest(context.rows, self.norm.config.nbest)
+        _, tokens = self.stored.nll(context.rows)
+        labels: List[List[List[int]]] = []
+        for b, (of_one, wanted) in enumerate(zip(texts, works_on.tolist())):
+            kept = [
+                (n, written)
+                for n, text in enumerate(of_one)
+                if wanted and (written := self._write(text, n)) is not None
+            ]
+            labels.append([written for _, written in kept])
+            nll[b, : len(kept)] = nll[b, [n for n, _ in kept]]
+        hypotheses = Hypotheses.from_lists(labels, works_on.device)
+        width = hypotheses.lengths.shape[1]
+        return hypotheses, nll[:, :width].to(works_on.device), tokens.to(works_on.device)
+
+    def _write(self, text: str, position: int) -> Optional[List[int]]:
+        """Labels, or `None` for a competitor that the student cannot write: it is left out on both sides."""
+        try:
+            return self.codec.encode(text)
+        except UnwritableText:
+            if position == 0:
+                raise
+            return None
+
+
+def needs_scores(losses: Mapping[str, nn.Module]) -> bool:
+    """Whether any objective looks at the teacher's score of the row's text."""
+    return any(name != 'hard' or loss.config.confidence.mode != 'constant' for name, loss in losses.items())
+
+
+@torch.no_grad()
+def _statistics(name: str, works_on: Tensor, comparable: Tensor, delta: Optional[Tensor]) -> Dict[str, Tensor]:
+    """Over the rows that are not supervised; nothing where there is none.
+
+    Args:
+        name: in the log.
+        works_on: `[B]` rows that the objective works on.
+        comparable: `[B]` those of them that it can compare.
+        delta: `[B]` nats, positive where the student is less confident than the teacher.
+    """
+    found: Dict[str, Tensor] = {}
+    if bool(works_on.any()):
+        found[f'{name}_unaligned'] = 1.0 - comparable.sum() / works_on.sum()
+    if delta is not None and bool(comparable.any()):
+        compared = delta.detach()[comparable].double()
+        found[f'{name}_delta'] = compared.mean().float()
+        found[f'{name}_more_confident'] = (compared < 0).double().mean().float()
+    return found

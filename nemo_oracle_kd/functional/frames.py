@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Distances between the frame posteriors of a CTC student and a CTC teacher.
+
+The losses return one value per utterance, `[B]`, the *sum* over its valid frames, so that splitting a batch, padding
+it further or adding classes nobody uses changes nothing; the caller chooses a reduction. Inputs may be
+log-probabilities or logits: all are normalised here, so a constant added to the logits of a frame changes nothing, and
+log-probabilities pass unchanged (log-softmax is idempotent). The teacher is detached. float16 and bfloat16 are
+computed in float32; float64 stays float64.
+"""
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding, length_mask
+
+__all__ = ['frame_kl', 'softmax_l2', 'guided_ctc', 'occupancy_kl', 'frame_entropy', 'frame_agreement']
+
+
+def frame_kl(
+    student_log_probs: Tensor,
+    teacher_log_probs: Tensor,
+    lengths: Tensor,
+    temperature: float = 1.0,
+    frame_weights: Tensor | None = None,
+) -> Tensor:
+    """Kullback-Leibler divergence of the student from the teacher, frame by frame (arXiv 1503.02531).
+
+    `temperature ** 2 * sum_t w_t sum_k p(k|t) * (log p(k|t) - log q(k|t))`, p the teacher and q the student at this
+    temperature; the square keeps the size of the gradient. Exactly zero for equal inputs.
+
+    Args:
+        student_log_probs: `[B, T, V]` log-probabilities or logits.
+        teacher_log_probs: `[B, T, V]` log-probabilities or logits, detached.
+        lengths: `[B]` valid frames.
+        temperature: divides the logits of both, positive.
+        frame_weights: `[B, T]` weight of each frame, detached; 1 if omitted.
+
+    Returns:
+        `[B]` in nats, at least zero.
+
+    Raises:
+        ValueError: on shapes that do not fit or a temperature that is not positive.
+    """
+    student, teacher = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
+    return temperature**2 * _sum_over_frames(_kl(teacher, student), lengths, frame_weights)
+
+
+def softmax_l2(
+    student_log_probs: Tensor,
+    teacher_log_probs: Tensor,
+    lengths: Tensor,
+    temperature: float = 1.0,
+    frame_weights: Tensor | None = None,
+) -> Tensor:
+    """Squared distance of the posteriors, "softmax-level" distillation (TutorNet, arXiv 2008.00671).
+
+    `sum_t w_t sum_k (p(k|t) - q(k|t)) ** 2`; bounded by 2 per frame, which is why it is gentler than the divergence on
+    peaky CTC posteriors.
+
+    Args:
+        student_log_probs: `[B, T, V]` log-probabilities or logits.
+        teacher_log_probs: `[B, T, V]` log-probabilities or logits, detached.
+        lengths: `[B]` valid frames.
+        temperature: divides the logits of both, positive; the result is not rescaled.
+        frame_weights: `[B, T]` weight of each frame, detached; 1 if omitted.
+
+    Returns:
+        `[B]`, at least zero.
+
+    Raises:
+        ValueError: on shapes that do not fit or a temperature that is not positive.
+    """
+    student, teacher = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
+    return _sum_over_frames((student.exp() - teacher.exp()).square().sum(dim=2), lengths, frame_weights)
+
+
+def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Tensor, blank: int) -> Tensor:
+    """Guided CTC training (arXiv 1904.08311): the student's posterior of the teacher's spikes, negated.
+
+    `-sum_{t: argmax p(.|t) != blank} q(argmax_k p(k|t) | t)`, the posterior itself and not its logarithm.
+
+    Args:
+        student_log_probs: `[B, T, V]` log-probabilities or logits.
+        teacher_log_probs: `[B, T, V]` log-probabilities or logits, detached.
+        lengths: `[B]` valid frames.
+        blank: id of the blank.
+
+    Returns:
+        `[B]`, between minus the number of spike frames and zero.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    _check_pair(student_log_probs, teacher_log_probs, lengths)
+    student = _normalised(student_log_probs, lengths)
+    spike = teacher_log_probs.argmax(dim=2).to(student.device)
+    posterior = student.gather(2, spike.unsqueeze(2)).squeeze(2).exp()
+    return _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype))
+
+
+def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) -> Tensor:
+    """Divergence of the student from a label-constrained occupancy (S-CTC, Huang et al. 2018).
+
+    `sum_t sum_k gamma(t, k) * (log gamma(t, k) - log q(k|t))`. Utterances without any alignment have occupancy zero
+    and contribute neither value nor gradient.
+
+    Args:
+        student_log_probs: `[B, T, V]` log-probabilities or logits.
+        occupancy: `[B, T, V]` from `ctc_occupancy`, detached.
+        lengths: `[B]` valid frames.
+
+    Returns:
+        `[B]` in nats.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    _check_pair(student_log_probs, occupancy, lengths)
+    student = _normalised(student_log_probs, lengths)
+    target = fill_padding(occupancy.detach(), lengths).to(student.dtype)
+    return _sum_over_frames((torch.xlogy(target, target) - _cross(target, student)).sum(dim=2), lengths)
+
+
+def frame_entropy(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """Mean entropy of the frame posteriors.
+
+    Args:
+        log_probs: `[B, T, V]` log-probabilities or logits.
+        lengths: `[B]` valid frames.
+
+    Returns:
+        `[B]` nats per frame; zero for an utterance without frames.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    normalised = _normalised(log_probs, lengths)
+    total = _sum_over_frames(-_cross(normalised.exp(), normalised).sum(dim=2), lengths)
+    return total / lengths.to(total.device).clamp(min=1)
+
+
+@torch.no_grad()
+def frame_agreement(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
+    """Share of frames in which two models prefer the same label.
+
+    Args:
+        a: `[B, T, V]` log-probabilities or logits of one model.
+        b: `[B, T, V]` of the other.
+        lengths: `[B]` valid frames.
+
+    Returns:
+        `[B]` between 0 and 1; zero for an utterance without frames.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    _check_pair(a, b, lengths)
+    same = (a.argmax(dim=2) == b.argmax(dim=2)).to(compute_dtype(a.dtype))
+    return _sum_over_frames(same, lengths) / lengths.to(same.device).clamp(min=1)
+
+
+def _check_pair(student: Tensor, teacher: Tensor, lengths: Tensor) -> None:
+    if student.dim() != 3 or teacher.dim() != 3:
+        raise ValueError(f"Posteriors must have shape [B, T, V], got {list(student.shape)} and {list(teacher.shape)}.")
+    if student.shape[2] != teacher.shape[2]:
+        raise ValueError(
+            f"Student and teacher have {student.shape[2]} and {teacher.shape[2]} classes; a per-class distance needs "
+            "one vocabulary, so give both models the same tokenizer."
+        )
+    if student.shape[:2] != teacher.shape[:2]:
+        raise ValueError(
+            f"Student and teacher have [B, T] of {list(student.shape[:2])} and {list(teacher.shape[:2])}; bring the "
+            "teacher to the student's frames with resample_frames."
+        )
+    if lengths.shape != student.shape[:1]:
+        raise ValueError(
+            f"lengths must have shape [{student.shape[0]}], one per utterance, got {list(lengths.shape)}."
+        )
+
+
+def _normalised(log_probs: Tensor, lengths: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-softmax over the last axis in at least float32; the padding is a constant and holds no gradient."""
+    log_probs = fill_padding(log_probs, lengths)
+    return (log_probs.to(compute_dtype(log_probs.dtype)) / temperature).log_softmax(dim=2)
+
+
+def _normalised_pair(
+    student: Tensor, teacher: Tensor, lengths: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    _check_pair(student, teacher, lengths)
+    if not temperature > 0:
+        raise ValueError(f"The temperature must be positive, got {temperature}.")
+    student = _normalised(student, lengths, temperature)
+    with torch.no_grad():
+        teacher = _normalised(teacher, lengths, temperature).to(student.dtype)
+    return student, teacher
+
+
+def _cross(p: Tensor, log_q: Tensor) -> Tensor:
+    """`p * log q`, zero where p is zero even if log q is -inf."""
+    return torch.where(p > 0, p * log_q, torch.zeros_like(p))
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """`sum_k p (log p - log q)` over the last axis; the difference first, so that equal inputs give exactly zero."""
+    return _cross(log_p.exp(), log_p - log_q).sum(dim=-1)
+
+
+def _sum_over_frames(values: Tensor, lengths: Tensor, frame_weights: Tensor | None = None) -> Tensor:
+    """Weighted sum of `[B, T]` over the valid frames; a frame of weight zero adds nothing, be its value infinite."""
+    mask = length_mask(lengths.to(values.device), values.shape[1])
+    if frame_weights is not None:
+        if frame_weights.shape != values.shape:
+            raise ValueError(
+                f"frame_weights must have shape {list(values.shape)}, one per frame, got {list(frame_weights.shape)}."
+            )
+        weights = frame_weights.detach().to(device=values.device, dtype=values.dtype)
+        mask = mask & (weights != 0)
+        values = values * weights
+    return torch.where(mask, values, torch.zeros_like(values)).sum(dim=1)

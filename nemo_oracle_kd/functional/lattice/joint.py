@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The joint network of a transducer as plain tensors: hidden = activation(encoder + prediction), logits = W hidden + b."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    'JOINT_ACTIVATIONS',
+    'JointTensors',
+    'joint_hidden',
+    'joint_hidden_backward',
+    'dropout_mask',
+    'draw_dropout_seed',
+]
+
+JOINT_ACTIVATIONS = ('relu', 'tanh', 'sigmoid')
+
+
+@dataclass(frozen=True)
+class JointTensors:
+    """All that the lattice of a transducer is made of; the lattice itself, `[B, T, U+1, V]`, is never stored.
+
+    Attributes:
+        encoder: `[B, T, H]` encoder outputs after the joint network's encoder projection.
+        prediction: `[B, U+1, H]` prediction network outputs after their projection; position u has read u labels.
+        weight: `[V, H]` of the output layer.
+        bias: `[V]` of the output layer, or None.
+        activation: 'relu', 'tanh' or 'sigmoid'.
+        dropout: probability with which a hidden unit of the joint is dropped, 0 for a teacher or in evaluation.
+    """
+
+    encoder: Tensor
+    prediction: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    activation: str = 'relu'
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.encoder.dim() != 3 or self.prediction.dim() != 3 or self.weight.dim() != 2:
+            raise ValueError(
+                "A joint needs encoder [B, T, H], prediction [B, U+1, H] and weight [V, H], got "
+                f"{list(self.encoder.shape)}, {list(self.prediction.shape)} and {list(self.weight.shape)}."
+            )
+        sizes = (self.encoder.shape[2], self.prediction.shape[2], self.weight.shape[1])
+        if len(set(sizes)) != 1:
+            raise ValueError(
+                f"Encoder, prediction and weight have hidden sizes {sizes}; pass the outputs of the joint's own "
+                "projections (joint.enc and joint.pred), not those of the encoder and the prediction network."
+            )
+        if self.encoder.shape[0] != self.prediction.shape[0]:
+            raise ValueError(
+                f"Encoder and prediction have {self.encoder.shape[0]} and {self.prediction.shape[0]} utterances; they "
+                "must belong to one batch."
+            )
+        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(f"The bias must have shape [{self.weight.shape[0]}], got {list(self.bias.shape)}.")
+        if self.activation not in JOINT_ACTIVATIONS:
+            raise ValueError(
+                f"Unknown joint activation '{self.activation}'; choose one of {', '.join(JOINT_ACTIVATIONS)}."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"The joint dropout must lie in [0, 1), got {self.dropout}.")
+
+    @property
+    def classes(self) -> int:
+        """V, the number of outputs."""
+        return self.weight.shape[0]
+
+    def head(self, start: int, stop: int) -> 'JointTensors':
+        """The joint with the outputs `start:stop` alone, without a copy.
+
+        A TDT joint holds two softmaxes, V tokens with the blank followed by D durations: distil `head(0, V)` and
+        `head(V, V + D)` apart and add the two. The big blanks of a multi-blank joint belong to the softmax of the
+        tokens and stay there.
+        """
+        if not 0 <= start < stop <= self.classes:
+            raise ValueError(f"Outputs {start}:{stop} do not exist in a joint of {self.classes}.")
+        bias = None if self.bias is None else self.bias[start:stop]
+        return replace(self, weight=self.weight[start:stop], bias=bias)
+
+    def detach(self) -> 'JointTensors':
+        """The same numbers without a gradient."""
+        return replace(
+            self,
+            encoder=self.encoder.detach(),
+            prediction=self.prediction.detach(),
+            weight=self.weight.detach(),
+            bias=None if self.bias is None else self.bias.detach(),
+        )
+
+    def logits(self) -> Tensor:
+        """The whole lattice of logits, `[B, T, U+1, V]`, as memory-hungry as it sounds; for references and plots."""
+        if self.dropout:
+            raise ValueError("Logits of a joint with dropout are random; take them with dropout=0.")
+        hidden = _ACTIVATE[self.activation](self.encoder.unsqueeze(2) + self.prediction.unsqueeze(1))
+        return torch.nn.functional.linear(hidden, self.weight, self.bias)
+
+
+_ACTIVATE = {'relu': torch.relu, 'tanh': torch.tanh, 'sigmoid': torch.sigmoid}
+_ACTIVATE_IN_PLACE = {'relu': torch.relu_, 'tanh': torch.tanh_, 'sigmoid': torch.sigmoid_}
+
+
+def joint_hidden(
+    encoder: Tensor, prediction: Tensor, frame: Tensor, position: Tensor, activation: str, out: Tensor, work: Tensor
+) -> Tensor:
+    """Hidden states of a tile of cells, before dropout.
+
+    Args:
+        encoder: `[B T, H]` rows of all utterances.
+        prediction: `[B (U+1), H]` rows of all utterances.
+        frame: `[N]` row of `encoder` of each cell.
+        position: `[N]` row of `prediction` of each cell.
+        activation: name of the activation.
+        out: `[N, H]` buffer of the result.
+        work: `[N, H]` buffer.
+
+    Returns:
+        `out`.
+    """
+    torch.index_select(encoder, 0, frame, out=out)
+    torch.index_select(prediction, 0, position, out=work)
+    return _ACTIVATE_IN_PLACE[activation](out.add_(work))
+
+
+def joint_hidden_backward(grad: Tensor, hidden: Tensor, activation: str) -> Tensor:
+    """Turns the gradient of the hidden states into that of encoder + prediction, in place. Both `[N, H]`."""
+    if activation == 'relu':
+        return grad.masked_fill_(hidden <= 0, 0.0)
+    if activation == 'tanh':
+        return grad.mul_(hidden.square().neg_().add_(1.0))
+    return grad.mul_(hidden).mul_(hidden.neg().add_(1.0))
+
+
+def dropout_mask(like: Tensor, probability: float, seed: int, tile: int) -> Tensor:
+    """`[N, H]` of 0 and 1 / (1 - p), the same for the same seed and tile, whatever has been drawn in between."""
+    generator = torch.Generator(device=like.device)
+    # The stride is a large odd number: neighbouring tiles get seeds that are far apart.
+    generator.manual_seed((seed + tile * 0x9E3779B97F4A7C15) % (2**63 - 1))
+    return torch.empty_like(like).bernoulli_(1.0 - probability, generator=generator).div_(1.0 - probability)
+
+
+def draw_dropout_seed() -> int:
+    """A seed from torch's global generator, so that `torch.manual_seed` makes training repeatable."""
+    return int(torch.randint(0, math.floor(2**62), (), dtype=torch.long))

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Log-probabilities of a few classes per lattice cell, without a normalised copy of the logits.
+
+The output of a joint network, `[B, T, U+1, V]`, is the largest tensor of a transducer by far. A transducer loss needs
+two or so of its V log-probabilities per cell. They are computed tile by tile, a tile being some frames of one
+utterance, so that the forward pass keeps nothing of the size of the logits and the backward pass allocates exactly one
+such tensor, the gradient. Cells of the padding are neither read nor computed: NaN there reaches nothing, and ragged
+batches cost less.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nemo_oracle_kd.functional.tensors import compute_dtype
+
+__all__ = ['select_log_probs']
+
+CPU_TILE = 1 << 19
+"""Logits per tile on a CPU: two megabytes in float32, so that the second pass over a tile finds it in the cache."""
+
+DEVICE_TILE = 1 << 26
+"""Logits per tile elsewhere: enough to keep an accelerator busy; bounds the temporary memory (256 MB in float32)."""
+
+
+def select_log_probs(logits: Tensor, classes: Tensor, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """`log_softmax(logits)` at some classes of every cell. Differentiable once with respect to `logits`.
+
+    With G the gradient that arrives, the gradient of the logits is `scatter(G) - softmax(logits) * sum_c G`.
+
+    Args:
+        logits: `[B, T, U+1, V]`, unnormalised (a constant added to a cell changes nothing). Any float type; float16
+            and bfloat16 are computed in float32.
+        classes: `[B, T or 1, U+1, C]` ids of the wanted classes.
+        logit_lengths: `[B]` valid frames.
+        target_lengths: `[B]` valid labels; positions up to and including U_b are valid.
+
+    Returns:
+        `[B, T, U+1, C]` natural log, float64 for float64 input and float32 otherwise; zero in the padding. The
+        gradient has the type of `logits` and is zero in the padding.
+    """
+    return _SelectLogProbs.apply(logits, classes, logit_lengths, target_lengths)
+
+
+class _SelectLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, classes: Tensor, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+        classes = classes.expand(-1, logits.shape[1], -1, -1)
+        dtype = compute_dtype(logits.dtype)
+        selected = torch.zeros(classes.shape, dtype=dtype, device=logits.device)
+        lengths = list(zip(logit_lengths.tolist(), target_lengths.tolist()))
+        for tile in _tiles(logits, lengths):
+            log_probs = torch.log_softmax(logits[tile], -1, dtype=dtype)
+            selected[tile] = log_probs.gather(-1, classes[tile])
+        ctx.save_for_backward(logits, classes)
+        ctx.lengths = lengths
+        return selected
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor):
+        logits, classes = ctx.saved_tensors
+        # empty_like would keep a transposed or expanded layout; the gradient is dense.
+        grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        total = grad_output.sum(-1, keepdim=True).neg_()
+        for b, (frames, labels) in enumerate(ctx.lengths):
+            grad[b, frames:] = 0
+            grad[b, :frames, labels + 1 :] = 0
+        for tile in _tiles(logits, ctx.lengths):
+            target = grad[tile]
+            if target.dtype == grad_output.dtype and target.is_contiguous():
+                part = torch.softmax(logits[tile], -1, out=target)
+            else:
+                part = torch.softmax(logits[tile], -1, dtype=grad_output.dtype)
+            part.mul_(total[tile]).scatter_add_(-1, classes[tile], grad_output[tile])
+            if part is not target:
+                target.copy_(part)
+        return grad, None, None, None
+
+
+def _tiles(logits: Tensor, lengths: list[tuple[int, int]]) -> Iterator[tuple[int, slice, slice]]:
+    """Index of `[frames, U_b + 1]` cells of one utterance at a time."""
+    size = CPU_TILE if logits.device.type == 'cpu' else DEVICE_TILE
+    for b, (frames, labels) in enumerate(lengths):
+        step = max(1, size // max(1, (labels + 1) * logits.shape[-1]))
+        for start in range(0, frames, step):
+            yield b, slice(start, min(start + step, frames)), slice(0, labels + 1)

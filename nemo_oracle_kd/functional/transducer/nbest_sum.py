@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""RNN-T full sums of all hypotheses of an N-best list at once, on their prefix tree.
+
+The forward score of a cell (t, node) sums all alignments of the node's prefix with the first t frames, and a
+hypothesis ends at its node: the forward scores of the tree are those of all N lattices. Cells with equal t + depth do
+not depend on one another; one step of the recursion is one such anti-diagonal of all trees of the batch. Since nodes
+are ordered by depth, the nodes on a diagonal are a contiguous range.
+
+For the gradient, the weight that arrives at a cell (a number of either sign: hypotheses may be pushed up or down) is
+handed back to the cells before it in proportion to what they contributed. That is the sum over the hypotheses of
+their occupancies, each times the gradient of its score, without a pass per hypothesis.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nemo_oracle_kd.functional.tensors import compute_dtype, recursion_dtype
+from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
+from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree
+
+__all__ = ['rnnt_tree_full_sum', 'rnnt_tree_scores', 'tree_full_sum']
+
+NEG_INF = -math.inf
+
+
+def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
+    """Negative log-likelihood of every hypothesis, summed over all its alignments; equal to N calls of `rnnt_full_sum`.
+
+    Args:
+        logits: outputs of the joint at every (frame, node), unnormalised or normalised: padded `[B, T, M, V]`, as a
+            stock joint gives it for a prediction network's output in the order of `tree.gather`, or packed
+            `[nodes, T, V]`, which wastes no cells but is read node by node and is the slower one for small V. Float16 and bfloat16 are computed in float32, the recursion in float64.
+        tree: prefix tree of the hypotheses.
+        logit_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
+        blank: id of the blank.
+
+    Returns:
+        `[B, N]` in nats, float64 for float64 input and float32 otherwise. Padding hypotheses, utterances without
+        frames, and hypotheses all of whose alignments have probability zero give `inf` with gradient zero. Equal
+        hypotheses have equal values. Differentiable once with respect to `logits`.
+
+    Raises:
+        ValueError: on shapes, lengths or labels that do not fit together.
+    """
+    scores = rnnt_tree_scores(logits, tree, logit_lengths, blank)
+    return -tree_full_sum(scores, tree, logit_lengths).to(compute_dtype(logits.dtype))
+
+
+def rnnt_tree_scores(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
+    """Log-probabilities of the arcs of a tree lattice; differentiable. Arguments and errors as in `rnnt_tree_full_sum`.
+
+    To bound the memory of the joint, call it for some frames at a time and concatenate the results in time.
+
+    Returns:
+        `[2, nodes, T]`: the label that leads from the parent to the node (`-inf` for roots), and the node's blank;
+        zero in the padding.
+    """
+    lengths = _check(logits, tree, logit_lengths, blank)
+    columns = 1 + tree.max_children
+    classes = torch.full((tree.nodes, columns), blank, device=logits.device)
+    roots = tree.starts[1]
+    parent, rank = tree.parent[roots:], tree.rank[roots:]
+    classes[parent, 1 + rank] = tree.label[roots:]
+    if logits.dim() == 4:
+        classes = tree.pad(classes).unsqueeze(1)
+        selected = select_log_probs(logits, classes, lengths, tree.sizes - 1)
+        selected = selected.transpose(1, 2).flatten(0, 1)
+        selected = selected.index_select(0, tree.utterance * tree.packed.shape[1] + tree.slot)
+    else:
+        frames = lengths[tree.utterance]
+        selected = select_log_probs(logits.unsqueeze(2), classes[:, None, None], frames, torch.zeros_like(frames))
+        selected = selected.squeeze(2)
+    by_class = selected.transpose(1, 2)
+    entering = by_class.flatten(0, 1).index_select(0, parent * columns + 1 + rank)
+    none = entering.new_full((roots, entering.shape[1]), NEG_INF)
+    return torch.stack([torch.cat([none, entering]), by_class[:, 0]])
+
+
+def tree_full_sum(scores: Tensor, tree: NBestTree, logit_lengths: Tensor) -> Tensor:
+    """Log-probabilities of all hypotheses from the scores of the arcs. Differentiable once with respect to them.
+
+    Args:
+        scores: `[2, nodes, T]` as from `rnnt_tree_scores`; values in the padding are ignored, NaN included.
+        tree: prefix tree of the hypotheses.
+        logit_lengths: `[B]` valid frames.
+
+    Returns:
+        `[B, N]` natural log, in the type of the recursion (float64 where there is one); `-inf` with gradient zero for
+        padding and where there is no path.
+    """
+    return _TreeFullSum.apply(scores, tree, logit_lengths)
+
+
+class _TreeFullSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, tree: NBestTree, logit_lengths: Tensor) -> Tensor:
+        lengths = logit_lengths.to(scores.device)
+        frames, roots = scores.shape[2], tree.starts[1]
+        valid = torch.arange(frames, device=scores.device) < lengths[tree.utterance].unsqueeze(1)
+        valid = torch.stack([valid & (tree.depth > 0).unsqueeze(1), valid])
+        masked = scores.to(recursion_dtype(scores.device)).masked_fill(~valid, NEG_INF)
+        # By diagonal of arrival and node, [T+U+1, nodes]; -inf where that is before the first or after the last frame.
+        masked = torch.nn.functional.pad(masked, (1, 1), value=NEG_INF).transpose(1, 2)
+        diagonals = torch.arange(frames + tree.max_depth + 1, device=scores.device)
+        arrival = diagonals.unsqueeze(1) - tree.depth
+        label = masked[0].gather(0, (arrival + 1).clamp(0, frames + 1))
+        blank = masked[1].gather(0, arrival.clamp(0, frames + 1))
+
+        # Column 0 stands for the missing parent of the roots.
+        parent = tree.parent + 1
+        alpha = label.new_full((len(diagonals), tree.nodes + 1), NEG_INF)
+        alpha[0, 1 : roots + 1] = 0.0
+        for n, low, high in _ranges(tree, frames):
+            stay = alpha[n - 1, low + 1 : high + 1] + blank[n, low:high]
+            move = alpha[n - 1].index_select(0, parent[low:high]) + label[n, low:high]
+            torch.logaddexp(stay, move, out=alpha[n, low + 1 : high + 1])
+
+        end = tree.end.clamp(min=0)
+        row = lengths.unsqueeze(1) + tree.depth[end] if tree.nodes else end
+        log_prob = alpha[row, end + 1].masked_fill((tree.end < 0) | (lengths == 0).unsqueeze(1), NEG_INF)
+        if ctx.needs_input_grad[0]:
+            # What a cell took from each of the two cells before it, as shares of its own probability.
+            total = alpha[1:, 1:].masked_fill(alpha[1:, 1:] == NEG_INF, 0.0)
+            blank[1:] += alpha[:-1, 1:]
+            blank[1:] -= total
+            label[1:] += alpha[:-1].index_select(1, parent)
+            label[1:] -= total
+            ctx.save_for_backward(label[1:].exp_(), blank[1:].exp_(), row, end, log_prob)
+            ctx.tree, ctx.score_dtype, ctx.frames = tree, scores.dtype, frames
+        return log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor):
+        label_share, blank_share, row, end, log_prob = ctx.saved_tensors
+        tree, frames = ctx.tree, ctx.frames
+        parent = tree.parent + 1
+        weight = grad_output.to(log_prob.dtype).masked_fill(log_prob == NEG_INF, 0.0)
+        arrived = weight.new_zeros(label_share.shape[0] + 1, tree.nodes + 1)
+        arrived.index_put_((row, end + 1), weight, accumulate=True)
+        for n, low, high in reversed(_ranges(tree, frames)):
+            here = arrived[n, low + 1 : high + 1]
+            arrived[n - 1, low + 1 : high + 1].addcmul_(here, blank_share[n - 1, low:high])
+            arrived[n - 1].index_add_(0, parent[low:high], here * label_share[n - 1, low:high])
+        arrived = arrived[1:, 1:]
+        t = torch.arange(frames, device=weight.device).unsqueeze(1)
+        # Row n - 1 of the shares is diagonal n: label arcs arrive at t + depth, blanks one later. No label arc arrives
+        # at diagonal 0; the roots, whose row would be -1, have none.
+        blank = (arrived * blank_share).gather(0, t + tree.depth)
+        label = (arrived * label_share).gather(0, (t + tree.depth - 1).clamp(min=0))
+        label = label.masked_fill(tree.depth == 0, 0.0)
+        return torch.stack([label, blank]).transpose(1, 2).to(ctx.score_dtype), None, None
+
+
+def _ranges(tree: NBestTree, frames: int) -> list[tuple[int, int, int]]:
+    """The diagonals after the first, each with the range of its nodes: those with `0 <= n - depth <= T`."""
+    deepest = tree.max_depth
+    return [
+        (n, tree.starts[max(0, n - frames)], tree.starts[min(n, deepest) + 1]) for n in range(1, frames + deepest + 1)
+    ]
+
+
+def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
+    """Returns the lengths on the device of the logits."""
+    batch, slots = tree.packed.shape
+    if logits.dim() == 4:
+        fits = (logits.shape[0], logits.shape[2]) == (batch, slots)
+    else:
+        fits = logits.dim() == 3 and logits.shape[0] == tree.nodes
+    if not fits:
+        raise ValueError(
+            f"Logits of this tree must have shape [{batch}, T, {slots}, V] (padded) or [{tree.nodes}, T, V] (packed), "
+            f"got {list(logits.shape)}."
+        )
+    frames, classes = logits.shape[1], logits.shape[-1]
+    if logit_lengths.shape != (batch,):
+        raise ValueError(f"Lengths must have shape [{batch}], got {list(logit_lengths.shape)}.")
+    if not 0 <= blank < classes:
+        raise ValueError(f"Blank id {blank} does not exist among the {classes} classes of the logits.")
+    if tree.largest_label >= classes:
+        raise ValueError(
+            f"The hypotheses have label {tree.largest_label}, but the logits only {classes} classes; build the tree "
+            "with the tokenizer of the model that is evaluated."
+        )
+    if logit_lengths.device.type == 'cpu' and batch:  # on an accelerator this would wait for it
+        if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:
+            raise ValueError(f"Logit lengths must lie between 0 and T = {frames}, got {logit_lengths.tolist()}.")
+    return logit_lengths.to(logits.device)

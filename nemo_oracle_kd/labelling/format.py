@@ -1,0 +1,221 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The format of a scored manifest: its keys, its header, the fingerprint that ties scores to a teacher, and the filters.
+
+A scored manifest is a NeMo manifest. Each row has the keys below besides its own; beside the manifest lies a header,
+`<manifest>.header.json`, that says in full what the fingerprint says in short.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from nemo_oracle_kd.corpus.manifest import (
+    FINGERPRINT_KEY,
+    LOG_PROB_KEY,
+    NBEST_KEY,
+    REFERENCE_KEY,
+    TEACHER_KEYS,
+    TOKENS_KEY,
+)
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = [
+    'LOG_PROB_KEY',
+    'NBEST_KEY',
+    'TOKENS_KEY',
+    'FINGERPRINT_KEY',
+    'REFERENCE_KEY',
+    'TEACHER_KEYS',
+    'Fingerprint',
+    'RowFilter',
+    'fingerprint_of',
+    'header_path',
+    'model_fingerprint',
+    'read_header',
+    'round_log_prob',
+    'teacher_identity',
+    'word_error_rate',
+]
+
+#: decimals of a written log-probability: above the noise of float32 encoders, far below what a loss can tell apart
+DECIMALS = 3
+_SHORT = 8
+
+
+def round_log_prob(value: float) -> float:
+    """A log-probability as it is written."""
+    return round(float(value), DECIMALS) + 0.0  # + 0.0: no negative zero
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Short hashes, written in each row as `teacher-vocabulary-decoding`.
+
+    Attributes:
+        teacher: weights, architecture and the head that scores.
+        vocabulary: labels or tokenizer; scores per token compare only under the same one.
+        decoding: how the texts came about.
+    """
+
+    teacher: str
+    vocabulary: str
+    decoding: str
+
+    def __str__(self) -> str:
+        return f'{self.teacher}-{self.vocabulary}-{self.decoding}'
+
+    @classmethod
+    def parse(cls, text: Any) -> 'Fingerprint':
+        """Reads the value of `teacher_fingerprint`.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        parts = text.split('-') if isinstance(text, str) else []
+        if len(parts) != 3 or any(len(part) != _SHORT for part in parts):
+            raise ConfigError(f"{text!r} is no teacher fingerprint: make the scores anew with `nemo-oracle-kd score`")
+        return cls(*parts)
+
+    def same_scores(self, other: 'Fingerprint') -> bool:
+        """Whether both stand for `log P` under the same model, however the texts were found."""
+        return (self.teacher, self.vocabulary) == (other.teacher, other.vocabulary)
+
+
+def _short_hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode('utf-8')).hexdigest()[:_SHORT]
+
+
+def teacher_identity(model: Any) -> str:
+    """Hash of a model's weights and of the parts of its config that decide what it computes; paths do not enter."""
+    import torch
+    from omegaconf import OmegaConf
+
+    digest = hashlib.sha256()
+    for name in ('preprocessor', 'encoder', 'decoder', 'joint', 'aux_ctc'):
+        part = model.cfg.get(name)
+        if part is not None:
+            part = OmegaConf.to_container(part, resolve=True)
+            digest.update(json.dumps([name, part], sort_keys=True, default=str).encode('utf-8'))
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)} '.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b'')
+    return digest.hexdigest()
+
+
+def fingerprint_of(identity: str, head: str, vocabulary: str, decoding: Mapping[str, Any]) -> Fingerprint:
+    """The fingerprint of scores.
+
+    Args:
+        identity: `teacher_identity(model)`.
+        head: kind of the head that scores.
+        vocabulary: `TextCodec.fingerprint`.
+        decoding: settings that decide which texts there are.
+    """
+    return Fingerprint(_short_hash([identity, head]), vocabulary[:_SHORT], _short_hash(dict(decoding)))
+
+
+def model_fingerprint(model: Any, head: str = 'auto') -> Fingerprint:
+    """The fingerprint of the scores that a model would give to texts from elsewhere; compare with `same_scores`."""
+    from nemo_oracle_kd.bridge.heads import find_head
+    from nemo_oracle_kd.bridge.vocabulary import TextCodec
+
+    found = find_head(model, head)
+    vocabulary = TextCodec(model, found.vocabulary).fingerprint
+    return fingerprint_of(teacher_identity(model), found.kind, vocabulary, {'source': 'elsewhere'})
+
+
+def header_path(manifest: str | Path) -> Path:
+    """Where the header of a scored manifest lies."""
+    return Path(f'{manifest}.header.json')
+
+
+def read_header(manifest: str | Path) -> Optional[Dict[str, Any]]:
+    """The header of a scored manifest, or `None` if it has none.
+
+    Raises:
+        ConfigError: there is one that is not JSON.
+    """
+    path = header_path(manifest)
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is damaged ({error}): score the manifest again with --overwrite") from None
+
+
+def word_error_rate(reference: str, hypothesis: str) -> float:
+    """Word errors per reference word; `inf` for words where the reference has none."""
+    import jiwer
+
+    if not reference.split():
+        return float('inf') if hypothesis.split() else 0.0
+    return float(jiwer.wer(reference, hypothesis))
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """Which rows are kept. `None` keeps all.
+
+    Attributes:
+        min_log_prob_per_token: of the written text, divided by its labels (by one if it has none).
+        min_words: of the written text.
+        max_words: of the written text.
+        min_duration: seconds.
+        max_duration: seconds.
+        max_wer: against the reference, as a share (0.3 for 30 %).
+    """
+
+    min_log_prob_per_token: Optional[float] = None
+    min_words: Optional[int] = None
+    max_words: Optional[int] = None
+    min_duration: Optional[float] = None
+    max_duration: Optional[float] = None
+    max_wer: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        problems: List[str] = []
+        for name, value in vars(self).items():
+            if value is not None and not math.isfinite(value):
+                problems.append(f"{name} is {value}: give a number, or leave the filter out")
+        for unit in ('words', 'duration'):
+            low, high = getattr(self, f'min_{unit}'), getattr(self, f'max_{unit}')
+            if low is not None and high is not None and low > high:
+                problems.append(f"min_{unit} ({low}) is above max_{unit} ({high}), so no row would be left")
+        if self.min_log_prob_per_token is not None and self.min_log_prob_per_token > 0:
+            problems.append(
+                f"min_log_prob_per_token is {self.min_log_prob_per_token}, but log-probabilities are never positive: use "
+                "a negative number, such as -0.5"
+            )
+        if self.max_wer is not None and self.max_wer < 0:
+            problems.append(f"max_wer must not be negative, not {self.max_wer}")
+        ConfigError.raise_if_any(problems)
+
+    def before_scoring(self, seconds: float) -> Optional[str]:
+        """Why a row is dropped unheard, or `None`."""
+        if self.min_duration is not None and seconds < self.min_duration:
+            return 'too short'
+        if self.max_duration is not None and seconds > self.max_duration:
+            return 'too long'
+        return None
+
+    def after_scoring(self, row: Mapping[str, Any]) -> Optional[str]:
+        """Why a scored row is dropped, or `None`. A limited WER needs the row's reference."""
+        words = len(row['text'].split())
+        if self.min_words is not None and words < self.min_words:
+            return 'too few words'
+        if self.max_words is not None and words > self.max_words:
+            return 'too many words'
+        per_token = row[LOG_PROB_KEY] / max(1, row[TOKENS_KEY])
+        if self.min_log_prob_per_token is not None and per_token < self.min_log_prob_per_token:
+            return 'too improbable'
+        if self.max_wer is not None and word_error_rate(row[REFERENCE_KEY], row['text']) > self.max_wer:
+            return 'too many errors'
+        return None

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How much later the student emits than the teacher, estimated while training runs."""
+
+from typing import List, Optional
+
+import torch
+from nemo.utils import logging
+from torch import Tensor
+
+from nemo_oracle_kd.functional import (
+    JointTensors,
+    TransducerOutputs,
+    estimate_delay,
+    joint_best_path,
+)
+
+__all__ = ['DelayEstimator']
+
+
+class DelayEstimator:
+    """Collects emission times of both models over training batches, and gives their median difference.
+
+    Args:
+        outputs: what the outputs of both joints stand for.
+        batches: how many batches to collect.
+        name: of the objective, for the log.
+    """
+
+    def __init__(self, outputs: TransducerOutputs, batches: int, name: str):
+        self.outputs = outputs
+        self.batches = batches
+        self.name = name
+        #: the estimate, frames of the student; `None` until it is made
+        self.shift: Optional[int] = None
+        self._student: List[Tensor] = []
+        self._teacher: List[Tensor] = []
+
+    def add(
+        self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
+    ) -> None:
+        """Adds a batch; with the last one the estimate is made and logged.
+
+        Args:
+            student: the student's joint; its dropout plays no part.
+            teacher: the teacher's joint on the student's frames.
+            targets: `[B, U]` labels.
+            lengths: `[B]` valid frames of both.
+            target_lengths: `[B]` valid labels.
+        """
+        arguments = (self.outputs, targets, lengths, target_lengths)
+        for joint, frames in ((student, self._student), (teacher, self._teacher)):
+            frames.append(joint_best_path(joint, *arguments).label_frames.reshape(1, -1).cpu())
+        if len(self._student) < self.batches:
+            return
+        student_frames, teacher_frames = _of_all_ranks(self._student), _of_all_ranks(self._teacher)
+        if not bool(((student_frames >= 0) & (teacher_frames >= 0)).any()):
+            return  # batches without speech: the next one tries again
+        delay = estimate_delay(student_frames, teacher_frames)
+        self.shift = delay.shift
+        batches, self._student, self._teacher = len(self._student), [], []
+        logging.info(
+            f"{self.name}: over {batches} batches {delay}. To skip the estimate next time, set shift: {delay.shift} and "
+            "delay: given."
+        )
+
+
+def _of_all_ranks(frames: List[Tensor]) -> Tensor:
+    """`[1, labels]`: every process of a distributed training estimates from the batches of all."""
+    mine = torch.cat(frames, 1)
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    all_of_them: List[Optional[Tensor]] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(all_of_them, mine)
+    return torch.cat(all_of_them, 1)

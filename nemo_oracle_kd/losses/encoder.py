@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Objectives that compare the encoders of two transducers and leave prediction networks and joints out.
+
+They cost one value per frame instead of one per cell, and know nothing of the transcript.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, Tuple
+
+import torch
+from torch import Tensor
+
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.transducer_side import TransducerSide
+
+__all__ = ['DISTANCES', 'EncoderConfig', 'EncoderLoss', 'RepresentationConfig', 'RepresentationLoss']
+
+DISTANCES = ('l2', 'cosine', 'similarity')
+
+
+@dataclass
+class EncoderConfig:
+    """`sum_t 1/V ||z~_t - z_t||^2` of encoder logits, those of the joint without a prediction network (arXiv 2106.07734).
+
+    The paper's weight is 1, with a teacher that is trained along; a frozen one gained it little.
+    """
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
+    )
+    shift: int = field(
+        default=0, metadata={'help': 'student frame t is compared with what the teacher holds so many frames earlier'}
+    )
+
+
+@dataclass
+class RepresentationConfig:
+    """`sum_t d(h~_t, h_t)` of the encoders' outputs; needs no common vocabulary.
+
+    `l2` (mean over dimensions) and `cosine` need outputs of one size. `similarity` compares, for encoders of any sizes, how
+    alike every frame is to every other: the mean over t' of `(cos(h~_t, h~_t') - cos(h_t, h_t'))^2`.
+    """
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
+    )
+    distance: str = field(default='similarity', metadata={'help': f'one of {", ".join(DISTANCES)}'})
+    shift: int = field(
+        default=0, metadata={'help': 'student frame t is compared with what the teacher holds so many frames earlier'}
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.distance not in DISTANCES:
+            yield f"`{path}.distance` is {self.distance!r}: choose one of {', '.join(DISTANCES)}"
+
+
+class _EncoderDistillationLoss(torch.nn.Module, ABC):
+    """Base of the two: arguments as in `LatticeDistillationLoss`, a sum over the frames that have a partner."""
+
+    family = 'lattice'
+    needs_same_vocabulary: bool = True
+    needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
+    reads: str = 'joint'
+
+    def __init__(self, config, outputs: F.TransducerOutputs, name: str = 'encoder'):
+        super().__init__()
+        self.config = config
+        self.outputs = outputs
+        self.statistics: Dict[str, Tensor] = {}
+
+    def forward(
+        self, student: TransducerSide, teacher: TransducerSide, targets: Tensor, target_lengths: Tensor, step: int = 0
+    ) -> Tensor:
+        """The objective of each utterance, `[B]`, unweighted."""
+        frames = student.encoded.shape[1]
+        partner = F.teacher_frame_map(student.lengths, student.lengths, frames, self.config.shift)
+        return self.per_utterance(student, teacher, partner)
+
+    @abstractmethod
+    def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
+        """What a subclass computes: `[B]`, over the frames with `partner [B, T]` of at least 0."""
+
+
+def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> Tuple[Tensor, Tensor]:
+    """Both `[B, T, D]` in float32, row by row in pairs, zero where there is none: no NaN of the padding remains."""
+    exists = (partner >= 0).unsqueeze(2)
+    index = partner.clamp(min=0).unsqueeze(2).expand(-1, -1, theirs.shape[2])
+    moved = theirs.detach().gather(1, index)
+    dtype = F.compute_dtype(ours.dtype)
+    ours, moved = (torch.where(exists, x, torch.zeros_like(x)).to(dtype) for x in (ours, moved))
+    return ours, moved
+
+
+class EncoderLoss(_EncoderDistillationLoss):
+    """See :class:`EncoderConfig`."""
+
+    def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
+        """Squared distance of logits whose mean over classes is zero: a constant added to them changes nothing."""
+        ours, theirs = _paired(student.joint.encoder, teacher.joint.encoder, partner)
+        tokens = self.outputs.softmaxes[0]
+        ours = _logits(student.joint.head(tokens.start, tokens.stop), ours)
+        theirs = _logits(teacher.joint.head(tokens.start, tokens.stop).detach(), theirs)
+        difference = torch.where((partner >= 0).unsqueeze(2), ours - theirs, torch.zeros_like(ours))
+        return difference.square().mean(2).sum(1)
+
+
+def _logits(joint: F.JointTensors, encoder: Tensor) -> Tensor:
+    """`[B, T, V]`: the joint's outputs as if the prediction network said nothing, centred."""
+    hidden = getattr(torch, joint.activation)(encoder)
+    bias = None if joint.bias is None else joint.bias.to(encoder.dtype)
+    logits = torch.nn.functional.linear(hidden, joint.weight.to(encoder.dtype), bias).to(encoder.dtype)
+    return logits - logits.mean(2, keepdim=True)
+
+
+class RepresentationLoss(_EncoderDistillationLoss):
+    """See :class:`RepresentationConfig`."""
+
+    needs_same_vocabulary = False
+    reads = 'encoder'
+
+    def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
+        """The distance chosen, summed over frames."""
+        ours, theirs = _paired(student.encoded, teacher.encoded, partner)
+        if self.config.distance == 'l2':
+            return (ours - theirs).square().mean(2).sum(1)
+        exists = (partner >= 0).to(ours.dtype)
+        ours, theirs = torch.nn.functional.normalize(ours, dim=2), torch.nn.functional.normalize(theirs, dim=2)
+        if self.config.distance == 'cosine':
+            return ((1.0 - (ours * theirs).sum(2)) * exists).sum(1)
+        difference = ours @ ours.transpose(1, 2) - theirs @ theirs.transpose(1, 2)
+        return difference.square().sum((1, 2)) / exists.sum(1).clamp(min=1)

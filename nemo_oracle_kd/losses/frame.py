@@ -1,0 +1,244 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""CTC distillation objectives over frame posteriors, as NeMo losses with neural types.
+
+Each objective is one config dataclass and one :class:`FrameDistillationLoss`. All return one value per utterance `[B]`, a sum
+over the valid frames of that utterance; the mathematics is in `nemo_oracle_kd.functional`. The teacher side is detached
+everywhere.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, Optional
+
+import torch
+from nemo.core.classes import Loss, typecheck
+from nemo.core.neural_types import LabelsType, LengthsType, LogprobsType, LossType, NeuralType
+
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.losses.schedule import WeightSchedule
+
+__all__ = [
+    'BlankFramesConfig',
+    'FRAME_OBJECTIVES',
+    'FrameDistillationLoss',
+    'FrameKLConfig',
+    'FrameKLLoss',
+    'GuidedCTCConfig',
+    'GuidedCTCLoss',
+    'OccupancyConfig',
+    'OccupancyLoss',
+    'SoftmaxL2Config',
+    'SoftmaxL2Loss',
+]
+
+BLANK_MODES = ('keep', 'drop', 'window', 'weight')
+
+
+@dataclass
+class BlankFramesConfig:
+    """What to do with frames at which the teacher's best label is blank (most of them: CTC posteriors are peaky)."""
+
+    mode: str = field(
+        default='keep',
+        metadata={'help': 'keep all frames, drop blank ones, keep a window around spikes, or weight blank ones'},
+    )
+    window: int = field(default=1, metadata={'help': 'window: blank frames kept on each side of a spike'})
+    weight: float = field(default=0.1, metadata={'help': 'weight: factor of a blank frame'})
+
+    @classmethod
+    def from_scalar(cls, mode) -> 'BlankFramesConfig':
+        return cls(mode=str(mode))
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.mode not in BLANK_MODES:
+            yield f"`{path}.mode` is {self.mode!r}: choose one of {', '.join(BLANK_MODES)}"
+        if self.window < 0:
+            yield f"`{path}.window` must be at least 0 frames, not {self.window}"
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            yield f"`{path}.weight` must be a finite number of at least 0, not {self.weight}"
+
+    def frame_weights(self, teacher_log_probs: torch.Tensor, lengths: torch.Tensor, blank: int):
+        """`[B, T]` weights, or `None` when every frame counts alike."""
+        if self.mode == 'keep':
+            return None
+        return F.blank_frame_weights(
+            teacher_log_probs, lengths, blank, mode=self.mode, window=self.window, weight=self.weight
+        )
+
+
+def _temperature_problems(temperature: float, path: str) -> Iterator[str]:
+    if not (math.isfinite(temperature) and temperature > 0):
+        yield f"`{path}.temperature` must be a finite number greater than 0, not {temperature}"
+
+
+@dataclass
+class FrameKLConfig:
+    """`sum_t KL(P~_t || P_t)`: the classical distillation of posteriors (Hinton et al. 2015), frame by frame.
+
+    Unlike the cross-entropy some public code calls KL, it is zero for identical models. Its sum over frames is large beside
+    the CTC loss, hence a weight below 1; a sharp teacher needs a temperature (docs/experiments/an4.md).
+    """
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(0.6), metadata={'help': 'factor in the training loss'}
+    )
+    temperature: float = field(default=2.0, metadata={'help': 'divides the logits of both sides; value times T^2'})
+    blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from _temperature_problems(self.temperature, path)
+
+
+@dataclass
+class SoftmaxL2Config:
+    """`sum_t ||P~_t - P_t||^2`: softmax-level distillation, SKD (TutorNet, arXiv 2008.00671)."""
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(0.25), metadata={'help': 'factor in the training loss'}
+    )
+    temperature: float = field(default=1.0, metadata={'help': 'divides the logits of both sides'})
+    blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from _temperature_problems(self.temperature, path)
+
+
+@dataclass
+class GuidedCTCConfig:
+    """`-sum_t P(k~_t | t)` over frames where the teacher's best label `k~_t` is not blank (arXiv 1904.08311)."""
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
+    )
+
+
+@dataclass
+class OccupancyConfig:
+    """`sum_t KL(gamma_t || P_t)` with `gamma` the teacher's CTC occupancy of the transcript.
+
+    The model-free control of the oracle teacher: any teacher's forward-backward posterior also injects the transcript into
+    what the student sees (sequence-trained CTC teachers: Huang et al. 2018).
+    """
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(0.05), metadata={'help': 'factor in the training loss'}
+    )
+
+
+class FrameDistillationLoss(Loss):
+    """Base of the per-frame objectives.
+
+    Args:
+        config: the objective's config.
+        blank: index of blank in the last dimension of both models.
+    """
+
+    family = 'frame'
+    #: per-class objectives need the same labels in the same order on both sides
+    needs_same_vocabulary: bool = True
+    #: per-frame objectives need the same frame rate or a resampling choice
+    needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
+
+    def __init__(self, config, blank: int):
+        super().__init__()
+        self.config = config
+        self.blank = blank
+
+    @property
+    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the inputs."""
+        return {
+            "student_log_probs": NeuralType(('B', 'T', 'D'), LogprobsType()),
+            "teacher_log_probs": NeuralType(('B', 'T', 'D'), LogprobsType()),
+            "input_lengths": NeuralType(tuple('B'), LengthsType()),
+            "targets": NeuralType(('B', 'T'), LabelsType()),
+            "target_lengths": NeuralType(tuple('B'), LengthsType()),
+        }
+
+    @property
+    def output_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the outputs."""
+        return {"losses": NeuralType(tuple('B'), LossType())}
+
+    @typecheck()
+    def forward(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """The objective of each utterance.
+
+        Args:
+            student_log_probs: `[B, T, V]`, natural log, with gradient.
+            teacher_log_probs: `[B, T, V]`, natural log; detached here.
+            input_lengths: `[B]` valid frames.
+            targets: `[B, U]` labels of the transcript.
+            target_lengths: `[B]` valid labels.
+
+        Returns:
+            `[B]`, unweighted, summed over frames.
+        """
+        return self.per_utterance(
+            student_log_probs, teacher_log_probs.detach(), input_lengths, targets, target_lengths
+        )
+
+    @abstractmethod
+    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """What a subclass computes: `[B]`."""
+
+
+class FrameKLLoss(FrameDistillationLoss):
+    """See :class:`FrameKLConfig`."""
+
+    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """`temperature^2 sum_t w_t KL(P~_t || P_t)`, `[B]`."""
+        weights = self.config.blank.frame_weights(teacher_log_probs, input_lengths, self.blank)
+        return F.frame_kl(
+            student_log_probs,
+            teacher_log_probs,
+            input_lengths,
+            temperature=self.config.temperature,
+            frame_weights=weights,
+        )
+
+
+class SoftmaxL2Loss(FrameDistillationLoss):
+    """See :class:`SoftmaxL2Config`."""
+
+    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """`sum_t w_t ||P~_t - P_t||^2`, `[B]`."""
+        weights = self.config.blank.frame_weights(teacher_log_probs, input_lengths, self.blank)
+        return F.softmax_l2(
+            student_log_probs,
+            teacher_log_probs,
+            input_lengths,
+            temperature=self.config.temperature,
+            frame_weights=weights,
+        )
+
+
+class GuidedCTCLoss(FrameDistillationLoss):
+    """See :class:`GuidedCTCConfig`."""
+
+    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """`-sum_t P(k~_t | t)` over the teacher's non-blank frames, `[B]`."""
+        return F.guided_ctc(student_log_probs, teacher_log_probs, input_lengths, self.blank)
+
+
+class OccupancyLoss(FrameDistillationLoss):
+    """See :class:`OccupancyConfig`."""
+
+    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
+        """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance too short for its labels."""
+        log_probs = teacher_log_probs.log_softmax(dim=-1)  # no-op on log-probabilities
+        occupancy = F.ctc_occupancy(log_probs, targets, input_lengths, target_lengths, self.blank)
+        return F.occupancy_kl(student_log_probs, occupancy, input_lengths)
+
+
+#: name in a config -> (config dataclass, loss class)
+FRAME_OBJECTIVES: Dict[str, tuple] = {
+    'frame_kl': (FrameKLConfig, FrameKLLoss),
+    'softmax_l2': (SoftmaxL2Config, SoftmaxL2Loss),
+    'guided_ctc': (GuidedCTCConfig, GuidedCTCLoss),
+    'occupancy': (OccupancyConfig, OccupancyLoss),
+}

@@ -1,0 +1,267 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Objectives that compare the lattices of two transducers, cell by cell.
+
+Each objective is one config dataclass and one :class:`LatticeDistillationLoss`. All return one value per utterance `[B]`;
+the mathematics is in `nemo_oracle_kd.functional`, where the lattice is computed in tiles and never stored. They work on the
+whole batch, whether NeMo's joint is fused with its loss or not. The teacher side is detached everywhere.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from nemo.utils import logging
+from torch import Tensor
+
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.losses.delay import DelayEstimator
+from nemo_oracle_kd.losses.encoder import EncoderConfig, EncoderLoss, RepresentationConfig, RepresentationLoss
+from nemo_oracle_kd.losses.lattice_settings import (
+    TEACHER_CELL_MODES,
+    CollapsedLatticeConfig,
+    LatticeConfig,
+    OneBestPathConfig,
+    TopKLatticeConfig,
+)
+from nemo_oracle_kd.losses.transducer_side import TransducerSide
+
+__all__ = [
+    'LATTICE_OBJECTIVES',
+    'CollapsedLatticeLoss',
+    'LatticeDistillationLoss',
+    'LatticeLoss',
+    'OneBestPathLoss',
+    'TopKLatticeLoss',
+]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The lattices of one batch, and how they are compared. Durations of a TDT are a second distribution in every cell."""
+
+    student: F.JointTensors
+    teacher: F.JointTensors
+    outputs: F.TransducerOutputs
+    targets: Tensor
+    lengths: Tensor
+    target_lengths: Tensor
+    options: dict
+
+    def divergence(self, weights: Tensor, teacher_frames: Tensor) -> Tensor:
+        """`[B]`, differentiable."""
+        return sum(self._each(F.lattice_divergence, weights, teacher_frames))
+
+    def cells(self, weights: Tensor, teacher_frames: Tensor) -> Tensor:
+        """`[B, T, U+1]`, not differentiable."""
+        return sum(self._each(F.lattice_cell_divergence, weights, teacher_frames))
+
+    def _each(self, function, weights: Tensor, teacher_frames: Tensor) -> List[Tensor]:
+        parts = []
+        for softmax in self.outputs.softmaxes:
+            options = self.options if softmax.blanks else {**self.options, 'bins': 'full'}
+            parts.append(
+                function(
+                    self.student.head(softmax.start, softmax.stop),
+                    self.teacher.head(softmax.start, softmax.stop),
+                    self.targets,
+                    self.lengths,
+                    self.target_lengths,
+                    softmax.blanks or (0,),
+                    weights=weights,
+                    teacher_frames=teacher_frames,
+                    **options,
+                )
+            )
+        return parts
+
+
+class LatticeDistillationLoss(torch.nn.Module):
+    """Base of the lattice objectives. What it compares are joints and not single tensors, so NeMo's typing does not apply.
+
+    Args:
+        config: the objective's config.
+        outputs: what the outputs of both joints stand for.
+        name: of the objective, for the log.
+    """
+
+    family = 'lattice'
+    needs_same_vocabulary: bool = True
+    needs_same_frame_rate: bool = True
+    needs_stored_scores: bool = False
+    #: what it reads: the whole `lattice`, the `joint` without a prediction network, or the `encoder` alone
+    reads: str = 'lattice'
+    #: which classes are compared one by one, see `functional.lattice.bins`
+    bins = 'full'
+
+    def __init__(self, config: LatticeConfig, outputs: F.TransducerOutputs, name: str = 'lattice'):
+        super().__init__()
+        self.config = config
+        self.outputs = outputs
+        self.name = name
+        self._first_call = True
+        estimate = config.delay.mode == 'estimate'
+        self.delay = DelayEstimator(outputs, config.delay.batches, name) if estimate else None
+        #: what the last call found out, to be logged
+        self.statistics: Dict[str, Tensor] = {}
+
+    def forward(
+        self, student: TransducerSide, teacher: TransducerSide, targets: Tensor, target_lengths: Tensor, step: int = 0
+    ) -> Tensor:
+        """The objective of each utterance.
+
+        Args:
+            student: the student's lattice, with gradient.
+            teacher: the teacher's, on the student's frames (`on_frames_of`); detached here.
+            targets: `[B, U]` labels of the transcript.
+            target_lengths: `[B]` valid labels.
+            step: optimizer steps done so far.
+
+        Returns:
+            `[B]`, unweighted; zero without gradient while the delay is being estimated.
+        """
+        self.statistics = {}
+        ours = student.joint if self.config.dropout else replace(student.joint, dropout=0.0)
+        theirs = teacher.joint.detach()
+        lengths, target_lengths = student.lengths, target_lengths.to(student.lengths.device)
+        shift = self._shift(ours, theirs, targets, lengths, target_lengths, step)
+        if shift is None:
+            return torch.zeros_like(lengths, dtype=torch.float32) + 0.0 * ours.weight.sum()
+        options = {
+            'bins': self.bins,
+            'divergence': self.config.divergence,
+            'temperature': self.config.temperature,
+            **self.bin_options(),
+        }
+        comparison = _Comparison(ours, theirs, self.outputs, targets, lengths, target_lengths, options)
+        weights, moving = self._weights(comparison)
+        frames = ours.encoder.shape[1]
+        if not self.config.window.used:
+            teacher_frames = F.teacher_frame_map(lengths, lengths, frames, shift)
+            if moving:
+                weights = F.to_student_frames(weights, teacher_frames)
+            else:
+                weights = weights * (teacher_frames >= 0).unsqueeze(2)
+            self._count_uncompared(weights)
+            return comparison.divergence(self._per_cell(weights), teacher_frames)
+        trials = _trials(self._window(shift), lengths, weights, moving)
+        self._count_uncompared(trials[0][2])
+        found = F.best_shift(
+            comparison.cells,
+            comparison.divergence,
+            [(shift, partners, self._per_cell(weights)) for shift, partners, weights in trials],
+            mode=self.config.window.mode,
+            unit=self.config.window.per,
+            softness=self.config.window.softness,
+        )
+        self.statistics['shift'] = found.shift.detach().mean()
+        return found.loss
+
+    def bin_options(self) -> dict:
+        """Further options of the bins."""
+        return {}
+
+    def _shift(self, student, teacher, targets, lengths, target_lengths, step: int) -> Optional[int]:
+        """The delay, or `None` while it is not known."""
+        if self.delay is None:
+            return self.config.shift
+        if self.delay.shift is None:
+            if step < self.config.delay.from_step:
+                return None
+            self.delay.add(student, teacher, targets, lengths, target_lengths)
+        if self.delay.shift is not None:
+            self.statistics['shift'] = lengths.new_tensor(self.delay.shift, dtype=torch.float32)
+        return self.delay.shift
+
+    def _window(self, shift: int) -> List[int]:
+        return list(range(shift + self.config.window.first, shift + self.config.window.last + 1))
+
+    def _weights(self, comparison: _Comparison) -> Tuple[Tensor, bool]:
+        """`[B, T, U+1]` weight of each cell, and whether they belong to the teacher's frames and move with them."""
+        joint, lengths, target_lengths = comparison.student, comparison.lengths, comparison.target_lengths
+        mode, options = self.config.cells.mode, self.config.cells
+        frames, positions = joint.encoder.shape[1], joint.prediction.shape[1]
+        cells = F.valid_cells(lengths, target_lengths, frames, positions)
+        lattice = (self.outputs, comparison.targets, lengths, target_lengths)
+        if mode.endswith('_occupancy'):
+            side = comparison.teacher if mode == 'teacher_occupancy' else comparison.student
+            weights = F.occupancy_weights(F.joint_occupancy(side, *lattice), options.threshold)
+        elif mode in ('path', 'band'):
+            path = F.joint_best_path(comparison.teacher, *lattice)
+            marked = F.path_cells(path.step_frames, path.step_labels, frames, positions)
+            if mode == 'band':
+                marked = F.band_cells(marked, options.before, options.after) & cells
+            weights = marked
+        else:
+            weights = cells
+        weights = weights.to(F.compute_dtype(torch.promote_types(joint.encoder.dtype, joint.weight.dtype)))
+        return weights, mode in TEACHER_CELL_MODES
+
+    def _per_cell(self, weights: Tensor) -> Tensor:
+        """`[B, T, U+1]` weights that make a mean of the sum, if the config asks for one; of the cells that have a partner."""
+        if self.config.normalization != 'cells':
+            return weights
+        return weights / weights.sum((1, 2), keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+
+    def _count_uncompared(self, weights: Tensor) -> None:
+        """Logs the share of utterances without a cell to compare, and says so once if a shift is the reason."""
+        uncompared = (weights.sum((1, 2)) == 0).float().mean()
+        self.statistics['uncompared'] = uncompared
+        if self._first_call and bool(uncompared > 0):
+            logging.warning(
+                f"{self.name}: {100 * float(uncompared):.0f} % of the utterances of the first batch have no cell that is compared, "
+                f"and contribute nothing: look at {self.name}.shift and {self.name}.window, in frames of the student, if these "
+                "utterances have a transcript"
+            )
+        self._first_call = False
+
+
+def _trials(shifts: List[int], lengths: Tensor, weights: Tensor, moving: bool) -> List[Tuple[int, Tensor, Tensor]]:
+    """Shift, frame map and weights of every candidate, all judged on cells that have a partner under each of them."""
+    frames = weights.shape[1]
+    maps = [F.teacher_frame_map(lengths, lengths, frames, shift) for shift in shifts]
+    if not moving:
+        common = torch.stack([each >= 0 for each in maps]).all(0)
+        weights = weights * common.unsqueeze(2)
+        return [(shift, each, weights) for shift, each in zip(shifts, maps)]
+    # The other way round: frames of the teacher that exist in the student under every shift.
+    back = [F.teacher_frame_map(lengths, lengths, frames, -shift) for shift in shifts]
+    common = torch.stack([each >= 0 for each in back]).all(0)
+    weights = weights * common.unsqueeze(2)
+    return [(shift, each, F.to_student_frames(weights, each)) for shift, each in zip(shifts, maps)]
+
+
+class LatticeLoss(LatticeDistillationLoss):
+    """See :class:`LatticeConfig`."""
+
+
+class TopKLatticeLoss(LatticeDistillationLoss):
+    """See :class:`TopKLatticeConfig`."""
+
+    bins = 'topk'
+
+    def bin_options(self) -> dict:
+        """The number of classes."""
+        return {'top_k': self.config.top_k}
+
+
+class CollapsedLatticeLoss(LatticeDistillationLoss):
+    """See :class:`CollapsedLatticeConfig`."""
+
+    bins = 'collapsed'
+
+
+class OneBestPathLoss(LatticeDistillationLoss):
+    """See :class:`OneBestPathConfig`."""
+
+
+#: name in a config -> (config dataclass, loss class)
+LATTICE_OBJECTIVES: Dict[str, tuple] = {
+    'lattice': (LatticeConfig, LatticeLoss),
+    'lattice_topk': (TopKLatticeConfig, TopKLatticeLoss),
+    'lattice_collapsed': (CollapsedLatticeConfig, CollapsedLatticeLoss),
+    'one_best_path': (OneBestPathConfig, OneBestPathLoss),
+    'encoder': (EncoderConfig, EncoderLoss),
+    'representation': (RepresentationConfig, RepresentationLoss),
+}

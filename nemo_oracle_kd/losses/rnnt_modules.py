@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The transducer losses as modules with the interface that NeMo expects behind `model.loss.loss_name`.
+
+NeMo's `RNNTLoss` holds such a module as `_loss`, sets its `reduction`, and calls it as
+`loss(acts=, labels=, act_lens=, label_lens=)`; `SampledRNNTJoint` moreover changes its `blank` from call to call. The
+options and their meaning are those of NeMo's Numba losses, so that a configuration gives the same training with
+either.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arcs, multiblank_full_sum
+from nemo_oracle_kd.functional.transducer.rnnt import rnnt_full_sum
+from nemo_oracle_kd.functional.transducer.tdt import tdt_arcs, tdt_full_sum
+
+__all__ = ['RNNTFullSumLoss', 'MultiblankFullSumLoss', 'TDTFullSumLoss', 'NumbaOrFullSumLoss', 'make_oracle_kd_rnnt']
+
+REDUCTIONS = (None, 'none', 'mean_batch', 'mean', 'mean_volume', 'sum')
+
+
+class _TransducerLoss(nn.Module, ABC):
+    """What the three losses share: FastEmit, the clamp and the reduction."""
+
+    def __init__(self, blank: int, fastemit_lambda: float, clamp: float, reduction: Optional[str]) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"The reduction must be one of {list(REDUCTIONS)}, got {reduction!r}.")
+        if fastemit_lambda < 0:
+            raise ValueError(f"fastemit_lambda must not be negative, got {fastemit_lambda}; 0 switches FastEmit off.")
+        self.blank = blank
+        self.fastemit_lambda = float(fastemit_lambda)
+        self.clamp = float(clamp) if clamp > 0 else 0.0
+        self.reduction = reduction
+
+    def forward(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        """Negative log-likelihoods, reduced as `reduction` says.
+
+        With FastEmit the reported values are multiplied by 1 + lambda, as NeMo's losses do.
+
+        Args:
+            acts: `[B, T, U+1, V]` output of the joint, normalised or not; what exceeds the longest label is ignored.
+            labels: `[B, U]` labels without blanks.
+            act_lens: `[B]` valid frames.
+            label_lens: `[B]` valid labels.
+
+        Returns:
+            `[B]` in nats for reduction None; otherwise a scalar. An utterance without any alignment gives `inf`, with
+            gradient zero.
+        """
+        acts = acts[:, :, : labels.shape[1] + 1]
+        nll = self._full_sum(acts, labels, act_lens, label_lens)
+        if self.fastemit_lambda:
+            nll = nll + self.fastemit_lambda * nll.detach()
+        return self._reduce(nll, label_lens.to(nll.device))
+
+    @abstractmethod
+    def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        """Negative log-likelihoods `[B]`, with the gradient of FastEmit and the clamp."""
+
+    def _clamped(self, logits: Tensor) -> Tensor:
+        return _ClampGradient.apply(logits, self.clamp) if self.clamp > 0 else logits
+
+    def _reduce(self, nll: Tensor, label_lens: Tensor) -> Tensor:
+        if self.reduction == 'mean_batch':
+            return nll.mean()
+        if self.reduction == 'mean':
+            return (nll / label_lens).mean()
+        if self.reduction == 'mean_volume':
+            return nll.sum() / label_lens.sum()
+        if self.reduction == 'sum':
+            return nll.sum()
+        return nll
+
+
+class RNNTFullSumLoss(_TransducerLoss):
+    """RNN-T loss (Graves 2012), see `rnnt_full_sum`. In NeMo: `model.loss.loss_name: oracle_kd_rnnt`.
+
+    Args:
+        blank: id of the blank.
+        fastemit_lambda: weight of FastEmit (arXiv 2010.11148), 0 for none.
+        clamp: the gradient of `acts` is cut to [-clamp, clamp]; 0 or less for no cut.
+        reduction: None or 'none', 'mean_batch', 'mean', 'mean_volume' or 'sum', with NeMo's meaning.
+    """
+
+    def __init__(
+        self, blank: int, fastemit_lambda: float = 0.0, clamp: float = -1.0, reduction: Optional[str] = None
+    ) -> None:
+        super().__init__(blank, fastemit_lambda, clamp, reduction)
+
+    def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        return rnnt_full_sum(self._clamped(acts), labels, act_lens, label_lens, self.blank, self.fastemit_lambda)
+
+
+class MultiblankFullSumLoss(_TransducerLoss):
+    """Multi-blank transducer loss (arXiv 2211.03541), see `multiblank_full_sum`.
+
+    Args:
+        blank: id of the standard blank; the i-th big blank is `blank - 1 - i`.
+        big_blank_durations: frames read by the big blanks.
+        fastemit_lambda: as in `RNNTFullSumLoss`.
+        clamp: as in `RNNTFullSumLoss`.
+        sigma: logit under-normalisation.
+        reduction: as in `RNNTFullSumLoss`.
+    """
+
+    def __init__(
+        self,
+        blank: int,
+        big_blank_durations: Optional[Sequence[int]] = None,
+        fastemit_lambda: float = 0.0,
+        clamp: float = -1.0,
+        sigma: float = 0.0,
+        reduction: Optional[str] = None,
+    ) -> None:
+        super().__init__(blank, fastemit_lambda, clamp, reduction)
+        self.big_blank_durations = [int(duration) for duration in big_blank_durations or []]
+        multiblank_arcs(self.big_blank_durations)  # refuses impossible durations now rather than in the first step
+        self.sigma = float(sigma)
+
+    def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        return multiblank_full_sum(
+            self._clamped(acts),
+            labels,
+            act_lens,
+            label_lens,
+            self.blank,
+            self.big_blank_durations,
+            self.sigma,
+            self.fastemit_lambda,
+        )
+
+
+class TDTFullSumLoss(_TransducerLoss):
+    """Token-and-duration transducer loss (arXiv 2304.06795), see `tdt_full_sum`.
+
+    `acts [B, T, U+1, V+D]` hold the logits of labels and blank first and those of the D durations last.
+
+    Args:
+        blank: id of the blank.
+        durations: the durations in frames.
+        fastemit_lambda: as in `RNNTFullSumLoss`.
+        clamp: cuts the gradient of the labels' and blank's logits, not that of the durations, as NeMo does.
+        sigma: logit under-normalisation.
+        omega: probability with which a batch is scored by the plain RNN-T loss, without durations and sigma (section
+            3.5 of the paper). Drawn anew in every call from Python's `random`, as NeMo does.
+        reduction: as in `RNNTFullSumLoss`.
+    """
+
+    def __init__(
+        self,
+        blank: int,
+        durations: Optional[Sequence[int]] = None,
+        fastemit_lambda: float = 0.0,
+        clamp: float = -1.0,
+        sigma: float = 0.0,
+        omega: float = 0.0,
+        reduction: Optional[str] = None,
+    ) -> None:
+        super().__init__(blank, fastemit_lambda, clamp, reduction)
+        self.durations = [int(duration) for duration in durations or []]
+        tdt_arcs(self.durations)  # refuses impossible durations now rather than in the first step
+        if not 0.0 <= omega <= 1.0:
+            raise ValueError(f"omega is a probability, got {omega}.")
+        self.sigma = float(sigma)
+        self.omega = float(omega)
+
+    def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        count = len(self.durations)
+        logits, duration_logits = acts.split([acts.shape[-1] - count, count], -1)
+        logits = self._clamped(logits)
+        if self.omega > 0 and random.random() < self.omega:
+            return rnnt_full_sum(logits, labels, act_lens, label_lens, self.blank, self.fastemit_lambda)
+        return tdt_full_sum(
+            logits,
+            duration_logits,
+            labels,
+            act_lens,
+            label_lens,
+            self.blank,
+            self.durations,
+            self.sigma,
+            self.fastemit_lambda,
+        )
+
+
+def make_oracle_kd_rnnt(blank: int, fastemit_lambda: float = 0.0, clamp: float = -1.0) -> RNNTFullSumLoss:
+    """The loss of `model.loss.loss_name: oracle_kd_rnnt`; the options are those of `model.loss.oracle_kd_rnnt_kwargs`."""
+    return RNNTFullSumLoss(blank, fastemit_lambda, clamp)
+
+
+class NumbaOrFullSumLoss(nn.Module):
+    """NeMo's CUDA kernel on CUDA, and ours elsewhere: makes `tdt` and `multiblank_rnnt` work on every device.
+
+    Args:
+        numba_loss: NeMo's `TDTLossNumba` or `MultiblankRNNTLossNumba`, whose options are taken over.
+
+    Raises:
+        ValueError: for any other loss.
+    """
+
+    def __init__(self, numba_loss: nn.Module) -> None:
+        super().__init__()
+        blank, fastemit_lambda, clamp = numba_loss.blank, numba_loss.fastemit_lambda, numba_loss.clamp
+        full_sum: _TransducerLoss
+        if hasattr(numba_loss, 'big_blank_durations'):
+            durations = numba_loss.big_blank_durations
+            full_sum = MultiblankFullSumLoss(blank, durations, fastemit_lambda, clamp, numba_loss.sigma)
+        elif hasattr(numba_loss, 'durations'):
+            durations = numba_loss.durations
+            full_sum = TDTFullSumLoss(blank, durations, fastemit_lambda, clamp, numba_loss.sigma, numba_loss.omega)
+        else:
+            raise ValueError(f"{type(numba_loss).__name__} works on every device; there is nothing to replace.")
+        self.numba = numba_loss
+        self.full_sum = full_sum
+
+    @property
+    def blank(self) -> int:
+        """Id of the blank."""
+        return self.full_sum.blank
+
+    @blank.setter
+    def blank(self, blank: int) -> None:
+        self.numba.blank = self.full_sum.blank = blank
+
+    @property
+    def reduction(self) -> Optional[str]:
+        """NeMo sets None around every call."""
+        return self.full_sum.reduction
+
+    @reduction.setter
+    def reduction(self, reduction: Optional[str]) -> None:
+        self.numba.reduction = self.full_sum.reduction = reduction
+
+    def forward(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
+        """As `TDTFullSumLoss` and `MultiblankFullSumLoss`."""
+        kernel = self.numba if acts.is_cuda else self.full_sum
+        return kernel(acts=acts, labels=labels, act_lens=act_lens, label_lens=label_lens)
+
+
+class _ClampGradient(torch.autograd.Function):
+    """Identity whose gradient is cut to [-clamp, clamp]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
+        ctx.clamp = clamp
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor):
+        return grad_output.clamp(-ctx.clamp, ctx.clamp), None

@@ -1,0 +1,286 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Distillation objectives over whole label sequences, as NeMo losses with neural types (arXiv 2303.05958).
+
+Both models are seen through one number per text, `-log P(y|x)` summed over all alignments, whatever their vocabulary, frame
+rate or kind of head. Each objective is one config dataclass and one `Loss`; all return one value per utterance `[B]`, and the
+mathematics is in `nemo_oracle_kd.functional`. The teacher's numbers are constants. An utterance that cannot be compared,
+because its labels have no alignment in one of the models, gives 0 with gradient zero; `comparable` tells which these are.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, Optional
+
+import torch
+from nemo.core.classes import Loss, typecheck
+from nemo.core.neural_types import LengthsType, LossType, MaskType, NeuralType, VoidType
+
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.losses.schedule import WeightSchedule
+
+__all__ = [
+    'ConfidenceConfig',
+    'FullSumConfig',
+    'FullSumLoss',
+    'FullSumNormConfig',
+    'FullSumNormLoss',
+    'HardConfig',
+    'HardLoss',
+    'SEQUENCE_OBJECTIVES',
+    'SequenceDistillationLoss',
+    'TextDistillationLoss',
+]
+
+NBEST_OVER = ('first', 'all')
+
+
+@dataclass
+class ConfidenceConfig:
+    """Weight of each utterance by the teacher's confidence, see `functional.confidence_weight`."""
+
+    mode: str = field(
+        default='constant',
+        metadata={'help': 'constant (1 for all), probability (mean per token), or sigmoid (a soft cut)'},
+    )
+    sharpness: float = field(default=1.0, metadata={'help': 'how fast the weight falls, per nat per token'})
+    threshold: float = field(default=1.0, metadata={'help': 'sigmoid: nats per token at which the weight is one half'})
+    floor: float = field(default=0.0, metadata={'help': 'the smallest weight, 0 to 1'})
+
+    @classmethod
+    def from_scalar(cls, mode) -> 'ConfidenceConfig':
+        return cls(mode=str(mode))
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.mode not in F.CONFIDENCE_MODES:
+            yield f"`{path}.mode` is {self.mode!r}: choose one of {', '.join(F.CONFIDENCE_MODES)}"
+        if not (math.isfinite(self.sharpness) and self.sharpness > 0):
+            yield f"`{path}.sharpness` must be a finite number greater than 0, not {self.sharpness}"
+        if not math.isfinite(self.threshold):
+            yield f"`{path}.threshold` must be a finite number, not {self.threshold}"
+        if not 0 <= self.floor <= 1:
+            yield f"`{path}.floor` must lie between 0 and 1, not {self.floor}"
+
+    def weights(self, teacher_nll: torch.Tensor, teacher_lengths: torch.Tensor) -> torch.Tensor:
+        """`[B]` weights between 0 and 1, without gradient."""
+        return F.confidence_weight(teacher_nll, teacher_lengths, self.mode, self.sharpness, self.threshold, self.floor)
+
+
+@dataclass
+class DistanceConfig:
+    """What the objectives of scores share: the weight, the distance, its shape."""
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
+    )
+    distance: str = field(default='l1', metadata={'help': 'l1, mse, or huber (l1 with a quadratic bottom)'})
+    huber_width: float = field(default=1.0, metadata={'help': 'huber: nats at which quadratic turns into linear'})
+    dead_zone: float = field(default=0.0, metadata={'help': 'differences up to this size cost nothing, nats'})
+    confidence: ConfidenceConfig = field(
+        default_factory=ConfidenceConfig, metadata={'help': "weights by the teacher's confidence"}
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.distance not in F.FULL_SUM_DISTANCES:
+            yield f"`{path}.distance` is {self.distance!r}: choose one of {', '.join(F.FULL_SUM_DISTANCES)}"
+        if not (math.isfinite(self.huber_width) and self.huber_width > 0):
+            yield f"`{path}.huber_width` must be a finite number greater than 0, not {self.huber_width}"
+        if not (math.isfinite(self.dead_zone) and self.dead_zone >= 0):
+            yield f"`{path}.dead_zone` must be a finite number of at least 0, not {self.dead_zone}"
+
+
+@dataclass
+class HardConfig:
+    """`-log P(y~|x)` of the teacher's text `y~`, which is the row's `text`: training on pseudo-labels."""
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
+    )
+    confidence: ConfidenceConfig = field(
+        default_factory=ConfidenceConfig, metadata={'help': "weights by the teacher's confidence"}
+    )
+
+
+@dataclass
+class FullSumConfig(DistanceConfig):
+    """`F(-log P~(y|x), -log P(y|x))`: full-sum distillation (arXiv 2303.05958, section 3.2)."""
+
+    normalization: str = field(
+        default='none', metadata={'help': 'none: nats per text; token: nats per token of each model'}
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from super().problems(path)
+        if self.normalization not in F.FULL_SUM_NORMALIZATIONS:
+            yield (
+                f"`{path}.normalization` is {self.normalization!r}: choose one of "
+                f"{', '.join(F.FULL_SUM_NORMALIZATIONS)}, or the objective full_sum_norm to normalise over the N-best list"
+            )
+
+
+@dataclass
+class FullSumNormConfig(DistanceConfig):
+    """`F` of log-posteriors over the teacher's N-best list: sequence-discriminative (arXiv 2303.05958, section 3.3)."""
+
+    over: str = field(
+        default='first', metadata={'help': "first: the teacher's best text (the paper); all: the mean over all texts"}
+    )
+    nbest: int = field(default=8, metadata={'help': 'texts of each utterance, the best first; at least 2'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from super().problems(path)
+        if self.over not in NBEST_OVER:
+            yield f"`{path}.over` is {self.over!r}: choose one of {', '.join(NBEST_OVER)}"
+        if self.nbest < 2:
+            yield (
+                f"`{path}.nbest` is {self.nbest}, but a single text always has posterior 1: use 2 or more, or the objective "
+                "full_sum"
+            )
+
+
+class SequenceDistillationLoss(Loss):
+    """Base of the objectives over the texts of an utterance.
+
+    Args:
+        config: the objective's config.
+    """
+
+    family = 'sequence'
+    needs_same_vocabulary = False
+    needs_same_frame_rate = False
+    #: the teacher's numbers come from `nemo-oracle-kd score` and cannot be had from a teacher beside the student
+    needs_stored_scores = False
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    @property
+    def output_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the outputs."""
+        return {"losses": NeuralType(tuple('B'), LossType())}
+
+    def weighted(self, losses, teacher_nll, teacher_lengths):
+        """`[B]` losses times the weights of the teacher's confidence in the text it was scored on, `[B]` nats and tokens."""
+        if self.config.confidence.mode == 'constant':
+            return losses
+        return losses * self.config.confidence.weights(teacher_nll, teacher_lengths).to(losses)
+
+
+class TextDistillationLoss(SequenceDistillationLoss):
+    """Base of the objectives over one text per utterance."""
+
+    @property
+    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the inputs."""
+        return {
+            "student_nll": NeuralType(tuple('B'), LossType()),
+            "teacher_nll": NeuralType(tuple('B'), VoidType()),
+            "target_lengths": NeuralType(tuple('B'), LengthsType()),
+            "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
+        }
+
+    @typecheck()
+    def forward(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
+        """The objective of each utterance.
+
+        Args:
+            student_nll: `[B]` minus log-probability, nats, with gradient; `inf` where there is no alignment.
+            teacher_nll: `[B]` the teacher's; a constant; `inf` where there is none.
+            target_lengths: `[B]` tokens of the text in the student's vocabulary.
+            teacher_lengths: `[B]` tokens in the teacher's.
+
+        Returns:
+            `[B]`, unweighted.
+        """
+        losses = self.per_utterance(student_nll, teacher_nll.detach(), target_lengths, teacher_lengths)
+        return self.weighted(losses, teacher_nll, teacher_lengths)
+
+    @abstractmethod
+    def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
+        """What a subclass computes: `[B]`."""
+
+    def comparable(self, student_nll, teacher_nll):
+        """`[B]` bool: utterances whose value means something."""
+        return F.full_sum_comparable(student_nll, teacher_nll)
+
+
+class HardLoss(TextDistillationLoss):
+    """See :class:`HardConfig`."""
+
+    needs_stored_scores = True
+
+    def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
+        """`-log P(y~|x)`, `[B]`; 0 where the text has no alignment."""
+        return student_nll.masked_fill(student_nll.detach().isinf(), 0.0)
+
+    def comparable(self, student_nll, teacher_nll):
+        """`[B]` bool: utterances with an alignment."""
+        return ~student_nll.detach().isinf()
+
+
+class FullSumLoss(TextDistillationLoss):
+    """See :class:`FullSumConfig`."""
+
+    def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
+        """The distance of the scores, `[B]`."""
+        config = self.config
+        return F.full_sum_distance(
+            student_nll,
+            teacher_nll,
+            kind=config.distance,
+            huber_width=config.huber_width,
+            dead_zone=config.dead_zone,
+            normalization=config.normalization,
+            target_lengths=target_lengths,
+            teacher_target_lengths=teacher_lengths,
+        )
+
+
+class FullSumNormLoss(SequenceDistillationLoss):
+    """See :class:`FullSumNormConfig`."""
+
+    needs_stored_scores = True
+
+    @property
+    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+        """Neural types of the inputs."""
+        return {
+            "student_nll": NeuralType(('B', 'D'), LossType()),
+            "teacher_nll": NeuralType(('B', 'D'), VoidType()),
+            "mask": NeuralType(('B', 'D'), MaskType()),
+            "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
+        }
+
+    @typecheck()
+    def forward(self, student_nll, teacher_nll, mask, teacher_lengths):
+        """The objective of each utterance.
+
+        Args:
+            student_nll: `[B, N]` minus log-probabilities of the teacher's texts, nats, with gradient.
+            teacher_nll: `[B, N]` the teacher's, the best first; constants.
+            mask: `[B, N]` true where there is a text.
+            teacher_lengths: `[B]` tokens of the first text in the teacher's vocabulary.
+
+        Returns:
+            `[B]`, unweighted; 0 where there is nothing to compare.
+        """
+        config = self.config
+        losses = F.full_sum_norm_distance(
+            student_nll, teacher_nll, mask, config.distance, config.huber_width, config.dead_zone, config.over
+        )
+        return self.weighted(losses, teacher_nll[:, 0], teacher_lengths)
+
+    def comparable(self, student_nll, teacher_nll, mask):
+        """`[B]` bool: utterances with at least two texts to compare."""
+        return F.full_sum_norm_comparable(student_nll, teacher_nll, mask, self.config.over)
+
+
+#: name in a config -> (config dataclass, loss class)
+SEQUENCE_OBJECTIVES: Dict[str, tuple] = {
+    'hard': (HardConfig, HardLoss),
+    'full_sum': (FullSumConfig, FullSumLoss),
+    'full_sum_norm': (FullSumNormConfig, FullSumNormLoss),
+}
