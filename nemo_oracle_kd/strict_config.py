@@ -12,7 +12,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, List, Optional, Type, TypeVar
+from typing import Any, TypeVar
 
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 
@@ -33,7 +33,7 @@ def _plain_type(annotation: Any) -> Any:
     return annotation
 
 
-def _convert(annotation: Any, value: Any, path: str, problems: List[str]) -> Any:
+def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     """The value in the field's type, or a recorded problem."""
     if value is None:
         if not _is_optional(annotation):
@@ -64,7 +64,7 @@ def _article(wanted: type) -> str:
     return {int: 'a whole number', float: 'a number', str: 'a string', bool: 'true or false'}.get(wanted, str(wanted))
 
 
-def build(cls: Type[T], values: Any, path: str, problems: List[str]) -> Optional[T]:
+def build(cls: type[T], values: Any, path: str, problems: list[str]) -> T | None:
     """Fills a config dataclass from a mapping and records everything that is wrong with it.
 
     A dataclass may define `from_scalar(value)` (a class method: the short form, e.g. `weight: 0.1`) and
@@ -116,9 +116,9 @@ def build(cls: Type[T], values: Any, path: str, problems: List[str]) -> Optional
     return instance
 
 
-def build_or_raise(cls: Type[T], values: Any, path: str) -> T:
+def build_or_raise(cls: type[T], values: Any, path: str) -> T:
     """As :func:`build`, raising one :class:`ConfigError` that lists every problem."""
-    problems: List[str] = []
+    problems: list[str] = []
     instance = build(cls, values, path, problems)
     if problems:
         raise ConfigError(problems)

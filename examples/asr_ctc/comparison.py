@@ -9,9 +9,9 @@ folder holds what each printed, and each command can be run by hand.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
 
 from nemo_oracle_kd.evaluation.diagnosis import Diagnosis
 from nemo_oracle_kd.evaluation.plots import colour_of
@@ -57,16 +57,16 @@ class Plan:
         teacher_overrides: teacher -> overrides.
     """
 
-    students: Dict[str, Optional[Distilled]]
+    students: dict[str, Distilled | None]
     updates: int
     teacher_seconds: float
     student_overrides: Sequence[str] = ()
-    teacher_overrides: Dict[str, Sequence[str]] = field(default_factory=dict)
+    teacher_overrides: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
 def system_runs(
-    plan: Plan, data: Dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
-) -> List[SystemRun]:
+    plan: Plan, data: dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
+) -> list[SystemRun]:
     """All trainings of a plan.
 
     Args:
@@ -128,7 +128,7 @@ def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
 
 def compare_and_report(
     plan: Plan,
-    data: Dict[str, Path],
+    data: dict[str, Path],
     out: Path,
     seeds: Sequence[int],
     parallel: int,

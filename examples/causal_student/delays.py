@@ -3,8 +3,8 @@
 
 """When trained students emit, against their teacher, and how far their encoders really look ahead."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Dict, Mapping
 
 import torch
 from tqdm import tqdm
@@ -56,7 +56,7 @@ def look_ahead(model, frames: int = 400, changes: int = 16) -> int:
     return farthest
 
 
-def measure(teacher: Path, students: Mapping[str, Mapping[int, Path]], manifest: Path, limit: int) -> Dict[str, dict]:
+def measure(teacher: Path, students: Mapping[str, Mapping[int, Path]], manifest: Path, limit: int) -> dict[str, dict]:
     """Delay of every student behind the teacher in frames, over `limit` utterances, and the encoder's look-ahead.
 
     Args:

@@ -19,9 +19,9 @@ it stopped.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 for folder in ('asr_ctc', 'noisy_teachers', 'causal_student'):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
@@ -73,7 +73,7 @@ def soft(*overrides: str, hard: bool = False, full_context: bool = False, teache
 #: of the sum over all cells; what else was tried is in docs/experiments/causal_student.md
 WEIGHT = 0.03
 ESTIMATE = ('delay.mode=estimate', 'delay.batches=8')
-STUDENTS: Dict[str, Student] = {
+STUDENTS: dict[str, Student] = {
     ALONE: Student(),
     'hard': Student('hard'),
     'soft_shift_0': soft(),
@@ -110,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def teacher_jobs(parts: Dict[str, Path], dev: Path, out: Path) -> List[Job]:
+def teacher_jobs(parts: dict[str, Path], dev: Path, out: Path) -> list[Job]:
     """The training of the teacher, in two steps, and its labels for the half that students see without."""
     jobs, data = [], {'train': parts['all'], 'dev': dev}
     for name, overrides in TEACHERS.items():
@@ -126,7 +126,7 @@ def teacher_jobs(parts: Dict[str, Path], dev: Path, out: Path) -> List[Job]:
     return [*jobs, Job('labels', command, outputs=[scored], depends=waits, inputs=inputs, scratch=[scored.parent])]
 
 
-def student_runs(args: argparse.Namespace, parts: Dict[str, Path], dev: Path, out: Path) -> List[SystemRun]:
+def student_runs(args: argparse.Namespace, parts: dict[str, Path], dev: Path, out: Path) -> list[SystemRun]:
     """Warm starts and students of every seed."""
     runs, scored = [], out / 'labels' / 'scored.jsonl'
     contexts = sorted({STUDENTS[name].full_context for name in args.students})

@@ -15,9 +15,9 @@ speaker) and `test.jsonl` (both). The same arguments give the same bytes.
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import soundfile
@@ -32,7 +32,7 @@ SOURCE_RATE, RATE = 8000, 16000
 TRAINING_SPEAKERS = ('george', 'jackson', 'nicolas', 'theo')
 
 #: (speaker, digit) -> (index, samples), by index
-Recordings = Dict[Tuple[str, int], List[Tuple[int, np.ndarray]]]
+Recordings = dict[tuple[str, int], list[tuple[int, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def utterance(
     speaker: str,
     digits: range,
     snr: Sequence[float],
-) -> Tuple[str, np.ndarray]:
+) -> tuple[str, np.ndarray]:
     """A text and its audio: words of one speaker at slightly different levels, 25 to 200 ms apart, in white or red noise.
 
     Args:
@@ -128,7 +128,7 @@ def utterance(
     return ' '.join(WORDS[digit] for digit in text), audio * (0.95 / peak if peak > 0.95 else 1.0)
 
 
-def write_part(number: int, count: int, recordings: Recordings, args: argparse.Namespace) -> List[dict]:
+def write_part(number: int, count: int, recordings: Recordings, args: argparse.Namespace) -> list[dict]:
     """Writes the audio and the manifest of `PARTS[number]`; returns its rows."""
     part, rows = PARTS[number], []
     generator = np.random.default_rng([args.seed, number])

@@ -6,9 +6,9 @@
 import json
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest, write_text_atomically
 from nemo_oracle_kd.evaluation.error_rates import score
@@ -112,7 +112,7 @@ class Recipe:
     split_seed: int = 0
 
 
-def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
+def write_split(recipe: Recipe, train: Path, folder: Path) -> dict[str, Path]:
     """Writes the parts of the training manifest: `all`, `supervised`, `few` and `unsupervised`.
 
     Supervised rows say so. The unsupervised part keeps its texts for the measurement of pseudo-labels; students are given
@@ -135,7 +135,7 @@ def write_split(recipe: Recipe, train: Path, folder: Path) -> Dict[str, Path]:
     return paths
 
 
-def steps(count: int, validations: int = 2) -> List[str]:
+def steps(count: int, validations: int = 2) -> list[str]:
     """Overrides for a training of `count` optimizer steps."""
     return [
         f'trainer.max_steps={count}',
@@ -144,7 +144,7 @@ def steps(count: int, validations: int = 2) -> List[str]:
     ]
 
 
-def teacher_runs(recipe: Recipe, parts: Dict[str, Path], dev: Path, out: Path) -> List[SystemRun]:
+def teacher_runs(recipe: Recipe, parts: dict[str, Path], dev: Path, out: Path) -> list[SystemRun]:
     """The trainings of the ladder."""
     runs = []
     for name in recipe.teachers:
@@ -157,7 +157,7 @@ def teacher_runs(recipe: Recipe, parts: Dict[str, Path], dev: Path, out: Path) -
     return runs
 
 
-def label_jobs(recipe: Recipe, parts: Dict[str, Path], test: Path, out: Path) -> List[Job]:
+def label_jobs(recipe: Recipe, parts: dict[str, Path], test: Path, out: Path) -> list[Job]:
     """What the teachers do: label the unsupervised part, and the test set."""
     jobs = []
     for name in recipe.teachers:
@@ -187,9 +187,9 @@ def label_jobs(recipe: Recipe, parts: Dict[str, Path], test: Path, out: Path) ->
     return jobs
 
 
-def systems(teachers: Sequence[str]) -> Dict[str, Tuple[Optional[str], Optional[str]]]:
+def systems(teachers: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
     """All systems after the warm start: name -> (method, teacher), (None, None) for the student alone."""
-    found: Dict[str, Tuple[Optional[str], Optional[str]]] = {ALONE: (None, None)}
+    found: dict[str, tuple[str | None, str | None]] = {ALONE: (None, None)}
     for method in METHODS:
         for teacher in teachers:
             if method in EVERYWHERE or teacher in GOOD_AND_BAD:
@@ -198,8 +198,8 @@ def systems(teachers: Sequence[str]) -> Dict[str, Tuple[Optional[str], Optional[
 
 
 def student_runs(
-    recipe: Recipe, parts: Dict[str, Path], dev: Path, out: Path, seeds: Sequence[int]
-) -> List[SystemRun]:
+    recipe: Recipe, parts: dict[str, Path], dev: Path, out: Path, seeds: Sequence[int]
+) -> list[SystemRun]:
     """The warm start and the students of every seed."""
     runs = []
     for seed in seeds:
@@ -223,7 +223,7 @@ def student_runs(
     return runs
 
 
-def measure_teachers(recipe: Recipe, parts: Dict[str, Path], out: Path) -> Dict[str, dict]:
+def measure_teachers(recipe: Recipe, parts: dict[str, Path], out: Path) -> dict[str, dict]:
     """What is known of each teacher: its test error, and how wrong and how sure its pseudo-labels are."""
     tested = json.loads((out / 'teachers' / 'scores.json').read_text(encoding='utf-8'))['systems']
     found = {}
@@ -246,7 +246,7 @@ def measure_teachers(recipe: Recipe, parts: Dict[str, Path], out: Path) -> Dict[
     return found
 
 
-def run_ladder(recipe: Recipe, data: Dict[str, Path], out: Path, seeds: Sequence[int], parallel: int) -> dict:
+def run_ladder(recipe: Recipe, data: dict[str, Path], out: Path, seeds: Sequence[int], parallel: int) -> dict:
     """Trains, labels and scores everything.
 
     Args:

@@ -6,8 +6,9 @@
 A `duration` that is shorter than the file cuts it off, so a teacher hears what a student will be trained on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class AudioSpan:
 
     path: str
     offset: float = 0.0
-    duration: Optional[float] = None
+    duration: float | None = None
 
 
 def audio_seconds(span: AudioSpan) -> float:

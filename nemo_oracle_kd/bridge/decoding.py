@@ -3,7 +3,8 @@
 
 """N-best texts from NeMo's batched beam search, for any model with a CTC or transducer head."""
 
-from typing import Any, Callable, List
+from collections.abc import Callable
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -30,7 +31,7 @@ def decoding_strategy(head: Head, beam_size: int) -> str:
 
 def make_nbest_decoder(
     model: Any, head: Head, beam_size: int, nbest: int, max_symbols: int = 10
-) -> Callable[[EncodedAudio], List[List[str]]]:
+) -> Callable[[EncodedAudio], list[list[str]]]:
     """Builds a decoder beside the model's own, which stays as it is.
 
     Args:
@@ -80,7 +81,7 @@ def make_nbest_decoder(
         def search(audio: EncodedAudio) -> list:
             return decoding.rnnt_decoder_predictions_tensor(audio.encoded, audio.lengths, return_hypotheses=True)
 
-    def decode(audio: EncodedAudio) -> List[List[str]]:
+    def decode(audio: EncodedAudio) -> list[list[str]]:
         hypotheses = search(audio)
         lists = [one if isinstance(one, list) else [one] for one in hypotheses]
         return [_distinct(one, nbest) for one in lists]
@@ -88,7 +89,7 @@ def make_nbest_decoder(
     return decode
 
 
-def _distinct(hypotheses: list, nbest: int) -> List[str]:
+def _distinct(hypotheses: list, nbest: int) -> list[str]:
     texts = dict.fromkeys(normalize_spaces(hypothesis.text) for hypothesis in hypotheses)
     return list(texts)[:nbest] or ['']
 

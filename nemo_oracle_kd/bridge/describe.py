@@ -5,7 +5,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import Any
 
 __all__ = ['ModelDescription', 'describe', 'has_ctc_head', 'tokenizer_fingerprint']
 
@@ -26,13 +26,13 @@ class ModelDescription:
     """
 
     name: str
-    vocabulary: Tuple[str, ...]
-    tokenizer: Optional[str]
+    vocabulary: tuple[str, ...]
+    tokenizer: str | None
     blank: int
     sample_rate: int
-    frame_seconds: Optional[float]
+    frame_seconds: float | None
     reads_transcript: bool
-    heads: Tuple[str, ...] = ('ctc',)
+    heads: tuple[str, ...] = ('ctc',)
 
 
 def has_ctc_head(model: Any) -> bool:
@@ -47,7 +47,7 @@ def ctc_decoder(model: Any) -> Any:
     return None if hasattr(model, 'joint') else getattr(model, 'decoder', None)
 
 
-def _subsampling(model: Any) -> Optional[int]:
+def _subsampling(model: Any) -> int | None:
     """Feature frames per encoder frame, from the encoder or from its config; `None` where neither tells."""
     config = model.cfg.get('encoder', {})
     config = config.get('audio_encoder', config)  # an oracle encoder wraps the audio encoder it was given
@@ -61,14 +61,14 @@ def _subsampling(model: Any) -> Optional[int]:
     return factor
 
 
-def frame_seconds(model: Any) -> Optional[float]:
+def frame_seconds(model: Any) -> float | None:
     """Seconds of audio per encoder frame, or `None` if the model does not tell."""
     factor = _subsampling(model)
     stride = model.cfg.preprocessor.get('window_stride', None)
     return None if factor is None or stride is None else float(stride) * factor
 
 
-def tokenizer_fingerprint(model: Any) -> Optional[str]:
+def tokenizer_fingerprint(model: Any) -> str | None:
     """Hash of the tokenizer itself, whatever its file is called; `None` for a model of characters."""
     tokenizer = getattr(getattr(model, 'tokenizer', None), 'tokenizer', None)
     if tokenizer is None:

@@ -3,7 +3,7 @@
 
 """Which labels a model emits, and in which frames: the same questions to a CTC head and to a transducer."""
 
-from typing import Any, List
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ def emission_frames(
 
 
 @torch.no_grad()
-def greedy_labels(model: Any, head: Head, audio: EncodedAudio) -> List[List[int]]:
+def greedy_labels(model: Any, head: Head, audio: EncodedAudio) -> list[list[int]]:
     """Labels that the model emits: by greedy search of a CTC head, by the model's own decoding of a transducer.
 
     Args:

@@ -5,7 +5,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Tuple
+from typing import Any
 
 from nemo_oracle_kd.bridge.describe import ctc_decoder, has_ctc_head
 
@@ -27,9 +27,9 @@ class Head:
     """
 
     kind: str
-    vocabulary: Tuple[str, ...]
+    vocabulary: tuple[str, ...]
     blank: int
-    durations: Tuple[int, ...] = ()
+    durations: tuple[int, ...] = ()
 
 
 def find_head(model: Any, head: str = 'auto') -> Head:
@@ -79,7 +79,7 @@ def _transducer_head(model: Any) -> Head:
     )
 
 
-def _find_option(model: Any, name: str) -> Tuple[int, ...]:
+def _find_option(model: Any, name: str) -> tuple[int, ...]:
     """From the loss; else from the decoding, because `change_vocabulary` may have replaced the loss by a plain one."""
     kernel = getattr(getattr(model, 'loss', None), '_loss', None)
     owners = list(kernel.modules()) if kernel is not None else []  # the kernel may choose between others, by device

@@ -8,9 +8,10 @@ and b, with the student's gradient on all of them, and never the `[B, T, U+1, V]
 compute something else are refused before training.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import getattr_static
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class TransducerEncoding:
     """
 
     encoded: Tensor
-    predicted: Optional[Tensor]
+    predicted: Tensor | None
     lengths: Tensor
 
 
@@ -102,7 +103,7 @@ def joint_problems(model: Any, role: str, training: bool) -> Iterator[str]:
         )
 
 
-def joint_tensors(model: Any, encoded: Tensor, predicted: Optional[Tensor], dropout: bool = True) -> JointTensors:
+def joint_tensors(model: Any, encoded: Tensor, predicted: Tensor | None, dropout: bool = True) -> JointTensors:
     """The joint of a NeMo transducer, with gradient wherever its inputs and weights have one.
 
     Args:
@@ -128,7 +129,7 @@ def joint_tensors(model: Any, encoded: Tensor, predicted: Optional[Tensor], drop
 
 
 @torch.no_grad()
-def encode_frames(model: Any, batch: AudioBatch) -> Tuple[Tensor, Tensor]:
+def encode_frames(model: Any, batch: AudioBatch) -> tuple[Tensor, Tensor]:
     """Runs the encoder of a frozen transducer; an oracle also reads the transcripts.
 
     Args:

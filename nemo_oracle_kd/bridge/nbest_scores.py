@@ -19,8 +19,9 @@ hypothesis that has it; the joint's is drawn once per cell. Hypotheses that shar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class NBestScores:
     """
 
     nll: Tensor
-    cells: Optional[NBestCells]
+    cells: NBestCells | None
 
 
 def nbest_nll(model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS) -> Tensor:
@@ -107,7 +108,7 @@ def nbest_scores(
     return _SharedLattices(model, head, hypotheses, max_cells).score(step.encoded, step.lengths)
 
 
-def label_context(model: Any) -> Optional[int]:
+def label_context(model: Any) -> int | None:
     """How many labels the prediction network of a transducer sees, `None` for all."""
     from nemo.collections.asr.modules import StatelessTransducerDecoder
 
@@ -146,7 +147,7 @@ class _Portion:
     recompute: bool
 
 
-def _portions(frames: List[int], sizes: List[int], max_cells: int) -> List[List[_Portion]]:
+def _portions(frames: list[int], sizes: list[int], max_cells: int) -> list[list[_Portion]]:
     """The portions of every utterance; none for an utterance without frames."""
     left = sum(length * size for length, size in zip(frames, sizes))
     portions = []
@@ -204,14 +205,14 @@ class _SharedLattices:
         chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
         return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
 
-    def _values(self, frames: Sequence[Tensor], projected: Tensor, portions: List[List[_Portion]]) -> Tensor:
+    def _values(self, frames: Sequence[Tensor], projected: Tensor, portions: list[list[_Portion]]) -> Tensor:
         """The log-probabilities that the lattices need, `[positions, T, C]`, zero behind the last frame."""
         device, sizes = projected.device, self.positions.sizes.tolist()
         longest = max(of_one[-1].stop for of_one in portions if of_one)
         positions = zip(projected.split(sizes), self.positions.classes.to(device).split(sizes))
         durations = len(self.head.durations) if self.head.kind == 'tdt' else 0
         columns = self.positions.classes.shape[1] + durations
-        values: List[Tensor] = []
+        values: list[Tensor] = []
         for (at, classes), of_one in zip(positions, portions):
             pieces = []
             for portion in of_one:
@@ -265,7 +266,7 @@ class _SharedLattices:
         padded = torch.cat([log_prob.new_full((len(ends) - len(present),), -math.inf), log_prob])
         return padded[which.to(values.device)]
 
-    def _arc_scores(self, label: Tensor, others: Tensor) -> Tuple[Tensor, Tuple[Arc, ...]]:
+    def _arc_scores(self, label: Tensor, others: Tensor) -> tuple[Tensor, tuple[Arc, ...]]:
         """`[K, P, T, U+1]` in the order of the arcs."""
         if self.head.kind == 'multiblank':
             return torch.cat([label.unsqueeze(0), others]), multiblank_arcs(self.head.durations)

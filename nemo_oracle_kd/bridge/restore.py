@@ -11,8 +11,9 @@ to a student because it has a teacher.
 import contextlib
 import difflib
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from omegaconf import open_dict

@@ -11,8 +11,9 @@ use. The result is a log-probability: regularisers that training adds to the los
 
 import copy
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,8 +84,8 @@ class EncodedAudio:
     """
 
     lengths: Tensor
-    log_probs: Optional[Tensor] = None
-    encoded: Optional[Tensor] = None
+    log_probs: Tensor | None = None
+    encoded: Tensor | None = None
 
 
 def encode_audio(model: Any, head: Head, batch: AudioBatch) -> EncodedAudio:
@@ -190,7 +191,7 @@ def _portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tenso
     """Pairs (utterance, hypothesis), `[P, 2]`, with at most `max_cells` cells including padding, or a single pair."""
     frames, lengths = frames.tolist(), lengths.tolist()
     pairs = [(b, n) for b, of_one in enumerate(lengths) for n, length in enumerate(of_one) if length >= 0]
-    portion: List[Tuple[int, int]] = []
+    portion: list[tuple[int, int]] = []
     for b, n in pairs:
         portion.append((b, n))
         longest, widest = max(frames[i] for i, _ in portion), max(lengths[i][j] for i, j in portion) + 1
@@ -234,7 +235,7 @@ class Lattices:
         scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
         return arc_best_path(scores, _arcs(self.head), frame_lengths, lengths, scores.dtype)
 
-    def _projected(self, b: Tensor, labels: Tensor, lengths: Tensor) -> Tuple[Tensor, ...]:
+    def _projected(self, b: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """Frames `[P, T, J]`, positions `[P, U+1, J]`, labels `[P, U]`, label lengths and frame lengths, no wider than needed."""
         device = self.frames.device
         labels = labels[:, : int(lengths.max())].contiguous().to(device)

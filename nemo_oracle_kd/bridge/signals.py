@@ -3,8 +3,8 @@
 
 """Signals: tensors with lengths that a model exposes, the same for student and teacher."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, List, Optional
 
 import torch
 
@@ -38,7 +38,7 @@ class AudioBatch:
     lengths: torch.Tensor
     transcripts: Transcripts
 
-    def select(self, rows: List[int]) -> 'AudioBatch':
+    def select(self, rows: list[int]) -> 'AudioBatch':
         """The utterances of some rows, padded no further than they need."""
         lengths, label_lengths = self.lengths[rows], self.transcripts.lengths[rows]
         labels = self.transcripts.labels[rows, : int(label_lengths.max())]
@@ -100,6 +100,6 @@ class StudentStep:
     transcripts: Transcripts
     lengths: torch.Tensor
     reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    log_probs: Optional[torch.Tensor] = None
-    encoded: Optional[torch.Tensor] = None
-    predicted: Optional[torch.Tensor] = None
+    log_probs: torch.Tensor | None = None
+    encoded: torch.Tensor | None = None
+    predicted: torch.Tensor | None = None

@@ -3,7 +3,7 @@
 
 """NeMo's batched beam search with a stateless prediction network, whose decoder lacks one method that the search calls."""
 
-from typing import Any, List, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +33,12 @@ def complete_for_beam_search(decoder: Any) -> bool:
 
 
 def _select_along_beam(
-    src_states: List[Tensor],
+    src_states: list[Tensor],
     batch_size: int,
     beam_size: int,
     indices: Tensor,
-    dst_states: Optional[List[Tensor]] = None,
-) -> List[Tensor]:
+    dst_states: list[Tensor] | None = None,
+) -> list[Tensor]:
     """The states of the hypotheses that the beam keeps.
 
     Args:

@@ -5,7 +5,8 @@
 
 import hashlib
 import json
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from nemo_oracle_kd.bridge.describe import tokenizer_fingerprint
 
@@ -48,7 +49,7 @@ class TextCodec:
         #: hash of the vocabulary: equal exactly if every text has equal labels
         self.fingerprint = hashlib.sha256(f'{identity} {len(self.vocabulary)}'.encode()).hexdigest()
 
-    def encode(self, text: str) -> List[int]:
+    def encode(self, text: str) -> list[int]:
         """Labels of a text, without blanks.
 
         Raises:

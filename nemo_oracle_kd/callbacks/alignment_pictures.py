@@ -3,8 +3,9 @@
 
 """Pictures of what teacher and student emit when, in TensorBoard or W&B while the student is training."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator, List
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -99,7 +100,7 @@ class AlignmentPictures(Callback, Serialization):
             self._draw(trainer, pl_module, step)
 
     @staticmethod
-    def _distillation(trainer: pl.Trainer) -> List[KnowledgeDistillation]:
+    def _distillation(trainer: pl.Trainer) -> list[KnowledgeDistillation]:
         return [callback for callback in trainer.callbacks if isinstance(callback, KnowledgeDistillation)]
 
     def _draw(self, trainer: pl.Trainer, student: Any, step: int) -> None:

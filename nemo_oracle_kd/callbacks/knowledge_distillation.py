@@ -3,7 +3,8 @@
 
 """`KnowledgeDistillation`: distillation in any unmodified NeMo recipe, named in `trainer.callbacks`."""
 
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -54,10 +55,10 @@ class KnowledgeDistillation(Callback, Serialization):
 
     def __init__(
         self,
-        teacher: Optional[Mapping] = None,
-        objectives: Optional[Mapping] = None,
-        label_loss: Optional[Mapping] = None,
-        supervised_share: Optional[float] = None,
+        teacher: Mapping | None = None,
+        objectives: Mapping | None = None,
+        label_loss: Mapping | None = None,
+        supervised_share: float | None = None,
         **unknown: Any,
     ):
         super().__init__()

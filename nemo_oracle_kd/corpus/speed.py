@@ -8,8 +8,9 @@ students: on copies a network cannot memorise the few recordings of a small corp
 audio, because the change is made before either sees it (Ko et al. 2015).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any
 
 import soundfile
 from tqdm import tqdm
@@ -22,7 +23,7 @@ __all__ = ['write_speed_copies']
 
 def write_speed_copies(
     manifest: str | Path, directory: str | Path, speeds: Sequence[float], progress: bool = True
-) -> List[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Writes one FLAC per utterance and speed, and a manifest `DIRECTORY/<name of the manifest>` of all of them.
 
     Resampling changes pitch and tempo together, as playing a record faster does. Files that are there already are kept,

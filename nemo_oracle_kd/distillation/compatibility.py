@@ -3,8 +3,9 @@
 
 """Whether a student can learn from a teacher, decided before the first step and said in sentences."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any
 
 from nemo_oracle_kd.bridge.describe import ModelDescription
 from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
@@ -23,8 +24,8 @@ class CompatibilityReport:
         problems: sentences that name the fix; empty when the distillation can run.
     """
 
-    rows: List[Tuple[str, str, str, bool]] = field(default_factory=list)
-    problems: List[str] = field(default_factory=list)
+    rows: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def raise_problems(self) -> None:
         """Raises :class:`ConfigError` with all problems, if any."""
@@ -43,7 +44,7 @@ def _vocabulary_text(model: ModelDescription) -> str:
     return f"{len(model.vocabulary)} {'characters' if model.tokenizer is None else 'sub-words'}"
 
 
-def _first_difference(student: Tuple[str, ...], teacher: Tuple[str, ...]) -> str:
+def _first_difference(student: tuple[str, ...], teacher: tuple[str, ...]) -> str:
     for index, (left, right) in enumerate(zip(student, teacher)):
         if left != right:
             return f"label {index} is {left!r} in the student and {right!r} in the teacher"
@@ -56,7 +57,7 @@ def _frame_text(seconds) -> str:
 
 def compare(
     student: ModelDescription,
-    teacher: Optional[ModelDescription],
+    teacher: ModelDescription | None,
     objectives: Iterable[str],
     time_resampling: str = 'none',
 ) -> CompatibilityReport:
@@ -98,7 +99,7 @@ def compare(
     return report
 
 
-def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: ModelDescription) -> Dict[str, bool]:
+def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: ModelDescription) -> dict[str, bool]:
     known = student.frame_seconds is not None and teacher.frame_seconds is not None
     same = {
         'vocabulary': student.vocabulary == teacher.vocabulary and student.tokenizer == teacher.tokenizer,
@@ -119,7 +120,7 @@ def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: 
     return same
 
 
-def _class_problems(student, teacher, names: List[str], same: Dict[str, bool]) -> Iterator[str]:
+def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -> Iterator[str]:
     per_class = [name for name in names if OBJECTIVES[name][1].needs_same_vocabulary]
     needing = ', '.join(per_class)
     if per_class and student.vocabulary != teacher.vocabulary:
@@ -139,7 +140,7 @@ def _class_problems(student, teacher, names: List[str], same: Dict[str, bool]) -
         )
 
 
-def _frame_problems(student, teacher, names, same: Dict[str, bool], time_resampling: str) -> Iterator[str]:
+def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampling: str) -> Iterator[str]:
     per_frame = ', '.join(objectives_of('frame', names))
     if per_frame and 'ctc' not in student.heads:
         yield (
@@ -193,6 +194,6 @@ def loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
         )
 
 
-def _option_texts(options: Dict[str, float]) -> Tuple[str, str]:
+def _option_texts(options: dict[str, float]) -> tuple[str, str]:
     off = ' and '.join(f"{name}={'-1' if name == 'clamp' else '0'}" for name in options)
     return ' and '.join(f'{name}={value:g}' for name, value in options.items()), off

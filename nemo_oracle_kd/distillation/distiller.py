@@ -4,7 +4,8 @@
 """The distiller binds one teacher, some objectives and one student."""
 
 import dataclasses
-from typing import Any, Dict, List, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,12 +51,12 @@ class Distiller:
         if not isinstance(config, DistillationConfig):
             config = DistillationConfig.from_mapping(config, path)
         self.config = config
-        self.teacher: Optional[OnlineTeacher] = None
-        self.families: List[Any] = []
-        self._rows: Optional[TrainingRows] = None
-        self._hooks: Optional[LossHooks] = None
+        self.teacher: OnlineTeacher | None = None
+        self.families: list[Any] = []
+        self._rows: TrainingRows | None = None
+        self._hooks: LossHooks | None = None
         self._context = StepContext(step=0)
-        self._last_state: Dict[str, Any] = {}
+        self._last_state: dict[str, Any] = {}
 
     def __deepcopy__(self, memo):
         return self  # bound to one student; a copied model or callback shares it
@@ -111,7 +112,7 @@ class Distiller:
             self.families.append(SequenceFamily(losses['sequence'], student, facts.heads, codec, self.teacher, stored))
         return report
 
-    def _losses_of(self, family: str, blank: int) -> Dict[str, torch.nn.Module]:
+    def _losses_of(self, family: str, blank: int) -> dict[str, torch.nn.Module]:
         found = {}
         for name in objectives_of(family, self.config.objectives):
             arguments = (blank,) if family == 'frame' else ()
@@ -129,11 +130,11 @@ class Distiller:
         self.families = []
         self._context = StepContext(step=0)
 
-    def state(self) -> Dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps for a resumed training, also after the fit; empty unless something was estimated."""
         if not self.families:
             return self._last_state
-        delays: Dict[str, int] = {}
+        delays: dict[str, int] = {}
         for family in self._lattice_families():
             delays.update(family.state())
         return {'delays': delays} if delays else {}
@@ -143,7 +144,7 @@ class Distiller:
         for family in self._lattice_families():
             family.load_state(state.get('delays', {}))
 
-    def _lattice_families(self) -> List[LatticeFamily]:
+    def _lattice_families(self) -> list[LatticeFamily]:
         return [family for family in self.families if isinstance(family, LatticeFamily)]
 
     def begin_step(self, batch: Any, step: int, with_statistics: bool = False) -> None:
@@ -161,7 +162,7 @@ class Distiller:
             self._context.rows, self._context.supervised = self._rows.of_batch()
         self._hooks.arm()
 
-    def metrics(self) -> Dict[str, Tensor | float]:
+    def metrics(self) -> dict[str, Tensor | float]:
         """Every term of the last step, unweighted and weighted, per utterance as NeMo reduces it.
 
         Raises:

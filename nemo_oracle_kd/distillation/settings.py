@@ -4,8 +4,9 @@
 """The config of a distillation: one mapping, the same for the callback and for `model.distillation`."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any
 
 from nemo_oracle_kd.bridge.heads import HEADS
 from nemo_oracle_kd.errors import ConfigError, unknown_name
@@ -27,14 +28,14 @@ class TeacherConfig:
     An oracle teacher is recognised by its class and gets the batch's transcripts as well.
     """
 
-    restore_from: Optional[str] = field(
+    restore_from: str | None = field(
         default=None, metadata={'help': 'path of a .nemo file, or the name of a pretrained NeMo model'}
     )
-    scores: Optional[str] = field(
+    scores: str | None = field(
         default=None,
         metadata={'help': 'manifest: what `nemo-oracle-kd score` wrote into the training rows; no teacher in memory'},
     )
-    fingerprint: Optional[str] = field(
+    fingerprint: str | None = field(
         default=None, metadata={'help': 'with scores: refuse rows that another teacher scored'}
     )
     head: str = field(default='auto', metadata={'help': "the teacher's head that scores texts: auto, ctc or rnnt"})
@@ -103,9 +104,9 @@ class DistillationConfig:
     """
 
     teacher: TeacherConfig
-    objectives: Dict[str, Any]
+    objectives: dict[str, Any]
     label_loss: LabelLossConfig
-    supervised_share: Optional[float] = None
+    supervised_share: float | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping, path: str = 'distillation') -> 'DistillationConfig':
@@ -118,7 +119,7 @@ class DistillationConfig:
         Raises:
             ConfigError: lists every unknown key (with the nearest valid name), missing value and contradiction.
         """
-        problems: List[str] = []
+        problems: list[str] = []
         sections = ('teacher', 'objectives', 'label_loss', 'supervised_share')
         problems += [f"`{path}`: {unknown_name('key', str(key), sections)}" for key in values if key not in sections]
         if values.get('teacher') is None:
@@ -152,7 +153,7 @@ def _with_key_on(label_loss: Any) -> Any:
     return {'on': label_loss[True], **others}
 
 
-def _build_objectives(named: Any, path: str, problems: List[str]) -> Dict[str, Any]:
+def _build_objectives(named: Any, path: str, problems: list[str]) -> dict[str, Any]:
     if not isinstance(named, Mapping):
         problems.append(f"`{path}` must be a mapping, as in objectives: {{frame_kl: {{weight: 0.05}}}}, not {named!r}")
         return {}

@@ -4,7 +4,8 @@
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
 
 import hashlib
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -33,13 +34,13 @@ class AnswerMemory:
 
     def __init__(self, megabytes: float):
         self.room = int(megabytes * 2**20)
-        self._answers: Dict[bytes, torch.Tensor] = {}
+        self._answers: dict[bytes, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
     @staticmethod
-    def keys(batch: AudioBatch) -> List[bytes]:
+    def keys(batch: AudioBatch) -> list[bytes]:
         """One key per utterance."""
         signal, labels = batch.signal.float().cpu(), batch.transcripts.labels.cpu().long()
         found = []
@@ -49,7 +50,7 @@ class AnswerMemory:
             found.append(digest.digest())
         return found
 
-    def get(self, key: bytes) -> Optional[torch.Tensor]:
+    def get(self, key: bytes) -> torch.Tensor | None:
         """The answer on the CPU, or `None`."""
         return self._answers.get(key)
 
@@ -75,8 +76,8 @@ class OnlineTeacher:
         self.description: ModelDescription = describe(self.model)
         self.memory = AnswerMemory(config.memory_mb) if config.memory_mb > 0 else None
         self._scores_with = config.head
-        self._head: Optional[Head] = None
-        self._codec: Optional[TextCodec] = None
+        self._head: Head | None = None
+        self._codec: TextCodec | None = None
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
@@ -97,7 +98,7 @@ class OnlineTeacher:
             ValueError: an oracle teacher and an utterance without transcript.
         """
 
-        def ask(batch: AudioBatch) -> Tuple[torch.Tensor, torch.Tensor]:
+        def ask(batch: AudioBatch) -> tuple[torch.Tensor, torch.Tensor]:
             heard = frame_posteriors(self.model, batch)
             return heard.log_probs, heard.lengths
 
@@ -111,7 +112,7 @@ class OnlineTeacher:
             ValueError: an oracle teacher and an utterance without transcript.
         """
 
-        def ask(batch: AudioBatch) -> Tuple[torch.Tensor, torch.Tensor]:
+        def ask(batch: AudioBatch) -> tuple[torch.Tensor, torch.Tensor]:
             encoded, lengths = encode_frames(self.model, batch)
             return encoded.transpose(1, 2), lengths
 
@@ -120,8 +121,8 @@ class OnlineTeacher:
         return TransducerEncoding(encoded.transpose(1, 2), predicted, lengths)
 
     def _heard(
-        self, batch: AudioBatch, kind: bytes, ask: Callable[[AudioBatch], Tuple[torch.Tensor, torch.Tensor]]
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        self, batch: AudioBatch, kind: bytes, ask: Callable[[AudioBatch], tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames `[B, T, N]` with lengths `[B]`, from the memory where the utterance is there."""
         if self.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
             raise ValueError(
@@ -160,7 +161,7 @@ class OnlineTeacher:
         return self._codec
 
     @torch.no_grad()
-    def sequence_nll(self, batch: AudioBatch, codec: TextCodec) -> Tuple[torch.Tensor, torch.Tensor]:
+    def sequence_nll(self, batch: AudioBatch, codec: TextCodec) -> tuple[torch.Tensor, torch.Tensor]:
         """Minus log-probability of each transcript, read as text and written in the teacher's own labels.
 
         Args:
@@ -188,7 +189,7 @@ class OnlineTeacher:
         nll, tokens = torch.stack(answers).to(batch.signal.device).unbind(1)
         return nll, tokens.long()
 
-    def _own_labels(self, batch: AudioBatch, codec: TextCodec) -> List[List[int]]:
+    def _own_labels(self, batch: AudioBatch, codec: TextCodec) -> list[list[int]]:
         counts = batch.transcripts.lengths.tolist()
         labels = [row[:count] for row, count in zip(batch.transcripts.labels.tolist(), counts)]
         if codec.fingerprint == self.codec.fingerprint:

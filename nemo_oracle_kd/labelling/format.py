@@ -10,9 +10,10 @@ A scored manifest is a NeMo manifest. Each row has the keys below besides its ow
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 from nemo_oracle_kd.corpus.manifest import (
     FINGERPRINT_KEY,
@@ -136,7 +137,7 @@ def header_path(manifest: str | Path) -> Path:
     return Path(f'{manifest}.header.json')
 
 
-def read_header(manifest: str | Path) -> Optional[Dict[str, Any]]:
+def read_header(manifest: str | Path) -> dict[str, Any] | None:
     """The header of a scored manifest, or `None` if it has none.
 
     Raises:
@@ -173,15 +174,15 @@ class RowFilter:
         max_wer: against the reference, as a share (0.3 for 30 %).
     """
 
-    min_log_prob_per_token: Optional[float] = None
-    min_words: Optional[int] = None
-    max_words: Optional[int] = None
-    min_duration: Optional[float] = None
-    max_duration: Optional[float] = None
-    max_wer: Optional[float] = None
+    min_log_prob_per_token: float | None = None
+    min_words: int | None = None
+    max_words: int | None = None
+    min_duration: float | None = None
+    max_duration: float | None = None
+    max_wer: float | None = None
 
     def __post_init__(self) -> None:
-        problems: List[str] = []
+        problems: list[str] = []
         for name, value in vars(self).items():
             if value is not None and not math.isfinite(value):
                 problems.append(f"{name} is {value}: give a number, or leave the filter out")
@@ -198,7 +199,7 @@ class RowFilter:
             problems.append(f"max_wer must not be negative, not {self.max_wer}")
         ConfigError.raise_if_any(problems)
 
-    def before_scoring(self, seconds: float) -> Optional[str]:
+    def before_scoring(self, seconds: float) -> str | None:
         """Why a row is dropped unheard, or `None`."""
         if self.min_duration is not None and seconds < self.min_duration:
             return 'too short'
@@ -206,7 +207,7 @@ class RowFilter:
             return 'too long'
         return None
 
-    def after_scoring(self, row: Mapping[str, Any]) -> Optional[str]:
+    def after_scoring(self, row: Mapping[str, Any]) -> str | None:
         """Why a scored row is dropped, or `None`. A limited WER needs the row's reference."""
         words = len(row['text'].split())
         if self.min_words is not None and words < self.min_words:

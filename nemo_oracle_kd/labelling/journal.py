@@ -9,14 +9,15 @@ The first line says what the run is; each further line holds the results of one 
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any
 
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['Journal', 'first_difference']
 
-Entry = Tuple[int, Any]
+Entry = tuple[int, Any]
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = '') -> str:
@@ -44,7 +45,7 @@ class Journal:
         ConfigError: the journal belongs to another run, is damaged, or another process writes it.
     """
 
-    def __init__(self, path: Path, header: Dict[str, Any], volatile: Tuple[str, ...] = ()):
+    def __init__(self, path: Path, header: dict[str, Any], volatile: tuple[str, ...] = ()):
         self.path = Path(path)
         self._file = open(path, 'a+b')
         try:
@@ -58,7 +59,7 @@ class Journal:
             self.close()
             raise
 
-    def _read(self, header: Dict[str, Any], volatile: Tuple[str, ...]) -> List[Entry]:
+    def _read(self, header: dict[str, Any], volatile: tuple[str, ...]) -> list[Entry]:
         self._file.seek(0)
         content = self._file.read()
         complete = content.rfind(b'\n') + 1
@@ -84,7 +85,7 @@ class Journal:
             )
         return [(index, result) for batch in batches for index, result in batch]
 
-    def add(self, batch: List[Entry]) -> None:
+    def add(self, batch: list[Entry]) -> None:
         """Writes the results of a batch; they survive the process from here on."""
         self._write(batch)
         self.entries.extend(batch)

@@ -7,10 +7,11 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -44,7 +45,7 @@ class ScoringReport:
     """
 
     rows: int = 0
-    dropped: Dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     wall: float = 0.0
 
@@ -144,12 +145,12 @@ def merge_shards(output: str | Path, shards: int) -> ScoringReport:
     return ScoringReport(len(kept), dict(reasons))
 
 
-def _lines(path: Path) -> Sequence[Dict[str, Any]]:
+def _lines(path: Path) -> Sequence[dict[str, Any]]:
     # a part may be empty, because every row of it was dropped
     return read_manifest(path, require_text=False, check_audio=False) if path.exists() and path.stat().st_size else []
 
 
-def _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source) -> Dict[str, Any]:
+def _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source) -> dict[str, Any]:
     return {
         'format': FORMAT,
         'fingerprint': str(scorer.fingerprint),
@@ -170,7 +171,7 @@ def _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source
     }
 
 
-def _finished(output: Path, header: Dict[str, Any]) -> ScoringReport:
+def _finished(output: Path, header: dict[str, Any]) -> ScoringReport:
     before = read_header(output)
     if before is None:
         raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
@@ -182,7 +183,7 @@ def _finished(output: Path, header: Dict[str, Any]) -> ScoringReport:
     return ScoringReport(before['rows'], before['dropped'])
 
 
-def _check_references(scorer: Scorer, rows: List[dict], manifest: str | Path, row_filter: RowFilter) -> None:
+def _check_references(scorer: Scorer, rows: list[dict], manifest: str | Path, row_filter: RowFilter) -> None:
     if row_filter.max_wer is None:
         return
     keys = (REFERENCE_KEY, 'text') if scorer.settings.source == 'decode' else (REFERENCE_KEY,)
@@ -194,7 +195,7 @@ def _check_references(scorer: Scorer, rows: List[dict], manifest: str | Path, ro
         )
 
 
-def _unwritable(scorer: Scorer, rows: List[dict], manifest: str | Path, skip: bool) -> set:
+def _unwritable(scorer: Scorer, rows: list[dict], manifest: str | Path, skip: bool) -> set:
     """Indices of the rows with a given text that the teacher cannot write; refuses the manifest unless `skip`."""
     if scorer.settings.source == 'decode':
         return set()
@@ -215,14 +216,14 @@ def _unwritable(scorer: Scorer, rows: List[dict], manifest: str | Path, skip: bo
     return found
 
 
-def _span(row: Dict[str, Any]) -> AudioSpan:
+def _span(row: dict[str, Any]) -> AudioSpan:
     return AudioSpan(row[AUDIO_KEY], float(row.get('offset') or 0.0), row.get('duration'))
 
 
 def _score_rest(scorer, rows, unwritable, row_filter, batch_size, journal, report, on_batch, position) -> None:
     done = {index for index, _ in journal.entries}
-    seconds: Dict[int, float] = {}
-    early: List[Tuple[int, str]] = []
+    seconds: dict[int, float] = {}
+    early: list[tuple[int, str]] = []
     for index in (i for i in range(len(rows)) if i not in done):
         try:
             length = audio_seconds(_span(rows[index]))
@@ -251,10 +252,10 @@ def _score_rest(scorer, rows, unwritable, row_filter, batch_size, journal, repor
             bar.update(len(batch))
 
 
-def _read_ahead(rows, batches, sample_rate) -> Iterator[Tuple[List[int], List[Any]]]:
+def _read_ahead(rows, batches, sample_rate) -> Iterator[tuple[list[int], list[Any]]]:
     """Batches with their audio; the next batch is read while the model works on this one."""
 
-    def read(batch: List[int]) -> List[Any]:
+    def read(batch: list[int]) -> list[Any]:
         signals = []
         for index in batch:
             try:
@@ -271,8 +272,8 @@ def _read_ahead(rows, batches, sample_rate) -> Iterator[Tuple[List[int], List[An
             yield batch, signals
 
 
-def _score_batch(scorer, rows, seconds, batch, signals, row_filter) -> List[Tuple[int, Any]]:
-    results: Dict[int, Any] = {}
+def _score_batch(scorer, rows, seconds, batch, signals, row_filter) -> list[tuple[int, Any]]:
+    results: dict[int, Any] = {}
     heard = [(index, s) for index, s in zip(batch, signals) if isinstance(s, torch.Tensor)]
     for index, failure in zip(batch, signals):
         if isinstance(failure, Exception):
@@ -285,7 +286,7 @@ def _score_batch(scorer, rows, seconds, batch, signals, row_filter) -> List[Tupl
     return [(index, results[index]) for index in batch]
 
 
-def _write(output: Path, header: Dict[str, Any], rows: List[dict], journal: Journal, report: ScoringReport) -> None:
+def _write(output: Path, header: dict[str, Any], rows: list[dict], journal: Journal, report: ScoringReport) -> None:
     results = dict(journal.entries)
     kept = [results[index] for index in range(len(rows)) if not isinstance(results[index], str)]
     dropped = [
@@ -299,7 +300,7 @@ def _write(output: Path, header: Dict[str, Any], rows: List[dict], journal: Jour
 
 
 def _write_files(
-    output: str | Path, header: dict, kept: List[dict], dropped: List[dict], reasons: Dict[str, int]
+    output: str | Path, header: dict, kept: list[dict], dropped: list[dict], reasons: dict[str, int]
 ) -> None:
 
     outcome = {**header, 'rows': len(kept), 'dropped': dict(sorted(reasons.items()))}

@@ -4,8 +4,9 @@
 """From rows and audio to scored rows: decode or take given texts, tokenise, score by full sum, sort."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ class ScoringSettings:
 
     source: str = 'decode'
     nbest: int = 8
-    beam_size: Optional[int] = None
+    beam_size: int | None = None
     max_symbols: int = 10
     head: str = 'auto'
     max_cells: int = MAX_CELLS
@@ -84,7 +85,7 @@ class Scorer:
         self.sample_rate = int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000)))
         self.device = next(model.parameters()).device
         self._decode = None
-        self.decoding: Dict[str, Any] = {'source': settings.source}
+        self.decoding: dict[str, Any] = {'source': settings.source}
         if settings.source == 'decode':
             beam = settings.beam_size or settings.nbest
             self.decoding.update(strategy=decoding_strategy(self.head, beam), beam_size=beam, nbest=settings.nbest)
@@ -94,7 +95,7 @@ class Scorer:
         self.identity = teacher_identity(model)
         self.fingerprint = fingerprint_of(self.identity, self.head.kind, self.codec.fingerprint, self.decoding)
 
-    def given_texts(self, row: Mapping[str, Any]) -> List[str]:
+    def given_texts(self, row: Mapping[str, Any]) -> list[str]:
         """The texts that the row itself holds, distinct, spaces normalised.
 
         Raises:
@@ -122,9 +123,7 @@ class Scorer:
         if not text and getattr(self.model, 'reads_transcript', False):
             raise UnwritableText("an oracle model reads the transcript, so it cannot score an empty one")
 
-    def score(
-        self, rows: Sequence[Mapping[str, Any]], signals: Sequence[torch.Tensor]
-    ) -> List[Union[Dict[str, Any], str]]:
+    def score(self, rows: Sequence[Mapping[str, Any]], signals: Sequence[torch.Tensor]) -> list[dict[str, Any] | str]:
         """Scores a batch.
 
         Args:
@@ -138,7 +137,7 @@ class Scorer:
             texts, labels, scores = self._hypotheses(rows, signals)
         return [self._scored_row(row, *entries) for row, entries in zip(rows, zip(texts, labels, scores.tolist()))]
 
-    def _hypotheses(self, rows, signals) -> Tuple[List[List[str]], List[List[List[int]]], torch.Tensor]:
+    def _hypotheses(self, rows, signals) -> tuple[list[list[str]], list[list[list[int]]], torch.Tensor]:
         batch = audio_batch(signals, self.device)
         settings = self.settings
         if self._decode is None:
@@ -155,10 +154,10 @@ class Scorer:
             score_encoded(self.model, self.head, audio, hypotheses, settings.max_cells, settings.kernel),
         )
 
-    def _writable(self, texts: List[List[str]]) -> Tuple[List[List[str]], List[List[List[int]]]]:
+    def _writable(self, texts: list[list[str]]) -> tuple[list[list[str]], list[list[list[int]]]]:
         """Texts and labels, without the texts that the teacher's labels cannot express (an unknown token, say)."""
-        kept_texts: List[List[str]] = []
-        kept_labels: List[List[List[int]]] = []
+        kept_texts: list[list[str]] = []
+        kept_labels: list[list[list[int]]] = []
         for of_one in texts:
             kept_texts.append([])
             kept_labels.append([])
@@ -172,8 +171,8 @@ class Scorer:
         return kept_texts, kept_labels
 
     def _scored_row(
-        self, row: Mapping[str, Any], texts: List[str], labels: List[List[int]], scores: List[float]
-    ) -> Union[Dict[str, Any], str]:
+        self, row: Mapping[str, Any], texts: list[str], labels: list[list[int]], scores: list[float]
+    ) -> dict[str, Any] | str:
         if not texts:
             return 'not writable in the labels of the teacher'
         candidates = [

@@ -3,8 +3,6 @@
 
 """How much later the student emits than the teacher, estimated while training runs."""
 
-from typing import List, Optional
-
 import torch
 from nemo.utils import logging
 from torch import Tensor
@@ -33,9 +31,9 @@ class DelayEstimator:
         self.batches = batches
         self.name = name
         #: the estimate, frames of the student; `None` until it is made
-        self.shift: Optional[int] = None
-        self._student: List[Tensor] = []
-        self._teacher: List[Tensor] = []
+        self.shift: int | None = None
+        self._student: list[Tensor] = []
+        self._teacher: list[Tensor] = []
 
     def add(
         self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
@@ -66,11 +64,11 @@ class DelayEstimator:
         )
 
 
-def _of_all_ranks(frames: List[Tensor]) -> Tensor:
+def _of_all_ranks(frames: list[Tensor]) -> Tensor:
     """`[1, labels]`: every process of a distributed training estimates from the batches of all."""
     mine = torch.cat(frames, 1)
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return mine
-    all_of_them: List[Optional[Tensor]] = [None] * torch.distributed.get_world_size()
+    all_of_them: list[Tensor | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(all_of_them, mine)
     return torch.cat(all_of_them, 1)

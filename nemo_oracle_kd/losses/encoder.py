@@ -7,8 +7,8 @@ They cost one value per frame instead of one per cell, and know nothing of the t
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, Tuple
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ class _EncoderDistillationLoss(torch.nn.Module, ABC):
         super().__init__()
         self.config = config
         self.outputs = outputs
-        self.statistics: Dict[str, Tensor] = {}
+        self.statistics: dict[str, Tensor] = {}
 
     def forward(
         self, student: TransducerSide, teacher: TransducerSide, targets: Tensor, target_lengths: Tensor, step: int = 0
@@ -86,7 +86,7 @@ class _EncoderDistillationLoss(torch.nn.Module, ABC):
         """What a subclass computes: `[B]`, over the frames with `partner [B, T]` of at least 0."""
 
 
-def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> Tuple[Tensor, Tensor]:
+def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
     """Both `[B, T, D]` in float32, row by row in pairs, zero where there is none: no NaN of the padding remains."""
     exists = (partner >= 0).unsqueeze(2)
     index = partner.clamp(min=0).unsqueeze(2).expand(-1, -1, theirs.shape[2])

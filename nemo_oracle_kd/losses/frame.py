@@ -10,8 +10,8 @@ everywhere.
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, Optional
 
 import torch
 from nemo.core.classes import Loss, typecheck
@@ -149,7 +149,7 @@ class FrameDistillationLoss(Loss):
         self.blank = blank
 
     @property
-    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+    def input_types(self) -> dict[str, NeuralType] | None:
         """Neural types of the inputs."""
         return {
             "student_log_probs": NeuralType(('B', 'T', 'D'), LogprobsType()),
@@ -160,7 +160,7 @@ class FrameDistillationLoss(Loss):
         }
 
     @property
-    def output_types(self) -> Optional[Dict[str, NeuralType]]:
+    def output_types(self) -> dict[str, NeuralType] | None:
         """Neural types of the outputs."""
         return {"losses": NeuralType(tuple('B'), LossType())}
 
@@ -236,7 +236,7 @@ class OccupancyLoss(FrameDistillationLoss):
 
 
 #: name in a config -> (config dataclass, loss class)
-FRAME_OBJECTIVES: Dict[str, tuple] = {
+FRAME_OBJECTIVES: dict[str, tuple] = {
     'frame_kl': (FrameKLConfig, FrameKLLoss),
     'softmax_l2': (SoftmaxL2Config, SoftmaxL2Loss),
     'guided_ctc': (GuidedCTCConfig, GuidedCTCLoss),

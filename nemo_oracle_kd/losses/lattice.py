@@ -9,7 +9,6 @@ whole batch, whether NeMo's joint is fused with its loss or not. The teacher sid
 """
 
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Tuple
 
 import torch
 from nemo.utils import logging
@@ -57,7 +56,7 @@ class _Comparison:
         """`[B, T, U+1]`, not differentiable."""
         return sum(self._each(F.lattice_cell_divergence, weights, teacher_frames))
 
-    def _each(self, function, weights: Tensor, teacher_frames: Tensor) -> List[Tensor]:
+    def _each(self, function, weights: Tensor, teacher_frames: Tensor) -> list[Tensor]:
         parts = []
         for softmax in self.outputs.softmaxes:
             options = self.options if softmax.blanks else {**self.options, 'bins': 'full'}
@@ -104,7 +103,7 @@ class LatticeDistillationLoss(torch.nn.Module):
         estimate = config.delay.mode == 'estimate'
         self.delay = DelayEstimator(outputs, config.delay.batches, name) if estimate else None
         #: what the last call found out, to be logged
-        self.statistics: Dict[str, Tensor] = {}
+        self.statistics: dict[str, Tensor] = {}
 
     def forward(
         self, student: TransducerSide, teacher: TransducerSide, targets: Tensor, target_lengths: Tensor, step: int = 0
@@ -162,7 +161,7 @@ class LatticeDistillationLoss(torch.nn.Module):
         """Further options of the bins."""
         return {}
 
-    def _shift(self, student, teacher, targets, lengths, target_lengths, step: int) -> Optional[int]:
+    def _shift(self, student, teacher, targets, lengths, target_lengths, step: int) -> int | None:
         """The delay, or `None` while it is not known."""
         if self.delay is None:
             return self.config.shift
@@ -174,10 +173,10 @@ class LatticeDistillationLoss(torch.nn.Module):
             self.statistics['shift'] = lengths.new_tensor(self.delay.shift, dtype=torch.float32)
         return self.delay.shift
 
-    def _window(self, shift: int) -> List[int]:
+    def _window(self, shift: int) -> list[int]:
         return list(range(shift + self.config.window.first, shift + self.config.window.last + 1))
 
-    def _weights(self, comparison: _Comparison) -> Tuple[Tensor, bool]:
+    def _weights(self, comparison: _Comparison) -> tuple[Tensor, bool]:
         """`[B, T, U+1]` weight of each cell, and whether they belong to the teacher's frames and move with them."""
         joint, lengths, target_lengths = comparison.student, comparison.lengths, comparison.target_lengths
         mode, options = self.config.cells.mode, self.config.cells
@@ -217,7 +216,7 @@ class LatticeDistillationLoss(torch.nn.Module):
         self._first_call = False
 
 
-def _trials(shifts: List[int], lengths: Tensor, weights: Tensor, moving: bool) -> List[Tuple[int, Tensor, Tensor]]:
+def _trials(shifts: list[int], lengths: Tensor, weights: Tensor, moving: bool) -> list[tuple[int, Tensor, Tensor]]:
     """Shift, frame map and weights of every candidate, all judged on cells that have a partner under each of them."""
     frames = weights.shape[1]
     maps = [F.teacher_frame_map(lengths, lengths, frames, shift) for shift in shifts]
@@ -257,7 +256,7 @@ class OneBestPathLoss(LatticeDistillationLoss):
 
 
 #: name in a config -> (config dataclass, loss class)
-LATTICE_OBJECTIVES: Dict[str, tuple] = {
+LATTICE_OBJECTIVES: dict[str, tuple] = {
     'lattice': (LatticeConfig, LatticeLoss),
     'lattice_topk': (TopKLatticeConfig, TopKLatticeLoss),
     'lattice_collapsed': (CollapsedLatticeConfig, CollapsedLatticeLoss),

@@ -4,8 +4,8 @@
 """Options of the lattice objectives: which cells count, and which frames of teacher and student belong together."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
 from nemo_oracle_kd.functional import LATTICE_DIVERGENCES, WINDOW_MODES, WINDOW_UNITS
 from nemo_oracle_kd.losses.schedule import WeightSchedule

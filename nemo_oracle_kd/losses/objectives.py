@@ -3,8 +3,6 @@
 
 """All objectives of this package under the names that a config uses."""
 
-from typing import Dict
-
 from nemo_oracle_kd.losses.frame import FRAME_OBJECTIVES
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
 from nemo_oracle_kd.losses.sequence import SEQUENCE_OBJECTIVES
@@ -12,7 +10,7 @@ from nemo_oracle_kd.losses.sequence import SEQUENCE_OBJECTIVES
 __all__ = ['OBJECTIVES', 'objectives_of']
 
 #: name in a config -> (config dataclass, loss class); the class attribute `family` tells what the loss compares
-OBJECTIVES: Dict[str, tuple] = {**FRAME_OBJECTIVES, **SEQUENCE_OBJECTIVES, **LATTICE_OBJECTIVES}
+OBJECTIVES: dict[str, tuple] = {**FRAME_OBJECTIVES, **SEQUENCE_OBJECTIVES, **LATTICE_OBJECTIVES}
 
 
 def objectives_of(family: str, names) -> list:

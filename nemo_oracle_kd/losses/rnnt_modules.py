@@ -12,7 +12,7 @@ either.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ REDUCTIONS = (None, 'none', 'mean_batch', 'mean', 'mean_volume', 'sum')
 class _TransducerLoss(nn.Module, ABC):
     """What the three losses share: FastEmit, the clamp and the reduction."""
 
-    def __init__(self, blank: int, fastemit_lambda: float, clamp: float, reduction: Optional[str]) -> None:
+    def __init__(self, blank: int, fastemit_lambda: float, clamp: float, reduction: str | None) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
             raise ValueError(f"The reduction must be one of {list(REDUCTIONS)}, got {reduction!r}.")
@@ -91,7 +91,7 @@ class RNNTFullSumLoss(_TransducerLoss):
     """
 
     def __init__(
-        self, blank: int, fastemit_lambda: float = 0.0, clamp: float = -1.0, reduction: Optional[str] = None
+        self, blank: int, fastemit_lambda: float = 0.0, clamp: float = -1.0, reduction: str | None = None
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
 
@@ -114,11 +114,11 @@ class MultiblankFullSumLoss(_TransducerLoss):
     def __init__(
         self,
         blank: int,
-        big_blank_durations: Optional[Sequence[int]] = None,
+        big_blank_durations: Sequence[int] | None = None,
         fastemit_lambda: float = 0.0,
         clamp: float = -1.0,
         sigma: float = 0.0,
-        reduction: Optional[str] = None,
+        reduction: str | None = None,
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.big_blank_durations = [int(duration) for duration in big_blank_durations or []]
@@ -157,12 +157,12 @@ class TDTFullSumLoss(_TransducerLoss):
     def __init__(
         self,
         blank: int,
-        durations: Optional[Sequence[int]] = None,
+        durations: Sequence[int] | None = None,
         fastemit_lambda: float = 0.0,
         clamp: float = -1.0,
         sigma: float = 0.0,
         omega: float = 0.0,
-        reduction: Optional[str] = None,
+        reduction: str | None = None,
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.durations = [int(duration) for duration in durations or []]
@@ -231,12 +231,12 @@ class NumbaOrFullSumLoss(nn.Module):
         self.numba.blank = self.full_sum.blank = blank
 
     @property
-    def reduction(self) -> Optional[str]:
+    def reduction(self) -> str | None:
         """NeMo sets None around every call."""
         return self.full_sum.reduction
 
     @reduction.setter
-    def reduction(self, reduction: Optional[str]) -> None:
+    def reduction(self, reduction: str | None) -> None:
         self.numba.reduction = self.full_sum.reduction = reduction
 
     def forward(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:

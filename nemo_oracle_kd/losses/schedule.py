@@ -4,8 +4,8 @@
 """Weights that change over the training: constant, warm-up, decay."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
 __all__ = ['WeightSchedule', 'SCHEDULES']
 

@@ -11,8 +11,8 @@ because its labels have no alignment in one of the models, gives 0 with gradient
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, Optional
 
 import torch
 from nemo.core.classes import Loss, typecheck
@@ -158,7 +158,7 @@ class SequenceDistillationLoss(Loss):
         self.config = config
 
     @property
-    def output_types(self) -> Optional[Dict[str, NeuralType]]:
+    def output_types(self) -> dict[str, NeuralType] | None:
         """Neural types of the outputs."""
         return {"losses": NeuralType(tuple('B'), LossType())}
 
@@ -173,7 +173,7 @@ class TextDistillationLoss(SequenceDistillationLoss):
     """Base of the objectives over one text per utterance."""
 
     @property
-    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+    def input_types(self) -> dict[str, NeuralType] | None:
         """Neural types of the inputs."""
         return {
             "student_nll": NeuralType(tuple('B'), LossType()),
@@ -245,7 +245,7 @@ class FullSumNormLoss(SequenceDistillationLoss):
     needs_stored_scores = True
 
     @property
-    def input_types(self) -> Optional[Dict[str, NeuralType]]:
+    def input_types(self) -> dict[str, NeuralType] | None:
         """Neural types of the inputs."""
         return {
             "student_nll": NeuralType(('B', 'D'), LossType()),
@@ -279,7 +279,7 @@ class FullSumNormLoss(SequenceDistillationLoss):
 
 
 #: name in a config -> (config dataclass, loss class)
-SEQUENCE_OBJECTIVES: Dict[str, tuple] = {
+SEQUENCE_OBJECTIVES: dict[str, tuple] = {
     'hard': (HardConfig, HardLoss),
     'full_sum': (FullSumConfig, FullSumLoss),
     'full_sum_norm': (FullSumNormConfig, FullSumNormLoss),

@@ -4,7 +4,6 @@
 """One transducer's view of a batch, and the frames on which two of them are compared."""
 
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -27,14 +26,14 @@ class TransducerSide:
         lengths: `[B]` valid frames.
     """
 
-    joint: Optional[JointTensors]
+    joint: JointTensors | None
     encoded: Tensor
     lengths: Tensor
 
 
 def common_frames(
     student: TransducerSide, teacher: TransducerSide, resampling: str
-) -> Tuple[TransducerSide, TransducerSide]:
+) -> tuple[TransducerSide, TransducerSide]:
     """Both sides over the student's frames.
 
     The teacher's frames are brought to the student's before anything is made of them, so that its best path and its

@@ -8,7 +8,8 @@ stock NeMo model: the config in the `.nemo` names NeMo's class and has no `disti
 """
 
 import copy
-from typing import Any, Dict, List, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -28,12 +29,12 @@ class DistillationMixin:
     stock NeMo class, whose name the saved model will bear.
     """
 
-    def __init__(self, cfg: DictConfig, trainer: Optional[Trainer] = None):
+    def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         section = cfg.get('distillation', None)
         # checked first: building the data loaders can take minutes, a typo should not
         callback = self._callback(section) if section is not None else None
         super().__init__(cfg=cfg, trainer=trainer)
-        self._distillation: Optional[KnowledgeDistillation] = callback
+        self._distillation: KnowledgeDistillation | None = callback
 
     @staticmethod
     def _callback(section: Mapping) -> KnowledgeDistillation:
@@ -51,7 +52,7 @@ class DistillationMixin:
         """
         self._distillation = self._callback(section)
 
-    def configure_callbacks(self) -> List[Callback]:
+    def configure_callbacks(self) -> list[Callback]:
         """Adds the distillation to the trainer of a fit (Lightning's hook)."""
         callbacks = list(super().configure_callbacks())
         if self._distillation is None:
@@ -70,7 +71,7 @@ class DistillationMixin:
         config.target = f'{stock.__module__}.{stock.__qualname__}'
         OmegaConf.save(config, path2yaml_file)
 
-    def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves the `distillation` section, with the teacher's path, out of a Lightning checkpoint."""
         super().on_save_checkpoint(checkpoint)
         # Lightning hands over the model's own
@@ -85,6 +86,6 @@ class DistillationMixin:
         return next(base for base in cls.__mro__ if base.__module__.startswith('nemo.'))
 
     @classmethod
-    def list_available_models(cls) -> List[PretrainedModelInfo]:
+    def list_available_models(cls) -> list[PretrainedModelInfo]:
         """None of our own: an inherited list would take over `ASRModel.from_pretrained` for NeMo's models."""
         return []

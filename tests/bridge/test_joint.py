@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-
 """The joint of a real NeMo transducer as tensors: the lattice losses are those of what `model.joint` computes."""
 
 import pytest

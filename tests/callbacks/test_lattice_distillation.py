@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-
 """Lattice objectives in the training of real tiny transducers: fused and not, hybrid, TDT, multi-blank, oracle teachers."""
 
 from pathlib import Path

@@ -7,8 +7,9 @@ Every label is a tone of its own, so a network of a few thousand weights learns 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -51,8 +52,8 @@ def write_tone_corpus(folder: Path, name: str = 'train', count: int = 16, seed: 
 
 
 def ctc_config(
-    train: Optional[Path] = None,
-    validation: Optional[Path] = None,
+    train: Path | None = None,
+    validation: Path | None = None,
     hidden: int = 32,
     stride: int = 2,
     labels: Sequence[str] = LABELS,
@@ -108,8 +109,8 @@ def ctc_config(
 
 
 def rnnt_config(
-    train: Optional[Path] = None,
-    validation: Optional[Path] = None,
+    train: Path | None = None,
+    validation: Path | None = None,
     kind: str = 'rnnt',
     hybrid: bool = False,
     joint_hidden: int = 24,
@@ -223,7 +224,7 @@ def trainer(max_steps: int = 4, **options: Any):
     return pl.Trainer(**{**defaults, **options})
 
 
-def ctc_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed: int = 0):
+def ctc_model(config: DictConfig, trainer=None, cls: type | None = None, seed: int = 0):
     """Builds a CTC model with seeded weights."""
     import torch
     from nemo.collections.asr.models import EncDecCTCModel
@@ -232,7 +233,7 @@ def ctc_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed
     return (cls or EncDecCTCModel)(cfg=config, trainer=trainer)
 
 
-def rnnt_model(config: DictConfig, trainer=None, cls: Optional[type] = None, seed: int = 0):
+def rnnt_model(config: DictConfig, trainer=None, cls: type | None = None, seed: int = 0):
     """Builds a transducer (hybrid if the config has a CTC head) with seeded weights."""
     import torch
     from nemo.collections.asr.models import EncDecHybridRNNTCTCModel, EncDecRNNTModel

@@ -4,8 +4,9 @@
 """Tiny oracle teachers on the tone corpus."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import soundfile

@@ -3,8 +3,8 @@
 
 """The three transducers as test cases: one combined logits tensor, the fast functions, and the definition by single steps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
 
 import torch
 

@@ -4,7 +4,7 @@
 """What the hooks of all heads have in common: a module in the place of NeMo's loss, armed for one loss per training step."""
 
 import copy
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import nn

@@ -8,7 +8,8 @@ NeMo's CTC models call `self.loss(log_probs=, targets=, input_lengths=, target_l
 in every recipe without touching the model's class, adds no parameter and no state-dict key, and is undone after the fit.
 """
 
-from typing import Any, Callable, List
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,7 +86,7 @@ def _mark_impossible(losses: torch.Tensor, transcripts: Transcripts, frames: tor
     return losses.masked_fill(needed > frames.to(losses.device), torch.inf)
 
 
-def student_heads(model: Any) -> List[str]:
+def student_heads(model: Any) -> list[str]:
     """The heads that a model is trained with: `ctc`, `transducer` or both."""
     if not hasattr(model, 'joint'):
         return ['ctc'] if has_ctc_head(model) else []

@@ -9,7 +9,7 @@ is the call at which the loss of the step is made, and it costs nothing more tha
 a forward-pre-hook.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,14 @@ __all__ = ['DistilledTransducerLoss', 'loss_modifiers']
 MODIFIERS = ('fastemit_lambda', 'clamp', 'sigma', 'omega')
 
 
-def loss_modifiers(model: Any) -> Dict[str, float]:
+def loss_modifiers(model: Any) -> dict[str, float]:
     """Options of the model's transducer loss that make it something else than `-log P(y|x)` and its gradient.
 
     Returns:
         name -> value, without those that are switched off.
     """
     kernel = getattr(getattr(model, 'loss', None), '_loss', None)
-    found: Dict[str, float] = {}
+    found: dict[str, float] = {}
     for module in kernel.modules() if isinstance(kernel, nn.Module) else ():
         for name in MODIFIERS:
             value = getattr(module, name, None)
@@ -44,17 +44,17 @@ class _JointWatch:
 
     def __init__(self) -> None:
         self.armed = False
-        self.seen: Optional[Dict[str, Any]] = None
+        self.seen: dict[str, Any] | None = None
 
     def __deepcopy__(self, memo):
         return _JointWatch()
 
-    def __call__(self, joint: nn.Module, arguments: tuple, named: Dict[str, Any]) -> None:
+    def __call__(self, joint: nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
         if self.armed and torch.is_grad_enabled():
             self.armed = False
             self.seen = named
 
-    def take(self) -> Dict[str, Any]:
+    def take(self) -> dict[str, Any]:
         """What was seen; forgotten here, for it holds tensors of the step."""
         seen, self.seen = self.seen, None
         if seen is None:
@@ -86,12 +86,12 @@ class DistilledTransducerLoss(StepLossHook):
         self._fused = False
 
     @property
-    def reduction(self) -> Optional[str]:
+    def reduction(self) -> str | None:
         """That of NeMo's loss, which the fused joint switches off and on."""
         return self.inner.reduction
 
     @reduction.setter
-    def reduction(self, reduction: Optional[str]) -> None:
+    def reduction(self, reduction: str | None) -> None:
         self.inner.reduction = reduction
 
     def watch(self, joint: Any) -> None:
@@ -130,7 +130,7 @@ class DistilledTransducerLoss(StepLossHook):
             self.inner.reduction = kept
         return self._step(losses, Transcripts(targets.long(), target_lengths.long()), input_lengths.long())
 
-    def reduce(self, losses: Tensor | List[Tensor], target_lengths: Tensor | List[Tensor]) -> Tensor:
+    def reduce(self, losses: Tensor | list[Tensor], target_lengths: Tensor | list[Tensor]) -> Tensor:
         """As NeMo's `RNNTLoss.reduce`; for the losses of all sub-batches the loss of the step."""
         if not isinstance(losses, list) or not self.armed or not torch.is_grad_enabled():
             return self.inner.reduce(losses, target_lengths)

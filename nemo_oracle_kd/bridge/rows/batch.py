@@ -8,7 +8,8 @@ native ones by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item th
 are switched on at run time; the fifth item is taken off just before the batch goes to its device.
 """
 
-from typing import Any, Iterator, List
+from collections.abc import Iterator
+from typing import Any
 
 from nemo_oracle_kd.bridge.rows.sources import Row, find_row_source
 from nemo_oracle_kd.errors import ConfigError
@@ -29,7 +30,7 @@ class UtteranceRows:
         self._model = model
         self._source = source
         self._loader = loader
-        self._rows: List[Row] = []
+        self._rows: list[Row] = []
         self._attached = False
 
     @classmethod
@@ -80,7 +81,7 @@ class UtteranceRows:
         """The rows of the native data set in the order of its indices."""
         return (self._source.row(index) for index in range(len(self._source)))
 
-    def of_batch(self) -> List[Row]:
+    def of_batch(self) -> list[Row]:
         """The manifest rows, with all their keys, of the training batch last handed to the model, in its order.
 
         `audio_filepath` and `text` are as NeMo resolved them.

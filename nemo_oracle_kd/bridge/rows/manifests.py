@@ -4,8 +4,9 @@
 """Which manifests a `train_ds` config reads, and their lines as NeMo itself reads them."""
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any
 
 __all__ = ['ManifestLine', 'TrainingManifests', 'read_lines', 'training_manifests']
 
@@ -24,17 +25,17 @@ class TrainingManifests:
         text_fields: keys other than `text` that Lhotse is told to read transcripts from.
     """
 
-    groups: Tuple[Tuple[str, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
     complete: bool
-    tags: Tuple[Dict[str, Any], ...] = ()
-    text_fields: Tuple[str, ...] = ()
+    tags: tuple[dict[str, Any], ...] = ()
+    text_fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.tags:
             object.__setattr__(self, 'tags', tuple({} for _ in self.groups))
 
     @property
-    def files(self) -> List[str]:
+    def files(self) -> list[str]:
         """All paths, in order."""
         return [path for group in self.groups for path in group]
 
@@ -50,7 +51,7 @@ class ManifestLine:
     """
 
     number: int
-    key: Tuple[Any, ...]
+    key: tuple[Any, ...]
     text: str
 
 
@@ -88,7 +89,7 @@ def _from_input_cfg(value: Any) -> TrainingManifests:
     return _joined(parts)
 
 
-def _joined(parts: List[TrainingManifests]) -> TrainingManifests:
+def _joined(parts: list[TrainingManifests]) -> TrainingManifests:
     return TrainingManifests(
         sum((part.groups for part in parts), ()),
         all(part.complete for part in parts),
@@ -97,7 +98,7 @@ def _joined(parts: List[TrainingManifests]) -> TrainingManifests:
     )
 
 
-def _groups(value: Any) -> Tuple[Tuple[str, ...], ...]:
+def _groups(value: Any) -> tuple[tuple[str, ...], ...]:
     if value is None:
         return ()
     if isinstance(value, (str, os.PathLike)):
@@ -127,7 +128,7 @@ def _paths(value: Any) -> Iterator[str]:
         yield from (part for part in value.split(',') if part)
 
 
-def read_lines(files: List[str]) -> Iterator[ManifestLine]:
+def read_lines(files: list[str]) -> Iterator[ManifestLine]:
     """Reads manifests by NeMo's own parser, so that each key equals that of NeMo's entry for the line.
 
     Raises:
@@ -136,7 +137,7 @@ def read_lines(files: List[str]) -> Iterator[ManifestLine]:
     from nemo.collections.common.parts.preprocessing import manifest
 
     parse = getattr(manifest, '__parse_item')
-    current: Optional[str] = None
+    current: str | None = None
 
     def parse_and_keep(line: str, file: str) -> dict:
         nonlocal current
@@ -149,6 +150,6 @@ def read_lines(files: List[str]) -> Iterator[ManifestLine]:
         )
 
 
-def entry_key(audio_file: str, offset: Optional[float], duration: Optional[float], text: str) -> Tuple[Any, ...]:
+def entry_key(audio_file: str, offset: float | None, duration: float | None, text: str) -> tuple[Any, ...]:
     """What tells utterances apart; a missing offset is 0, as for the loader."""
     return audio_file, float(offset or 0.0), None if duration is None else float(duration), text

@@ -4,7 +4,8 @@
 """Data sets that say which utterances a batch holds, and the manifest rows of these: NeMo's own and Lhotse's."""
 
 import json
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
+from typing import Any, Union
 
 from tqdm import tqdm
 
@@ -13,7 +14,7 @@ from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['LhotseRows', 'NativeRows', 'Row', 'find_row_source']
 
-Row = Dict[str, Any]
+Row = dict[str, Any]
 _TRACEABLE = (
     "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can say which utterances a batch holds"
 )
@@ -39,7 +40,7 @@ def find_row_source(loader: Any, model: Any) -> Union['NativeRows', 'LhotseRows'
     if isinstance(mapping, LhotseSpeechToTextBpeDataset):
         _check_whole_utterances(model.cfg.get('train_ds') or {})
         return LhotseRows(mapping)
-    leaves: List[Any] = []
+    leaves: list[Any] = []
     if not _collect(dataset, leaves):
         kind = type(loader if dataset is None else dataset).__name__
         raise ConfigError(
@@ -61,7 +62,7 @@ def _check_whole_utterances(config: Any) -> None:
                 _check_whole_utterances(part)
 
 
-def _collect(dataset: Any, leaves: List[Any]) -> bool:
+def _collect(dataset: Any, leaves: list[Any]) -> bool:
     """Finds the data sets that read manifests below one that joins them; whether there is nothing else."""
     from nemo.collections.asr.data.audio_to_text import BucketingDataset, _AudioTextDataset, _TarredAudioToTextDataset
     from nemo.collections.common.data.dataset import ConcatDataset
@@ -86,10 +87,10 @@ class NativeRows:
     def __init__(self, leaves: Sequence[Any], config: Any):
         self.leaves = list(leaves)
         self.entries = [entry for leaf in self.leaves for entry in leaf.manifest_processor.collection]
-        self.before: List[Tuple[bool, Any]] = []
+        self.before: list[tuple[bool, Any]] = []
         self.lines = self._match(config)
 
-    def _match(self, config: Any) -> List[str]:
+    def _match(self, config: Any) -> list[str]:
         """The line of each entry."""
         groups = training_manifests(config).groups
         # the numbers of NeMo's entries count the lines that one data set reads: all of them, those of its own entry of
@@ -97,7 +98,7 @@ class NativeRows:
         numbered = len(self.leaves) in (1, len(groups)) and not config.get('shard_manifests', False)
         if len(self.leaves) == 1 or not numbered:
             groups = (tuple(path for group in groups for path in group),)
-        lines: Dict[Tuple[Any, ...], List[Tuple[int, int, str]]] = {}
+        lines: dict[tuple[Any, ...], list[tuple[int, int, str]]] = {}
         for number, group in enumerate(groups):
             for line in tqdm(read_lines(list(group)), desc='reading manifest rows', unit='row', delay=5, leave=False):
                 lines.setdefault(line.key, []).append((number, line.number, line.text))
@@ -116,7 +117,7 @@ class NativeRows:
         row.update(audio_filepath=entry.audio_file, text=entry.text_raw, duration=entry.duration)
         return row
 
-    def rows(self, utterances: Any) -> List[Row]:
+    def rows(self, utterances: Any) -> list[Row]:
         return [self.row(index) for index in utterances.tolist()]
 
     def switch(self, on: bool) -> None:
@@ -138,7 +139,7 @@ class NativeRows:
             first += len(leaf.manifest_processor.collection)
 
 
-def _line_of(entry: Any, candidates: List[Tuple[int, int, str]], group: Optional[int]) -> str:
+def _line_of(entry: Any, candidates: list[tuple[int, int, str]], group: int | None) -> str:
     texts = {text for _, _, text in candidates}
     if len(texts) > 1:  # same audio, same text, other keys: the line number decides
         texts = {text for number, line, text in candidates if (number, line) == (group, entry.id)}
@@ -158,7 +159,7 @@ class _NumberedSamples:
     def __init__(self, dataset: Any, first: int):
         self.dataset, self.first = dataset, first
 
-    def __call__(self, index: int) -> Tuple[Any, ...]:
+    def __call__(self, index: int) -> tuple[Any, ...]:
         *sample, index = type(self.dataset)._process_sample(self.dataset, index)
         return (*sample, self.first + int(index))
 
@@ -169,7 +170,7 @@ class _NumberedStream:
     def __init__(self, first: int):
         self.first = first
 
-    def __call__(self, samples: Iterator[Tuple[Any, ...]]) -> Iterator[Tuple[Any, ...]]:
+    def __call__(self, samples: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         for *sample, index in samples:
             yield (*sample, self.first + int(index))
 
@@ -187,7 +188,7 @@ class LhotseRows:
     def switch(self, on: bool) -> None:
         self.dataset.return_cuts = True if on else self.before
 
-    def rows(self, utterances: Any) -> List[Row]:
+    def rows(self, utterances: Any) -> list[Row]:
         return [_row_of_cut(cut) for cut in utterances]
 
 
@@ -206,5 +207,5 @@ def _row_of_cut(cut: Any) -> Row:
     return {**(part.custom or {}), 'text': text, 'duration': part.duration, 'audio_filepath': str(audio)}
 
 
-def _has_text(cut: Any) -> List[bool]:
+def _has_text(cut: Any) -> list[bool]:
     return [supervision.text is not None for supervision in getattr(cut, 'supervisions', ())]

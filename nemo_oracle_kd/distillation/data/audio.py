@@ -4,7 +4,8 @@
 """A look at the training manifests before the first step: a missing transcript or empty audio is found now or after hours."""
 
 import random
-from typing import Any, Iterator, List, Optional
+from collections.abc import Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ __all__ = ['check_training_data', 'manifest_paths']
 AUDIO_SAMPLE = 5000
 
 
-def manifest_paths(dataset: Optional[Any]) -> List[str]:
+def manifest_paths(dataset: Any | None) -> list[str]:
     """Paths of the manifests in a NeMo data-set config; empty for data that has none (Lhotse shars, custom loaders)."""
 
     def flatten(value: Any) -> Iterator[str]:
@@ -29,7 +30,7 @@ def manifest_paths(dataset: Optional[Any]) -> List[str]:
     return list(flatten(dataset.get('manifest_filepath'))) if dataset is not None else []
 
 
-def check_training_data(dataset: Optional[Any], needs_text: bool, sample_rate: Optional[int] = None) -> None:
+def check_training_data(dataset: Any | None, needs_text: bool, sample_rate: int | None = None) -> None:
     """Reads the manifests of a `train_ds` config and refuses what would fail, or silently train on nothing, later.
 
     Every row must have `text` and a positive `duration`, and its audio must exist and hold samples (tarred data: the rows
@@ -67,7 +68,7 @@ def check_training_data(dataset: Optional[Any], needs_text: bool, sample_rate: O
             _check_audio(rows, path)
 
 
-def _check_audio(rows: List[dict], path: str) -> None:
+def _check_audio(rows: list[dict], path: str) -> None:
     import soundfile
 
     if len(rows) > AUDIO_SAMPLE:

@@ -3,7 +3,8 @@
 
 """The manifest rows behind the batches of a fit: the teacher's scores in them, and which of them are supervised."""
 
-from typing import Any, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from torch import Tensor
 
@@ -75,7 +76,7 @@ class TrainingRows:
                 raise
         return found
 
-    def of_batch(self) -> Tuple[List[Mapping[str, Any]], Optional[Tensor]]:
+    def of_batch(self) -> tuple[list[Mapping[str, Any]], Tensor | None]:
         """Rows of the batch last handed to the model, and `[B]` bool which are supervised (`None`: none ever is)."""
         rows = self.rows.of_batch()
         return rows, self.stored.supervised(rows) if self.stored.any_supervised else None
@@ -106,7 +107,7 @@ def _reads_scores(config: DistillationConfig) -> bool:
     )
 
 
-def _fingerprint(teacher: TeacherConfig) -> Optional[str]:
+def _fingerprint(teacher: TeacherConfig) -> str | None:
     """Whose scores to accept; a teacher that is named besides is restored to ask it, and let go."""
     if teacher.restore_from is None:
         return teacher.fingerprint

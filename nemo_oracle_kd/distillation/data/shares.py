@@ -3,8 +3,9 @@
 
 """Batches with a given share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
 
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 from nemo.utils import logging
@@ -61,7 +62,7 @@ class MixedBatchSampler(DistributedSampler):
         rank: int = 0,
         num_replicas: int = 1,
         drop_last: bool = False,
-        position: Optional[Callable[[], Tuple[int, int]]] = None,
+        position: Callable[[], tuple[int, int]] | None = None,
     ):
         # DistributedSampler's own constructor would ask for a data set and split that
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
@@ -112,7 +113,7 @@ class MixedBatchSampler(DistributedSampler):
     def __len__(self) -> int:
         return self._batches
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         per_epoch = self._batches * self.num_replicas
         epoch, done = self.position() if self.position is not None else (self.epoch, 0)
         begin = epoch * per_epoch
@@ -193,7 +194,7 @@ def set_supervised_share(model: Any, share: float, rows: UtteranceRows, seed: in
     return loader
 
 
-def _position(fit_loop: Any) -> Tuple[int, int]:
+def _position(fit_loop: Any) -> tuple[int, int]:
     """Epoch, and batches of it that a checkpoint has behind it, as Lightning counts them.
 
     A checkpoint that a callback writes at the end of a batch does not count that batch; Lightning trains on it again.

@@ -6,7 +6,8 @@
 import json
 import math
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from nemo.utils import logging
@@ -79,7 +80,7 @@ class StoredScores:
         ConfigError: rows that cannot be used, how many and why.
     """
 
-    def __init__(self, train_ds: Mapping[str, Any], fingerprint: Optional[str], needs_nbest: bool, needs_scores: bool):
+    def __init__(self, train_ds: Mapping[str, Any], fingerprint: str | None, needs_nbest: bool, needs_scores: bool):
         self.needs_nbest = needs_nbest
         self.needs_scores = needs_scores or needs_nbest
         self.fingerprint = _parse(fingerprint) if fingerprint is not None else None
@@ -107,7 +108,7 @@ class StoredScores:
         self._check_batch(rows)
         return torch.tensor([row.get(SUPERVISED_KEY) is True for row in rows], dtype=torch.bool)
 
-    def nll(self, rows: Sequence[Mapping[str, Any]]) -> Tuple[Tensor, Tensor]:
+    def nll(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
         """The teacher's scores of the labels.
 
         Args:
@@ -123,7 +124,7 @@ class StoredScores:
         tokens = [int(row[TOKENS_KEY]) if has else 0 for row, has in zip(rows, scored)]
         return torch.tensor(nll, dtype=torch.float64) + 0.0, torch.tensor(tokens, dtype=torch.long)
 
-    def nbest(self, rows: Sequence[Mapping[str, Any]], most: int) -> Tuple[List[List[str]], Tensor, Tensor]:
+    def nbest(self, rows: Sequence[Mapping[str, Any]], most: int) -> tuple[list[list[str]], Tensor, Tensor]:
         """The best hypotheses.
 
         Args:
@@ -147,7 +148,7 @@ class StoredScores:
 
     def _check_all(self, manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> None:
         problems: Counter = Counter()
-        examples: Dict[str, str] = {}
+        examples: dict[str, str] = {}
         teachers: Counter = Counter()
         alone = 0
         for row in tqdm(_loaded_rows(manifests, train_ds), desc='checking scores', unit='row', delay=5, leave=False):
@@ -167,7 +168,7 @@ class StoredScores:
         self.any_supervised = self.any_supervised or self.supervised_rows > 0
         ConfigError.raise_if_any(self._sentences(problems, examples, teachers, alone))
 
-    def _sentences(self, problems: Counter, examples: Dict[str, str], teachers: Counter, alone: int) -> Iterator[str]:
+    def _sentences(self, problems: Counter, examples: dict[str, str], teachers: Counter, alone: int) -> Iterator[str]:
         scored = self.rows - self.supervised_rows
         for kind, count in problems.items():
             what = _SENTENCES[kind].format(expected=self._expected) if kind == 'other teacher' else _SENTENCES[kind]
@@ -213,7 +214,7 @@ class StoredScores:
                 # the first row says which teacher it is, where nobody else has
                 self._expected = self._expected or _parse(row[FINGERPRINT_KEY])
 
-    def _problems(self, row: Mapping[str, Any]) -> List[str]:
+    def _problems(self, row: Mapping[str, Any]) -> list[str]:
         """Kinds of mistakes of a row that is not supervised."""
         if not isinstance(row.get(SUPERVISED_KEY, False), bool):
             return ['flag']
@@ -248,7 +249,7 @@ class StoredScores:
         return found
 
 
-def _loaded_rows(manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+def _loaded_rows(manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows that the loader does not leave out by their duration, with the keys that it adds."""
     shortest, longest = train_ds.get('min_duration', None), train_ds.get('max_duration', None)
     for group, tags in zip(manifests.groups, manifests.tags):

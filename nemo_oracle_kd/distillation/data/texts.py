@@ -5,7 +5,8 @@
 
 import json
 import random
-from typing import Any, Iterator, List, Mapping, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from nemo.utils import logging
 from tqdm import tqdm
@@ -24,9 +25,7 @@ TEXT_SAMPLE = 200_000
 LIST_SAMPLE = 20_000
 
 
-def check_training_texts(
-    train_ds: Optional[Mapping[str, Any]], student: TextCodec, teacher: Optional[TextCodec]
-) -> None:
+def check_training_texts(train_ds: Mapping[str, Any] | None, student: TextCodec, teacher: TextCodec | None) -> None:
     """Refuses training texts that one of the models cannot write: their score would be that of another text.
 
     Args:
@@ -49,7 +48,7 @@ def check_training_texts(
     ConfigError.raise_if_any(problem for problem in problems if problem)
 
 
-def check_nbest_texts(train_ds: Optional[Mapping[str, Any]], student: TextCodec, most: int) -> None:
+def check_nbest_texts(train_ds: Mapping[str, Any] | None, student: TextCodec, most: int) -> None:
     """Refuses N-best lists of which the student can write one text at most: alone it has the share 1 of the list.
 
     Args:
@@ -95,13 +94,13 @@ def _is_supervised(line: str) -> bool:
     return f'"{SUPERVISED_KEY}"' in line and json.loads(line).get(SUPERVISED_KEY) is True
 
 
-def _texts(files: List[str]) -> Iterator[str]:
+def _texts(files: list[str]) -> Iterator[str]:
     for line in read_lines(files) if files else ():
         if not _is_supervised(line.text):  # nobody scores those
             yield normalize_spaces(line.key[3])
 
 
-def _problem(texts, codec: TextCodec, whose: str, read) -> Optional[str]:
+def _problem(texts, codec: TextCodec, whose: str, read) -> str | None:
     count, first, example = 0, '', ''
     for text in tqdm(texts, desc=f'checking texts ({whose})', unit='text', delay=3, leave=False):
         try:

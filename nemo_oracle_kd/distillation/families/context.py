@@ -3,8 +3,9 @@
 
 """What the families of objectives need to know about a training step besides what the student shows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any
 
 import torch
 
@@ -29,8 +30,8 @@ class StepContext:
 
     step: int
     with_statistics: bool = False
-    batch: Optional[AudioBatch] = None
-    rows: Optional[List[Mapping[str, Any]]] = None
-    supervised: Optional[torch.Tensor] = None
-    answers: Dict[str, Any] = field(default_factory=dict)
-    metrics: Dict[str, torch.Tensor | float] = field(default_factory=dict)
+    batch: AudioBatch | None = None
+    rows: list[Mapping[str, Any]] | None = None
+    supervised: torch.Tensor | None = None
+    answers: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, torch.Tensor | float] = field(default_factory=dict)

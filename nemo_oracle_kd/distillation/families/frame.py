@@ -3,7 +3,7 @@
 
 """Objectives over frame posteriors: both CTC heads over the same frames."""
 
-from typing import Dict, Mapping, Tuple
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ class FrameFamily:
         self.teacher = teacher
         self.time_resampling = time_resampling
 
-    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, torch.Tensor]:
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, torch.Tensor]:
         """Every objective, unweighted, `[B]`."""
         student = FramePosteriors(step.log_probs, step.lengths)
         student, teacher = self._aligned(student, self.teacher.frame_posteriors(context.batch))
@@ -53,7 +53,7 @@ class FrameFamily:
             for name, loss in self.losses_by_name.items()
         }
 
-    def _aligned(self, student: FramePosteriors, teacher: FramePosteriors) -> Tuple[FramePosteriors, FramePosteriors]:
+    def _aligned(self, student: FramePosteriors, teacher: FramePosteriors) -> tuple[FramePosteriors, FramePosteriors]:
         """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
         if self.time_resampling != 'none':
             log_probs = F.resample_frames(
@@ -79,7 +79,7 @@ class FrameFamily:
 
 
 @torch.no_grad()
-def _statistics(student: FramePosteriors, teacher: FramePosteriors) -> Dict[str, torch.Tensor]:
+def _statistics(student: FramePosteriors, teacher: FramePosteriors) -> dict[str, torch.Tensor]:
     return {
         'student_entropy': F.frame_entropy(student.log_probs, student.lengths).mean(),
         'teacher_entropy': F.frame_entropy(teacher.log_probs, teacher.lengths).mean(),

@@ -3,7 +3,8 @@
 
 """Objectives on the lattices of two transducers: what the teacher is asked, and whether the two can be compared at all."""
 
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +47,14 @@ class LatticeFamily:
 
     def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: OnlineTeacher, time_resampling: str):
         outputs = outputs_of(find_head(student, 'rnnt'))
-        self.losses_by_name: Dict[str, nn.Module] = {
+        self.losses_by_name: dict[str, nn.Module] = {
             name: LATTICE_OBJECTIVES[name][1](config, outputs, name) for name, config in objectives.items()
         }
         self.student, self.teacher = student, teacher
         self.time_resampling = time_resampling
         self._reads = {loss.reads for loss in self.losses_by_name.values()}
 
-    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
         """Every objective, unweighted, `[B]`."""
         transcripts = step.transcripts
         student = self._side(self.student, TransducerEncoding(step.encoded, step.predicted, step.lengths))
@@ -68,7 +69,7 @@ class LatticeFamily:
             context.metrics.update({f'{name}_{key}': value for key, value in loss.statistics.items()})
         return values
 
-    def state(self) -> Dict[str, int]:
+    def state(self) -> dict[str, int]:
         """What a resumed training has to know: objective -> delay that was estimated."""
         delays = {name: getattr(loss, 'delay', None) for name, loss in self.losses_by_name.items()}
         return {name: delay.shift for name, delay in delays.items() if delay is not None and delay.shift is not None}
@@ -145,7 +146,7 @@ def lattice_problems(
         yield from _option_problems(name, config, student, teacher, 0.0 if of_joints else joint_dropout(student))
 
 
-def _labels(model: Any, head: Head) -> Tuple:
+def _labels(model: Any, head: Head) -> tuple:
     return head.vocabulary, tokenizer_fingerprint(model)
 
 
@@ -183,5 +184,5 @@ def _head_problems(names: str, student: Head, teacher: Head) -> Iterator[str]:
 
 
 def _frame_rates_differ(student: Any, teacher: Any) -> bool:
-    rates: Tuple = (frame_seconds(student), frame_seconds(teacher))
+    rates: tuple = (frame_seconds(student), frame_seconds(teacher))
     return None not in rates and abs(rates[0] - rates[1]) > 1e-6

@@ -7,7 +7,8 @@ With the teacher's scores in the manifest, `hard` and `full_sum` are a transform
 anyway: no second lattice, no second forward, whatever `loss_name` and fused joint.
 """
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +49,19 @@ class SequenceFamily:
         self,
         losses: Mapping[str, nn.Module],
         model: Any,
-        heads: Tuple[str, ...],
+        heads: tuple[str, ...],
         codec: TextCodec,
-        teacher: Optional[OnlineTeacher] = None,
-        stored: Optional[StoredScores] = None,
+        teacher: OnlineTeacher | None = None,
+        stored: StoredScores | None = None,
     ):
         self.singles = {name: loss for name, loss in losses.items() if name != NORM}
-        self.norm: Optional[nn.Module] = losses.get(NORM)
+        self.norm: nn.Module | None = losses.get(NORM)
         self.model, self.codec = model, codec
         self.student_heads = {head: find_head(model, 'ctc' if head == 'ctc' else 'rnnt') for head in heads}
         self.teacher, self.stored = teacher, stored
         self._batches = 0
 
-    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> Dict[str, Tensor]:
+    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
         """Every objective, unweighted, `[B]`; 0 on rows that are supervised.
 
         Args:
@@ -111,7 +112,7 @@ class SequenceFamily:
                     "model.train_ds.normalize_transcripts=false"
                 )
 
-    def _teacher_nll(self, step: StudentStep, context: StepContext) -> Tuple[Tensor, Tensor]:
+    def _teacher_nll(self, step: StudentStep, context: StepContext) -> tuple[Tensor, Tensor]:
         """`[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""
         if 'sequence' not in context.answers:
             if self.teacher is not None:
@@ -143,11 +144,11 @@ class SequenceFamily:
                 context.metrics[f'{NORM}{suffix}_cells_saved'] = 1.0 - scores.cells.ratio
         return self.norm(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
 
-    def _nbest(self, context: StepContext, works_on: Tensor) -> Tuple[Hypotheses, Tensor, Tensor]:
+    def _nbest(self, context: StepContext, works_on: Tensor) -> tuple[Hypotheses, Tensor, Tensor]:
         """The teacher's texts in the student's labels, `[B, N]` their scores, and `[B]` tokens of the first."""
         texts, nll, _ = self.stored.nbest(context.rows, self.norm.config.nbest)
         _, tokens = self.stored.nll(context.rows)
-        labels: List[List[List[int]]] = []
+        labels: list[list[list[int]]] = []
         for b, (of_one, wanted) in enumerate(zip(texts, works_on.tolist())):
             kept = [
                 (n, written)
@@ -160,7 +161,7 @@ class SequenceFamily:
         width = hypotheses.lengths.shape[1]
         return hypotheses, nll[:, :width].to(works_on.device), tokens.to(works_on.device)
 
-    def _write(self, text: str, position: int) -> Optional[List[int]]:
+    def _write(self, text: str, position: int) -> list[int] | None:
         """Labels, or `None` for a competitor that the student cannot write: it is left out on both sides."""
         try:
             return self.codec.encode(text)
@@ -176,7 +177,7 @@ def needs_scores(losses: Mapping[str, nn.Module]) -> bool:
 
 
 @torch.no_grad()
-def _statistics(name: str, works_on: Tensor, comparable: Tensor, delta: Optional[Tensor]) -> Dict[str, Tensor]:
+def _statistics(name: str, works_on: Tensor, comparable: Tensor, delta: Tensor | None) -> dict[str, Tensor]:
     """Over the rows that are not supervised; nothing where there is none.
 
     Args:
@@ -185,7 +186,7 @@ def _statistics(name: str, works_on: Tensor, comparable: Tensor, delta: Optional
         comparable: `[B]` those of them that it can compare.
         delta: `[B]` nats, positive where the student is less confident than the teacher.
     """
-    found: Dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     if bool(works_on.any()):
         found[f'{name}_unaligned'] = 1.0 - comparable.sum() / works_on.sum()
     if delta is not None and bool(comparable.any()):

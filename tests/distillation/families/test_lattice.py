@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-
 """What a step of lattice distillation makes: no tensor of the lattice's size, nothing in the teacher, nothing twice."""
 
 import pytest
