@@ -70,7 +70,7 @@ class Case:
         from nemo.collections.asr.models import EncDecRNNTModel
         from omegaconf import OmegaConf
 
-        from nemo_oracle_kd.bridge.heads import find_head
+        from nemo_oracle_kd.bridge.model import find_head
         from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
         from nemo_oracle_kd.bridge.vocabulary import TextCodec
 

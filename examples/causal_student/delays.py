@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
 from nemo_oracle_kd.bridge.emissions import emission_frames
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest

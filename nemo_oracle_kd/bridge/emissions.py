@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, EncodedAudio, Lattices
 from nemo_oracle_kd.functional.ctc_paths import collapse_path, ctc_best_path, ctc_greedy_path, spike_times
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.bridge.describe import ctc_decoder, has_ctc_head
+from nemo_oracle_kd.bridge.model import ctc_decoder, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
 
 __all__ = ['frame_posteriors']

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 from nemo_oracle_kd.functional.lattice.outputs import TransducerOutputs

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.functional.ctc import ctc_full_sum

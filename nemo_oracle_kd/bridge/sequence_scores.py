@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.frames import frame_posteriors
-from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
 from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arc_scores, multiblank_arcs

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nemo_oracle_kd.bridge.describe import tokenizer_fingerprint
+from nemo_oracle_kd.bridge.model import tokenizer_fingerprint
 
 __all__ = ['TextCodec', 'UnwritableText', 'normalize_spaces']
 

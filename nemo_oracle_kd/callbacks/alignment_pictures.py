@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.core.classes.common import Serialization
 
-from nemo_oracle_kd.bridge.describe import describe, has_ctc_head
 from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.model import describe, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors, Transcripts
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
 from nemo_oracle_kd.errors import ConfigError
@@ -132,7 +132,7 @@ def _track(name: str, model: Any, answer: FramePosteriors, index: int):
 
     facts = describe(model)
     posteriors = answer.log_probs[index, : int(answer.lengths[index])].exp().cpu().numpy()
-    return Track(name, posteriors, facts.vocabulary, facts.blank, facts.frame_seconds or 1.0)
+    return Track(name, posteriors, facts.vocabulary, facts.blanks['ctc'], facts.frame_seconds or 1.0)
 
 
 def _takes_pictures(logger: Any) -> bool:

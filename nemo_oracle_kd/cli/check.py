@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     ConfigError.raise_if_any(
         unknown_name('objective', name, OBJECTIVES) for name in args.objectives if name not in OBJECTIVES
     )
-    from nemo_oracle_kd.bridge.describe import describe
+    from nemo_oracle_kd.bridge.model import describe
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
     from nemo_oracle_kd.distillation.compatibility import compare, loss_problems
     from nemo_oracle_kd.distillation.families.lattice import lattice_problems
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _manifest_problems(student, teacher, manifest: str, objectives: list) -> list:
     """What keeps one of the models from writing the training texts, and what is wrong with scores that the manifest holds."""
-    from nemo_oracle_kd.bridge.heads import find_head
+    from nemo_oracle_kd.bridge.model import find_head
     from nemo_oracle_kd.bridge.vocabulary import TextCodec
     from nemo_oracle_kd.corpus.manifest import read_manifest
     from nemo_oracle_kd.distillation.data.stored_scores import StoredScores

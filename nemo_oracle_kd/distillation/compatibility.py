@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_oracle_kd.bridge.describe import ModelDescription
 from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
+from nemo_oracle_kd.bridge.model import ModelDescription
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
@@ -44,6 +44,12 @@ def _vocabulary_text(model: ModelDescription) -> str:
     return f"{len(model.vocabulary)} {'characters' if model.tokenizer is None else 'sub-words'}"
 
 
+def _blank_text(model: ModelDescription) -> str:
+    if len(set(model.blanks.values())) == 1:
+        return str(next(iter(model.blanks.values())))
+    return ', '.join(f'{blank} ({head})' for head, blank in model.blanks.items())
+
+
 def _first_difference(student: tuple[str, ...], teacher: tuple[str, ...]) -> str:
     for index, (left, right) in enumerate(zip(student, teacher)):
         if left != right:
@@ -77,7 +83,7 @@ def compare(
             "model that reads audio alone"
         )
     if teacher is None:
-        facts = (_vocabulary_text(student), str(student.blank), f'{student.sample_rate} Hz')
+        facts = (_vocabulary_text(student), _blank_text(student), f'{student.sample_rate} Hz')
         facts += (_frame_text(student.frame_seconds), 'audio', ' + '.join(student.heads))
         for fact, value in zip(('vocabulary', 'blank', 'sample rate', 'frame', 'reads', 'heads'), facts):
             report.rows.append((fact, value, 'scores of the manifest', True))
@@ -103,13 +109,15 @@ def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: 
     known = student.frame_seconds is not None and teacher.frame_seconds is not None
     same = {
         'vocabulary': student.vocabulary == teacher.vocabulary and student.tokenizer == teacher.tokenizer,
-        'blank': student.blank == teacher.blank,
+        'blank': all(
+            student.blanks[head] == teacher.blanks[head] for head in student.blanks.keys() & teacher.blanks.keys()
+        ),
         'sample rate': student.sample_rate == teacher.sample_rate,
         'frame': not known or abs(student.frame_seconds - teacher.frame_seconds) < 1e-6,
     }
     texts = {
         'vocabulary': _vocabulary_text,
-        'blank': lambda model: str(model.blank),
+        'blank': _blank_text,
         'sample rate': lambda model: f'{model.sample_rate} Hz',
         'frame': lambda model: _frame_text(model.frame_seconds),
         'reads': lambda model: 'audio + transcript' if model.reads_transcript else 'audio',
@@ -133,9 +141,12 @@ def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -
             f"{needing} compares classes one by one, but the tokenizers differ: train the student with the teacher's "
             "tokenizer (model.tokenizer.dir)"
         )
-    elif per_class and not same['blank']:
+    # the blank of the head that is compared: a lattice's is looked at with the rest of the joint
+    of_frames = ', '.join(objectives_of('frame', per_class))
+    blanks = student.blanks.get('ctc'), teacher.blanks.get('ctc')
+    if of_frames and same['vocabulary'] and None not in blanks and blanks[0] != blanks[1]:
         yield (
-            f"{needing} compares classes one by one, but blank is {student.blank} in the student and {teacher.blank} in the "
+            f"{of_frames} compares classes one by one, but blank is {blanks[0]} in the student and {blanks[1]} in the "
             "teacher: use models with the same blank"
         )
 

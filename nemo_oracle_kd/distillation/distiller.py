@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.bridge.describe import describe
 from nemo_oracle_kd.bridge.hooks.student import LossHooks, student_heads
+from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare, loss_problems
@@ -97,7 +97,7 @@ class Distiller:
         train_ds = student.cfg.get('train_ds')
         check_training_data(train_ds, teacher is not None and teacher.reads_transcript, facts.sample_rate)
         self._rows = TrainingRows.attach(student, config)
-        losses = {family: self._losses_of(family, facts.blank) for family in ('frame', 'sequence')}
+        losses = {family: self._losses_of(family, facts.blanks.get('ctc')) for family in ('frame', 'sequence')}
         self.families = []
         if losses['frame']:
             self.families.append(FrameFamily(losses['frame'], self.teacher, config.teacher.time_resampling))
@@ -112,7 +112,7 @@ class Distiller:
             self.families.append(SequenceFamily(losses['sequence'], student, facts.heads, codec, self.teacher, stored))
         return report
 
-    def _losses_of(self, family: str, blank: int) -> dict[str, torch.nn.Module]:
+    def _losses_of(self, family: str, blank: int | None) -> dict[str, torch.nn.Module]:
         found = {}
         for name in objectives_of(family, self.config.objectives):
             arguments = (blank,) if family == 'frame' else ()

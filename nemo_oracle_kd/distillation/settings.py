@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_oracle_kd.bridge.heads import HEADS
+from nemo_oracle_kd.bridge.model import HEADS
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule

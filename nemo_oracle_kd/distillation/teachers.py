@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.bridge.describe import ModelDescription, describe
 from nemo_oracle_kd.bridge.frames import frame_posteriors
-from nemo_oracle_kd.bridge.heads import Head, find_head
 from nemo_oracle_kd.bridge.joint import TransducerEncoding, encode_frames, predict_labels
+from nemo_oracle_kd.bridge.model import Head, ModelDescription, describe, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from nemo_oracle_kd.bridge.emissions import emission_frames, greedy_labels
-from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.model import Head, find_head
 from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, Hypotheses, encode_audio, score_encoded
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.evaluation.diagnosis_data import Utterance

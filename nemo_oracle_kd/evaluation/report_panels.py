@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_oracle_kd.bridge.describe import describe
+from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.diagnosis import Diagnosis
@@ -118,7 +118,7 @@ def model_panels(
         if seconds is None:  # an encoder that does not tell: its frames cover the utterance evenly
             seconds = heard.features.shape[1] * model.cfg.preprocessor.window_stride / len(heard.posteriors)
         colour = (colours or {}).get(name)
-        tracks.append(plots.Track(name, heard.posteriors, facts.vocabulary, facts.blank, seconds, colour))
+        tracks.append(plots.Track(name, heard.posteriors, facts.vocabulary, facts.blanks['ctc'], seconds, colour))
         if features is None:
             features, hop = heard.features, float(model.cfg.preprocessor.window_stride)
         if heard.attention is not None:

@@ -124,7 +124,7 @@ def fingerprint_of(identity: str, head: str, vocabulary: str, decoding: Mapping[
 
 def model_fingerprint(model: Any, head: str = 'auto') -> Fingerprint:
     """The fingerprint of the scores that a model would give to texts from elsewhere; compare with `same_scores`."""
-    from nemo_oracle_kd.bridge.heads import find_head
+    from nemo_oracle_kd.bridge.model import find_head
     from nemo_oracle_kd.bridge.vocabulary import TextCodec
 
     found = find_head(model, head)

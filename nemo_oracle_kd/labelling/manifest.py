@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_seconds, read_audio
-from nemo_oracle_kd.bridge.describe import frame_seconds
+from nemo_oracle_kd.bridge.model import frame_seconds
 from nemo_oracle_kd.bridge.vocabulary import UnwritableText
 from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest, write_manifest, write_text_atomically
 from nemo_oracle_kd.errors import ConfigError

@@ -12,7 +12,7 @@ import torch
 
 from nemo_oracle_kd.bridge.audio import audio_batch
 from nemo_oracle_kd.bridge.decoding import decoding_strategy, make_nbest_decoder
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses, encode_audio, score_encoded, score_labels
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
 from nemo_oracle_kd.errors import ConfigError

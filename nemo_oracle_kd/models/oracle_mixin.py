@@ -21,7 +21,7 @@ from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_oracle_kd.bridge.describe import describe
+from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.distillation.data.audio import check_training_data
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch

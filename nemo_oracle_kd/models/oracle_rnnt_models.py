@@ -21,7 +21,7 @@ from nemo.collections.asr.models.rnnt_models import EncDecRNNTModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.bridge.decoding import ctc_decoding
-from nemo_oracle_kd.bridge.heads import Head
+from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.oracle_mixin import OracleBranches, OracleMixin, WordErrors
 

@@ -9,7 +9,7 @@ import torch
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.bridge.emissions import emission_frames, greedy_labels
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, encode_audio
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 

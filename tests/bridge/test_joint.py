@@ -8,7 +8,6 @@ import tiny
 import torch
 from omegaconf import OmegaConf
 
-from nemo_oracle_kd.bridge.heads import find_head
 from nemo_oracle_kd.bridge.joint import (
     encode_frames,
     joint_dropout,
@@ -17,6 +16,7 @@ from nemo_oracle_kd.bridge.joint import (
     outputs_of,
     predict_labels,
 )
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional import valid_cells
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES

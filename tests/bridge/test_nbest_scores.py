@@ -12,7 +12,7 @@ import tiny
 import torch
 
 from nemo_oracle_kd.bridge.audio import audio_batch
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.nbest_scores import label_context, nbest_nll, nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts

@@ -11,7 +11,7 @@ import torch
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, audio_seconds, read_audio
 from nemo_oracle_kd.bridge.decoding import make_nbest_decoder
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio, score_encoded, score_labels
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.functional.reference.ctc import reference_ctc_recursion

@@ -10,7 +10,7 @@ import tiny_oracle
 import torch
 
 from nemo_oracle_kd.bridge.frames import frame_posteriors
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio, score_encoded, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.errors import ConfigError

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nemo_oracle_kd.bridge.describe import has_ctc_head
 from nemo_oracle_kd.bridge.hooks.step import StepLoss, StepLossHook
 from nemo_oracle_kd.bridge.hooks.transducer import DistilledTransducerLoss
+from nemo_oracle_kd.bridge.model import has_ctc_head
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 
 __all__ = ['DistilledCTCLoss', 'LossHooks', 'ctc_reduction', 'student_heads']

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.describe import frame_seconds, tokenizer_fingerprint
-from nemo_oracle_kd.bridge.heads import Head, find_head
 from nemo_oracle_kd.bridge.joint import (
     TransducerEncoding,
     joint_dropout,
@@ -18,6 +16,7 @@ from nemo_oracle_kd.bridge.joint import (
     joint_tensors,
     outputs_of,
 )
+from nemo_oracle_kd.bridge.model import Head, find_head, frame_seconds, tokenizer_fingerprint
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
