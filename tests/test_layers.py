@@ -35,6 +35,30 @@ HEAVY = {'torch', 'nemo', 'lightning', 'pytorch_lightning', 'transformers', 'mat
 LIGHT_FILES = ['nemo_oracle_kd/__init__.py', 'nemo_oracle_kd/errors.py', 'nemo_oracle_kd/bridge/__init__.py']
 LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'nemo_oracle_kd/bridge/register', 'hydra_plugins', 'conf']
 LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'strict_config', 'conf')
+#: what of NeMo's collections may be named outside bridge/: classes that stand in its documentation
+PUBLIC_COLLECTIONS = {
+    'models': ('nemo.collections.asr.models.', 'nemo.collections.asr.losses.', 'nemo.collections.asr.metrics.wer.WER')
+    + ('nemo.collections.common.parts.preprocessing.parsers.make_parser',),
+}
+#: parts of NeMo's and Lightning's loaders and loops, which change from version to version
+LOADER_PARTS = {'fit_loop', 'epoch_loop', 'epoch_progress', 'batch_progress', 'manifest_processor', 'return_sample_id'}
+#: private names of others that are used outside bridge/ all the same, each with its reason
+PRIVATE_OF_OTHERS = {
+    (
+        'nemo_oracle_kd/cli/_device.py',
+        '_ActionsContainer',
+    ): "argparse's own name for parsers and groups, in an annotation",
+    ('nemo_oracle_kd/cli/main.py', '_SubParsersAction'): "argparse's own name, in an annotation",
+    ('nemo_oracle_kd/corpus/espeak.py', '_handle'): 'ctypes closes a library only by its handle',
+    (
+        'nemo_oracle_kd/models/oracle_transcription.py',
+        '_internal',
+    ): "a part of NeMo's transcribe hooks that is handed over",
+    (
+        'nemo_oracle_kd/modules/oracle_encoder.py',
+        '_feat_out',
+    ): "the width of an encoder's output, by which NeMo joins modules",
+}
 KERNEL_FILES = ['nemo_oracle_kd/functional/lattice/triton_kernel.py']
 HEADER = '''# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
@@ -143,6 +167,60 @@ def test_triton_which_is_optional_stays_in_files_that_nobody_imports_at_module_l
     assert _offenders([file for file in PACKAGE_FILES if file not in KERNEL_FILES], eager) == {}
 
 
+def _own_names(tree):
+    """Names that a file defines itself: attributes of `self` and `cls`, functions, classes and class attributes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_own(node.value):
+            names.add(node.attr)
+    return names
+
+
+def _is_own(node):
+    """`self`, `cls` or `super()`."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == 'super'
+    return isinstance(node, ast.Name) and node.id in ('self', 'cls')
+
+
+def _insides(file):
+    """What a file takes from the inside of NeMo, Lightning or any other library, with line numbers."""
+    tree = ast.parse((ROOT / file).read_text(encoding='utf-8'))
+    own, found = _own_names(tree), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner, name = node.value, node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            if node.func.id not in ('getattr', 'setattr', 'hasattr', 'delattr'):
+                continue
+            owner, name = node.args[0], node.args[1].value if isinstance(node.args[1], ast.Constant) else ''
+        else:
+            continue
+        private = name.startswith('_') and not name.startswith('__') and name not in own and not _is_own(owner)
+        if (private or name in LOADER_PARTS) and (file, name) not in PRIVATE_OF_OTHERS:
+            found.append((name, node.lineno))
+    public = PUBLIC_COLLECTIONS.get(_own_part(file), ())
+    found += [
+        (dotted, line)
+        for dotted, line in _imports(file)
+        if dotted.startswith('nemo.collections') and not dotted.startswith(public or ('-',))
+    ]
+    return found
+
+
+def test_only_the_bridge_knows_the_inside_of_nemo_and_lightning():
+    files = [file for file in PACKAGE_FILES if _own_part(file) != 'bridge']
+    assert len(files) > 100 and _offenders(files, _insides) == {}
+    # every exception is still one, and the bridge is where such things are
+    for file, name in PRIVATE_OF_OTHERS:
+        assert name in (ROOT / file).read_text(encoding='utf-8')
+    assert '_train_dl' in {name for name, _ in _insides('nemo_oracle_kd/bridge/rows/shares.py')}
+
+
 def test_what_runs_at_start_up_imports_nothing_heavy_at_module_level():
     def heavy(file):
         imports = _imports(file, module_level_only=True)
@@ -190,3 +268,19 @@ def test_the_check_finds_an_import_that_points_up(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("def f():\n    from ..distillation import distiller\n    import nemo_oracle_kd.errors\n")
     assert _upward_imports(_relative(file)) == [('nemo_oracle_kd.distillation.distiller', 2)]
+
+
+def test_the_check_finds_private_attributes_loader_parts_and_imports_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
+    file = tmp_path / PACKAGE / 'distillation' / 'wrong.py'
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "from nemo.collections.asr.data import audio_to_text\n"
+        "class A:\n"
+        "    def f(self, model, other):\n"
+        "        self._kept = other._kept\n"
+        "        setattr(model, '_train_dl', model.trainer.fit_loop)\n"
+        "        return model._trainer, self._anything, super()._anything\n"
+    )
+    names = [('_train_dl', 5), ('_trainer', 6), ('fit_loop', 5), ('nemo.collections.asr.data.audio_to_text', 1)]
+    assert sorted(_insides(_relative(file))) == names

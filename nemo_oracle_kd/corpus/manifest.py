@@ -14,7 +14,9 @@ REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is somethi
 #: what `nemo-oracle-kd score` says of `text`
 LOG_PROB_KEY, NBEST_KEY = 'teacher_log_prob', 'teacher_nbest'
 TOKENS_KEY, FINGERPRINT_KEY = 'teacher_tokens', 'teacher_fingerprint'
-TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY)
+ROW_KEY = 'teacher_row'  # short hash of the row as it was scored
+TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY, ROW_KEY)
+SUPERVISED_KEY = 'supervised'  # whether `text` is a true transcript, which needs no score
 
 
 class ManifestError(ValueError):

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo_oracle_kd.corpus.manifest import (
+    AUDIO_KEY,
     FINGERPRINT_KEY,
     LOG_PROB_KEY,
     NBEST_KEY,
     REFERENCE_KEY,
+    ROW_KEY,
     TEACHER_KEYS,
     TOKENS_KEY,
 )
@@ -31,6 +33,7 @@ __all__ = [
     'TOKENS_KEY',
     'FINGERPRINT_KEY',
     'REFERENCE_KEY',
+    'ROW_KEY',
     'TEACHER_KEYS',
     'Fingerprint',
     'RowFilter',
@@ -39,6 +42,7 @@ __all__ = [
     'model_fingerprint',
     'read_header',
     'round_log_prob',
+    'row_hash',
     'teacher_identity',
     'word_error_rate',
 ]
@@ -72,12 +76,14 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: Any) -> 'Fingerprint':
-        """Reads the value of `teacher_fingerprint`.
+        """Reads the value of `teacher_fingerprint`; one of two parts stands for any way of decoding.
 
         Raises:
             ConfigError: it is none.
         """
         parts = text.split('-') if isinstance(text, str) else []
+        if len(parts) == 2:
+            parts.append('0' * _SHORT)
         if len(parts) != 3 or any(len(part) != _SHORT for part in parts):
             raise ConfigError(f"{text!r} is no teacher fingerprint: make the scores anew with `nemo-oracle-kd score`")
         return cls(*parts)
@@ -90,6 +96,23 @@ class Fingerprint:
 def _short_hash(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode('utf-8')).hexdigest()[:_SHORT]
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """Short hash of what a score belongs to: the audio file's name, the stretch of it, the text and the score itself.
+
+    `nemo-oracle-kd score` writes it as `teacher_row`. A row with another duration, text or count of tokens than the one that was
+    scored has another hash; the folder of the audio does not count, so that a corpus can be moved.
+
+    Args:
+        row: of a scored manifest; `duration` and `offset` in seconds, either may be missing.
+    """
+    name = str(row.get(AUDIO_KEY) or '').rpartition('/')[2]
+    duration = row.get('duration')
+    stretch = f"{row.get('offset') or 0.0:.3f} {'' if duration is None else format(duration, '.3f')}"
+    text = ' '.join(str(row.get('text') or '').split())
+    whole = f'{name}\n{stretch}\n{text}\n{row.get(LOG_PROB_KEY)} {row.get(TOKENS_KEY)}'
+    return hashlib.blake2b(whole.encode('utf-8', 'surrogatepass'), digest_size=_SHORT // 2).hexdigest()
 
 
 def teacher_identity(model: Any) -> str:

@@ -1,26 +1,18 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Weights of a trained NeMo encoder for the audio branch of an oracle teacher.
-
-The `.nemo` archive is read directly. Restoring it as a model inside another model's life would reset NeMo's global
-state (`AppState`) and build data loaders.
-"""
-
-import io
-import os
-import tarfile
-from typing import NamedTuple
+"""Weights of a trained NeMo encoder for the audio branch of an oracle teacher."""
 
 import torch
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_oracle_kd.bridge.nemo_archive import read_nemo_archive
 from nemo_oracle_kd.bridge.restore import model_file
 from nemo_oracle_kd.errors import ConfigError
 
-__all__ = ['NemoArchive', 'load_audio_branch', 'read_nemo_archive']
+__all__ = ['load_audio_branch']
 
 _COMPARED_FEATURE_KEYS = (
     'sample_rate',
@@ -32,38 +24,6 @@ _COMPARED_FEATURE_KEYS = (
     'normalize',
     'preemph',
 )
-
-
-class NemoArchive(NamedTuple):
-    """Config and weights of a `.nemo` file."""
-
-    config: DictConfig
-    weights: dict[str, torch.Tensor]
-
-
-def read_nemo_archive(path: str) -> NemoArchive:
-    """Reads config and weights of a `.nemo` file without building the model.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ConfigError: not a readable `.nemo` file.
-    """
-    content = {}
-    try:
-        with tarfile.open(path, 'r:*') as archive:
-            for member in archive:
-                name = os.path.basename(member.name)
-                if member.isfile() and name in ('model_config.yaml', 'model_weights.ckpt'):
-                    content[name] = archive.extractfile(member).read()
-        config = OmegaConf.create(content['model_config.yaml'].decode('utf-8'))
-        weights = torch.load(io.BytesIO(content['model_weights.ckpt']), map_location='cpu', weights_only=True)
-    except (tarfile.TarError, KeyError, OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"'{path}' cannot be read as a .nemo file ({error}): give a file saved by model.save_to()"
-        ) from error
-    return NemoArchive(config, weights)
 
 
 def _resolve(source: str) -> str:

@@ -13,7 +13,6 @@ from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import torch
-from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.core.classes import Serialization, typecheck
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.core.classes.mixins import AccessMixin
@@ -254,7 +253,7 @@ class OracleMixin(OracleTranscriptionMixin):
     def _forward_batch(self, batch: Any, with_text: bool = True) -> OracleBranches:
         signal, signal_length, transcript, transcript_length = batch
         names = ('input_signal', 'input_signal_length')
-        if isinstance(batch, DALIOutputs) and batch.has_processed_signal:
+        if getattr(batch, 'has_processed_signal', False):  # NeMo's DALI loaders hand over features
             names = ('processed_signal', 'processed_signal_length')
         inputs = {names[0]: signal, names[1]: signal_length}
         if with_text:

@@ -11,8 +11,10 @@ from torch import Tensor
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
 from nemo_oracle_kd.bridge.rows.manifests import training_manifests
+from nemo_oracle_kd.bridge.rows.shares import give_back
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.shares import set_supervised_share
-from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY, StoredScores
+from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.settings import DistillationConfig, TeacherConfig
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint, read_header
@@ -65,12 +67,12 @@ class TrainingRows:
             _refuse_oracle_scores(train_ds, config)
         if not wanted and not marked:
             return None
-        if getattr(student, '_train_dl', None) is None and train_ds.get('defer_setup', False):
-            student.setup_training_data(train_ds)  # what NeMo would do a moment later
         found = cls(UtteranceRows.attach(student), stored)
         if config.supervised_share is not None:
             try:
-                found._replaced_loader = set_supervised_share(student, config.supervised_share, found.rows)
+                found._replaced_loader = set_supervised_share(
+                    student, config.supervised_share, [row.get(SUPERVISED_KEY) is True for row in found.rows]
+                )
             except ConfigError:
                 found.detach(student)
                 raise
@@ -84,7 +86,8 @@ class TrainingRows:
     def detach(self, student: Any) -> None:
         """Leaves the student's loader as it was."""
         if self._replaced_loader is not None:
-            student._train_dl, self._replaced_loader = self._replaced_loader, None
+            give_back(student, self._replaced_loader)
+            self._replaced_loader = None
         self.rows.detach()
 
 
@@ -113,9 +116,7 @@ def _fingerprint(teacher: TeacherConfig) -> str | None:
         return teacher.fingerprint
     own = model_fingerprint(restore_frozen(teacher.restore_from), teacher.head)
     named = teacher.fingerprint
-    if named is not None and not own.same_scores(
-        Fingerprint.parse(named if named.count('-') == 2 else f'{named}-{"0" * 8}')
-    ):
+    if named is not None and not own.same_scores(Fingerprint.parse(named)):
         raise ConfigError(
             f"teacher.fingerprint is {named}, but the fingerprint of {teacher.restore_from} is {own}: remove one of the two"
         )

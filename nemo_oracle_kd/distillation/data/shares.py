@@ -3,16 +3,16 @@
 
 """Batches with a given share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from nemo.utils import logging
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
-from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
-from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY
+from nemo_oracle_kd.bridge.rows.shares import LoaderBatches, loader_batches, replace_batches
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['MixedBatchSampler', 'set_supervised_share']
@@ -37,15 +37,10 @@ class MixedBatchSampler(DistributedSampler):
     Args:
         supervised: indices of rows with true transcripts.
         unsupervised: indices of the rest.
-        batch_size: rows per batch and process.
         share: of supervised rows, between 0 and 1.
-        shuffle: whether the rows are shuffled.
+        batches: their size, how many processes share them, whether rows are shuffled; with `drop_last`, the rows that do not
+            fill a batch in every process are left out. Without `position`, the epoch is that of `set_epoch`, from its begin.
         seed: of the shuffling.
-        rank: of this process.
-        num_replicas: number of processes.
-        drop_last: leave out the rows that do not fill a batch in every process.
-        position: epoch and how many of its batches a resumed training has behind it; asked when the batches of an epoch
-            begin. `None`: the epoch of `set_epoch`, from its begin.
 
     Raises:
         ConfigError: no rows of one kind, or a share that is none.
@@ -55,14 +50,9 @@ class MixedBatchSampler(DistributedSampler):
         self,
         supervised: Sequence[int],
         unsupervised: Sequence[int],
-        batch_size: int,
         share: float,
-        shuffle: bool = True,
+        batches: LoaderBatches,
         seed: int = 0,
-        rank: int = 0,
-        num_replicas: int = 1,
-        drop_last: bool = False,
-        position: Callable[[], tuple[int, int]] | None = None,
     ):
         # DistributedSampler's own constructor would ask for a data set and split that
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
@@ -76,17 +66,17 @@ class MixedBatchSampler(DistributedSampler):
                     "such rows, or set supervised_share to null"
                 )
         self.supervised, self.unsupervised = np.asarray(supervised), np.asarray(unsupervised)
-        self.micro_batch_size = batch_size  # under this name NeMo's learning-rate schedules look for it
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
-        self.rank, self.num_replicas = rank, num_replicas
-        self.position = position
+        self.micro_batch_size = batches.size  # under this name NeMo's learning-rate schedules look for it
+        self.shuffle, self.seed, self.drop_last = batches.shuffle, seed, batches.drop_last
+        self.rank, self.num_replicas = batches.rank, batches.processes
+        self.position = batches.position
         self.epoch = 0
-        self._per_batch = Fraction(share).limit_denominator(10**6) * batch_size
+        self._per_batch = Fraction(share).limit_denominator(10**6) * batches.size
         self._batches = self._count_batches()
         if not self._batches:
-            processes = f" in each of {num_replicas} processes" if num_replicas > 1 else ""
+            processes = f" in each of {batches.processes} processes" if batches.processes > 1 else ""
             raise ConfigError(
-                f"{len(unsupervised)} unsupervised rows fill no batch of {batch_size}{processes}: set "
+                f"{len(unsupervised)} unsupervised rows fill no batch of {batches.size}{processes}: set "
                 "model.train_ds.drop_last=false, or a smaller batch_size"
             )
 
@@ -142,89 +132,28 @@ class MixedBatchSampler(DistributedSampler):
         return rows[np.random.default_rng([self.seed, kind, turn]).permutation(len(rows))]
 
 
-def set_supervised_share(model: Any, share: float, rows: UtteranceRows, seed: int = 0) -> DataLoader:
+def set_supervised_share(model: Any, share: float, supervised: Sequence[bool], seed: int = 0) -> DataLoader:
     """Gives the training loader of a model batches with a share of supervised rows.
 
     Args:
         model: a NeMo ASR model whose `train_ds` is one native, map-style data set (one manifest or several).
         share: of supervised rows, between 0 and 1.
-        rows: of the model.
+        supervised: for each utterance of the data set, in the order of its indices, whether its row is supervised.
         seed: of the shuffling.
 
     Returns:
-        The loader that was replaced.
+        The loader that was replaced; `bridge.rows.shares.give_back` undoes it.
 
     Raises:
         ConfigError: another kind of loader, or no rows of one kind.
     """
-    loader = model._train_dl
-    _check_loader(model, loader)
-    flags = [row.get(SUPERVISED_KEY) is True for row in rows]
-    sampler = MixedBatchSampler(
-        supervised=[index for index, flag in enumerate(flags) if flag],
-        unsupervised=[index for index, flag in enumerate(flags) if not flag],
-        batch_size=loader.batch_size,
-        share=share,
-        shuffle=isinstance(loader.sampler, RandomSampler),
-        seed=seed,
-        rank=model.global_rank,
-        num_replicas=model.world_size,
-        drop_last=loader.drop_last,
-        position=None if model._trainer is None else lambda: _position(model._trainer.fit_loop),
-    )
-    model._train_dl = DataLoader(
-        loader.dataset,
-        batch_size=None,
-        sampler=sampler,
-        collate_fn=loader.collate_fn,
-        num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-    )
-    expected = -(-len(flags) // (loader.batch_size * model.world_size))
-    if len(sampler) != expected and model._trainer is not None and (model._trainer.max_steps or -1) < 0:
+    batches = loader_batches(model, 'supervised_share')
+    flags = np.asarray(supervised, dtype=bool)
+    sampler = MixedBatchSampler(np.flatnonzero(flags), np.flatnonzero(~flags), share, batches, seed)
+    expected = -(-len(flags) // (batches.size * batches.processes))
+    if len(sampler) != expected and batches.counts_epochs:
         logging.warning(
             f"With supervised_share an epoch has {len(sampler)} batches, but NeMo's learning-rate schedule counts {expected} from "
             "the number of rows: set trainer.max_steps, or max_steps of the schedule, for a schedule that ends with the training."
         )
-    return loader
-
-
-def _position(fit_loop: Any) -> tuple[int, int]:
-    """Epoch, and batches of it that a checkpoint has behind it, as Lightning counts them.
-
-    A checkpoint that a callback writes at the end of a batch does not count that batch; Lightning trains on it again.
-    """
-    done = fit_loop.epoch_loop.batch_progress.current.completed if fit_loop.epoch_loop.restarting else 0
-    return fit_loop.epoch_progress.current.processed, done
-
-
-def _check_loader(model: Any, loader: Any) -> None:
-    from nemo.collections.asr.data.audio_to_text import _AudioTextDataset
-
-    problem = None
-    config = model.cfg.train_ds
-    if config.get('use_lhotse', False):
-        problem = "Lhotse mixes its sources itself: give labelled and scored data a `weight` each in model.train_ds.input_cfg"
-    elif isinstance(getattr(loader, 'dataset', None), IterableDataset) and config.get('is_concat', False):
-        problem = (
-            "a concatenated data set mixes its manifests itself: set model.train_ds.concat_sampling_technique=random and "
-            "concat_sampling_probabilities, or list the manifests without is_concat"
-        )
-    elif isinstance(getattr(loader, 'dataset', None), IterableDataset):
-        problem = (
-            "tarred data come in the order of the archives: read them with model.train_ds.use_lhotse=true and a `weight` for "
-            "each source in input_cfg"
-        )
-    elif not isinstance(loader, DataLoader) or not isinstance(loader.dataset, _AudioTextDataset):
-        problem = "it needs NeMo's native loader with model.train_ds.manifest_filepath"
-    elif loader.batch_size is None or isinstance(loader.sampler, DistributedSampler):
-        problem = "semi-sorted batching makes the batches itself: set model.train_ds.use_semi_sorted_batching=false"
-    elif getattr(model._trainer, 'overfit_batches', 0):
-        problem = "Lightning would replace the sampler because of trainer.overfit_batches: set it to 0"
-    if problem is not None:
-        raise ConfigError(f"supervised_share cannot be applied, because {problem}; or set supervised_share to null")
+    return replace_batches(model, sampler)

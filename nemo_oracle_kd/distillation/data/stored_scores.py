@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.rows.manifests import TrainingManifests, read_lines, training_manifests
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import (
     FINGERPRINT_KEY,
@@ -24,9 +25,8 @@ from nemo_oracle_kd.labelling.format import (
     Fingerprint,
 )
 
-__all__ = ['SUPERVISED_KEY', 'StoredScores']
+__all__ = ['StoredScores']
 
-SUPERVISED_KEY = 'supervised'
 _SCORE_ANEW = "score the manifest with `nemo-oracle-kd score`"
 #: text and score of a row were written together, so they differ by rounding at most
 _ROUNDING = 2e-3
@@ -83,7 +83,7 @@ class StoredScores:
     def __init__(self, train_ds: Mapping[str, Any], fingerprint: str | None, needs_nbest: bool, needs_scores: bool):
         self.needs_nbest = needs_nbest
         self.needs_scores = needs_scores or needs_nbest
-        self.fingerprint = _parse(fingerprint) if fingerprint is not None else None
+        self.fingerprint = Fingerprint.parse(fingerprint) if fingerprint is not None else None
         self._expected = self.fingerprint
         self.rows = self.supervised_rows = 0
         manifests = training_manifests(train_ds)
@@ -161,7 +161,7 @@ class StoredScores:
                 problems[kind] += 1
                 examples.setdefault(kind, f"{row.get('audio_filepath')}, text {str(row.get('text'))[:40]!r}")
             if self.needs_scores and not found:
-                parts = _parse(row[FINGERPRINT_KEY])
+                parts = Fingerprint.parse(row[FINGERPRINT_KEY])
                 teachers[f'{parts.teacher}-{parts.vocabulary}'] += 1
                 if self.needs_nbest:
                     alone += len(row[NBEST_KEY]) < 2
@@ -192,7 +192,7 @@ class StoredScores:
                 "N-best list: score them with `nemo-oracle-kd score --nbest 8`, or train with full_sum instead"
             )
         if not problems and teachers:
-            self.fingerprint = self.fingerprint or _parse(next(iter(teachers)))
+            self.fingerprint = self.fingerprint or Fingerprint.parse(next(iter(teachers)))
             if 0 < alone < scored:
                 logging.warning(
                     f"{alone} of {scored} scored rows of the training data have one hypothesis only; objectives over the N-best "
@@ -212,7 +212,7 @@ class StoredScores:
                 )
             if self.needs_scores and row.get(SUPERVISED_KEY) is not True:
                 # the first row says which teacher it is, where nobody else has
-                self._expected = self._expected or _parse(row[FINGERPRINT_KEY])
+                self._expected = self._expected or Fingerprint.parse(row[FINGERPRINT_KEY])
 
     def _problems(self, row: Mapping[str, Any]) -> list[str]:
         """Kinds of mistakes of a row that is not supervised."""
@@ -229,7 +229,7 @@ class StoredScores:
         if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
             found.append('tokens')
         try:
-            teacher = _parse(row.get(FINGERPRINT_KEY))
+            teacher = Fingerprint.parse(row.get(FINGERPRINT_KEY))
             if self._expected is not None and not teacher.same_scores(self._expected):
                 found.append('other teacher')
         except ConfigError:
@@ -264,15 +264,6 @@ def _loaded_rows(manifests: TrainingManifests, train_ds: Mapping[str, Any]) -> I
             if duration is not None and longest is not None and duration > longest > 0:
                 continue
             yield row
-
-
-def _parse(text: Any) -> Fingerprint:
-    """Reads a fingerprint; one of two parts stands for any way of decoding."""
-    if isinstance(text, Fingerprint):
-        return text
-    if isinstance(text, str) and text.count('-') == 1:
-        text += '-' + 8 * '0'
-    return Fingerprint.parse(text)
 
 
 def _is_log_prob(value: Any) -> bool:

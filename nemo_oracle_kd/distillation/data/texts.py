@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.rows.manifests import read_lines, training_manifests
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
-from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import NBEST_KEY
 

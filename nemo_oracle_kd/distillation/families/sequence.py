@@ -18,7 +18,8 @@ from nemo_oracle_kd.bridge.nbest_scores import nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
-from nemo_oracle_kd.distillation.data.stored_scores import SUPERVISED_KEY, StoredScores
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
+from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.functional.full_sum import nbest_log_posteriors

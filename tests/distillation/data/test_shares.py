@@ -12,14 +12,19 @@ import tiny
 from omegaconf import open_dict
 
 from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
+from nemo_oracle_kd.bridge.rows.shares import LoaderBatches, give_back
 from nemo_oracle_kd.distillation.data.shares import MixedBatchSampler, set_supervised_share
 from nemo_oracle_kd.errors import ConfigError
 
 SUPERVISED, UNSUPERVISED = list(range(100, 107)), list(range(53))
 
 
-def sampler(share=0.3, batch_size=4, **options):
-    return MixedBatchSampler(SUPERVISED, UNSUPERVISED, batch_size, share, **options)
+def sampler(share=0.3, batch_size=4, seed=0, **options):
+    return MixedBatchSampler(SUPERVISED, UNSUPERVISED, share, LoaderBatches(batch_size, **options), seed)
+
+
+def flags(rows):
+    return [row['supervised'] for row in rows]
 
 
 def epochs(made, count):
@@ -47,8 +52,8 @@ def test_the_share_is_exact_in_the_long_run_and_off_by_less_than_one_row_anywher
 @pytest.mark.parametrize('share', [0.1, 0.3, 0.9])
 @pytest.mark.parametrize('ranks', [1, 3])
 def test_an_epoch_is_one_pass_over_the_unsupervised_rows_in_full_batches(share, ranks):
-    parts = [epochs(sampler(share, rank=rank, num_replicas=ranks), 12) for rank in range(ranks)]
-    length = len(sampler(share, num_replicas=ranks))
+    parts = [epochs(sampler(share, rank=rank, processes=ranks), 12) for rank in range(ranks)]
+    length = len(sampler(share, processes=ranks))
     for epoch in range(12):
         batches = sum((part[epoch] for part in parts), [])
         assert all(len(part[epoch]) == length for part in parts) and {len(batch) for batch in batches} == {4}
@@ -60,7 +65,7 @@ def test_an_epoch_is_one_pass_over_the_unsupervised_rows_in_full_batches(share, 
 
 def test_with_drop_last_no_row_comes_twice_and_less_than_a_round_of_batches_is_left_out():
     for ranks in (1, 3):
-        parts = [epochs(sampler(0.3, rank=rank, num_replicas=ranks, drop_last=True), 6) for rank in range(ranks)]
+        parts = [epochs(sampler(0.3, rank=rank, processes=ranks, drop_last=True), 6) for rank in range(ranks)]
         for epoch in range(6):
             rows = [index for part in parts for batch in part[epoch] for index in batch if index < 100]
             assert len(set(rows)) == len(rows) > len(UNSUPERVISED) - 4 * ranks - 1
@@ -87,12 +92,12 @@ def test_wrong_shares_and_missing_rows_are_refused_with_the_fix():
         with pytest.raises(ConfigError, match='must lie between 0 and 1'):
             sampler(share)
     with pytest.raises(ConfigError, match='no row of model.train_ds is marked "supervised": true'):
-        MixedBatchSampler([], UNSUPERVISED, 4, 0.1)
+        MixedBatchSampler([], UNSUPERVISED, 0.1, LoaderBatches(4))
     with pytest.raises(ConfigError, match='no row of model.train_ds is not marked'):
-        MixedBatchSampler(SUPERVISED, [], 4, 0.1)
+        MixedBatchSampler(SUPERVISED, [], 0.1, LoaderBatches(4))
     with pytest.raises(ConfigError, match='53 unsupervised rows fill no batch of 64: .*drop_last=false'):
-        MixedBatchSampler(SUPERVISED, UNSUPERVISED, 64, 0.1, drop_last=True)
-    assert len(MixedBatchSampler(SUPERVISED, UNSUPERVISED, 64, 0.1)) == 1
+        MixedBatchSampler(SUPERVISED, UNSUPERVISED, 0.1, LoaderBatches(64, drop_last=True))
+    assert len(MixedBatchSampler(SUPERVISED, UNSUPERVISED, 0.1, LoaderBatches(64))) == 1
 
 
 # -- with models and loaders ------------------------------------------------------------------------------------------
@@ -127,7 +132,7 @@ class Recorder(pl.Callback):
 
     def setup(self, trainer, pl_module, stage):
         self.rows = UtteranceRows.attach(pl_module)
-        set_supervised_share(pl_module, self.share, self.rows, seed=3)
+        set_supervised_share(pl_module, self.share, flags(self.rows), seed=3)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.batches.append([(row['supervised'], row['audio_filepath']) for row in self.rows.of_batch()])
@@ -198,16 +203,18 @@ def test_other_loaders_are_refused_with_the_fix(manifests):
         # Lhotse takes several manifests as sources with weights only
         model = tiny.ctc_model(config_of(manifests if 'use_lhotse' not in options else manifests[0], **options))
         with pytest.raises(ConfigError, match=sentence):
-            set_supervised_share(model, 0.1, UtteranceRows.attach(model))
+            set_supervised_share(model, 0.1, flags(UtteranceRows.attach(model)))
     trainer = tiny.trainer(1, overfit_batches=1)
     model = tiny.ctc_model(config_of(manifests), trainer)
     with pytest.raises(ConfigError, match='trainer.overfit_batches: set it to 0'):
-        set_supervised_share(model, 0.1, UtteranceRows.attach(model))
+        set_supervised_share(model, 0.1, flags(UtteranceRows.attach(model)))
 
 
 def test_the_loader_that_was_replaced_comes_back(manifests):
     model = tiny.ctc_model(config_of(manifests, drop_last=True))
     before = model._train_dl
     rows = UtteranceRows.attach(model)
-    assert set_supervised_share(model, 0.2, rows) is before
+    assert set_supervised_share(model, 0.2, flags(rows)) is before
     assert model._train_dl.sampler.drop_last and len(next(iter(model._train_dl))[0]) == 5
+    give_back(model, before)
+    assert model._train_dl is before
