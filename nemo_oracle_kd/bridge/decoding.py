@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from nemo_oracle_kd.bridge.model import Head
+from nemo_oracle_kd.bridge.model import DURATION_OPTIONS, Head
 from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio
 from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
 from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
@@ -58,7 +58,7 @@ def make_nbest_decoder(
         'beam': {'beam_size': beam_size, 'return_best_hypothesis': False},
         'greedy': {},
     }
-    if head.kind == 'ctc':
+    if head.transducer is None:
         # beta is a bonus per label, which would favour long hypotheses; the rest is deprecated but read
         settings['beam'].update(beam_beta=0.0, beam_alpha=None, kenlm_path=None)
         decoding = ctc_decoding(model, head, settings)
@@ -70,8 +70,8 @@ def make_nbest_decoder(
 
     else:
         settings['model_type'] = head.kind
-        settings['durations'] = list(head.durations) if head.kind == 'tdt' else []
-        settings['big_blank_durations'] = list(head.durations) if head.kind == 'multiblank' else []
+        for kind, option in DURATION_OPTIONS.items():  # NeMo reads both
+            settings[option] = list(head.transducer.durations) if isinstance(head.transducer, kind) else []
         settings['beam'].update(max_symbols=max_symbols, score_norm=False)
         settings['greedy']['max_symbols'] = max_symbols
         if strategy == 'malsd_batch' and complete_for_beam_search(model.decoder):

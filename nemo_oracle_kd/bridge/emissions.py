@@ -32,7 +32,7 @@ def emission_frames(
     Returns:
         `[B, U]`, int64; -1 in the padding and for an utterance without any alignment.
     """
-    if head.kind == 'ctc':
+    if head.transducer is None:
         path = ctc_best_path(audio.log_probs, labels, audio.lengths, lengths, blank=head.blank)
         frames, counts = spike_times(path, head.blank)
         frames = torch.where((counts == lengths)[:, None], frames, -1)
@@ -52,7 +52,7 @@ def greedy_labels(model: Any, head: Head, audio: EncodedAudio) -> list[list[int]
         head: which head of it.
         audio: what the model heard.
     """
-    if head.kind == 'ctc':
+    if head.transducer is None:
         labels, counts = collapse_path(ctc_greedy_path(audio.log_probs, audio.lengths), head.blank)
         return [row[:count].tolist() for row, count in zip(labels, counts)]
     hypotheses = model.decoding.rnnt_decoder_predictions_tensor(audio.encoded, audio.lengths, return_hypotheses=True)

@@ -16,10 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
-from nemo_oracle_kd.functional.lattice.outputs import TransducerOutputs
 
 __all__ = [
     'TransducerEncoding',
@@ -27,7 +25,6 @@ __all__ = [
     'joint_dropout',
     'joint_problems',
     'joint_tensors',
-    'outputs_of',
     'predict_labels',
 ]
 
@@ -49,15 +46,6 @@ class TransducerEncoding:
     encoded: Tensor
     predicted: Tensor | None
     lengths: Tensor
-
-
-def outputs_of(head: Head) -> TransducerOutputs:
-    """What the outputs of the joint stand for.
-
-    Raises:
-        ValueError: the head is no transducer.
-    """
-    return TransducerOutputs(head.kind, head.blank, head.durations)
 
 
 def joint_dropout(model: Any) -> float:

@@ -11,7 +11,10 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_oracle_kd.functional.transducer.kinds import RNNT, TDT, MultiBlank, Transducer
+
 __all__ = [
+    'DURATION_OPTIONS',
     'HEADS',
     'Head',
     'ModelDescription',
@@ -26,22 +29,28 @@ __all__ = [
 #: values of the option `head`; `auto` is the transducer of a hybrid model and the only head of any other
 HEADS = ('auto', 'ctc', 'rnnt')
 
+#: kinds of transducers with durations -> the option of NeMo's losses and decodings that lists them
+DURATION_OPTIONS: dict[type[Transducer], str] = {TDT: 'durations', MultiBlank: 'big_blank_durations'}
+
 
 @dataclass(frozen=True)
 class Head:
     """A head of a model.
 
     Attributes:
-        kind: `ctc`, `rnnt`, `tdt` or `multiblank`.
         vocabulary: labels in order, without blanks.
         blank: id of the standard blank.
-        durations: frames per duration output of a TDT, or per big blank of a multi-blank model; else empty.
+        transducer: what the outputs of its joint stand for; `None` for a CTC head.
     """
 
-    kind: str
     vocabulary: tuple[str, ...]
     blank: int
-    durations: tuple[int, ...] = ()
+    transducer: Transducer | None = None
+
+    @property
+    def kind(self) -> str:
+        """`ctc`, or the kind of transducer: `rnnt`, `tdt` or `multiblank`."""
+        return 'ctc' if self.transducer is None else self.transducer.kind
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def find_head(model: Any, head: str = 'auto') -> Head:
         raise ValueError(f"{name} has no transducer head: use head 'ctc'")
     if head == 'ctc' or not transducer:
         decoder = ctc_decoder(model)
-        return Head('ctc', tuple(decoder.vocabulary), decoder.num_classes_with_blank - 1)
+        return Head(tuple(decoder.vocabulary), decoder.num_classes_with_blank - 1)
     return _transducer_head(model)
 
 
@@ -142,16 +151,20 @@ def _has_transducer(model: Any) -> bool:
 
 
 def _transducer_head(model: Any) -> Head:
-    joint = model.joint
-    vocabulary = tuple(joint.vocabulary)
-    last, extra = joint.num_classes_with_blank - 1, joint.num_extra_outputs
+    transducer = _transducer(model)
+    return Head(tuple(model.joint.vocabulary), transducer.blank, transducer)
+
+
+def _transducer(model: Any) -> Transducer:
+    """NeMo's joint counts labels, big blanks, the standard blank and the durations of a TDT, in this order."""
+    last, extra = model.joint.num_classes_with_blank - 1, model.joint.num_extra_outputs
     if not extra:
-        return Head('rnnt', vocabulary, last)
-    durations, big_blanks = (_find_option(model, name) for name in ('durations', 'big_blank_durations'))
+        return RNNT(last)
+    durations, big_blanks = (_find_option(model, DURATION_OPTIONS[kind]) for kind in (TDT, MultiBlank))
     if len(durations) == extra:
-        return Head('tdt', vocabulary, last - extra, durations)
+        return TDT(last - extra, durations)
     if len(big_blanks) == extra:
-        return Head('multiblank', vocabulary, last, big_blanks)
+        return MultiBlank(last, big_blanks)
     raise ValueError(
         f"the joint of {type(model).__name__} has {extra} extra outputs, but neither its loss nor its decoding lists as many "
         "`durations` or `big_blank_durations`: add them to model.decoding"

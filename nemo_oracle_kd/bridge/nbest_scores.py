@@ -32,13 +32,10 @@ from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
 from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
-from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
-from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arcs
 from nemo_oracle_kd.functional.transducer.nbest_positions import joint_positions, spread_lattices
 from nemo_oracle_kd.functional.transducer.nbest_sum import tree_full_sum
 from nemo_oracle_kd.functional.transducer.nbest_tree import build_nbest_tree
-from nemo_oracle_kd.functional.transducer.recursion import Arc, arc_full_sum
-from nemo_oracle_kd.functional.transducer.tdt import tdt_arcs
+from nemo_oracle_kd.functional.transducer.recursion import arc_full_sum
 
 __all__ = ['NBestCells', 'NBestScores', 'label_context', 'nbest_nll', 'nbest_scores']
 
@@ -103,7 +100,7 @@ def nbest_scores(
     if max_cells < 1:
         raise ValueError(f"max_cells must be positive, not {max_cells}")
     _check_labels(hypotheses, len(head.vocabulary))
-    if head.kind == 'ctc':
+    if head.transducer is None:
         return NBestScores(_ctc_nll(step.log_probs, step.lengths, hypotheses, head.blank), None)
     return _SharedLattices(model, head, hypotheses, max_cells).score(step.encoded, step.lengths)
 
@@ -168,12 +165,10 @@ class _SharedLattices:
     """The lattices of the hypotheses of one batch."""
 
     def __init__(self, model: Any, head: Head, hypotheses: Hypotheses, max_cells: int):
-        self.model, self.head, self.max_cells = model, head, max_cells
+        self.model, self.transducer, self.max_cells = model, head.transducer, max_cells
         self.labels, self.lengths = hypotheses.labels.cpu(), hypotheses.lengths.cpu()
         self.tree = build_nbest_tree(self.labels, self.lengths, self.lengths >= 0)
-        big_blanks = len(head.durations) if head.kind == 'multiblank' else 0
-        blanks = tuple(head.blank - i for i in range(1 + big_blanks))
-        self.positions = joint_positions(self.tree, blanks, label_context(model))
+        self.positions = joint_positions(self.tree, head.transducer.blanks, label_context(model))
 
     def score(self, encoded: Tensor, lengths: Tensor) -> NBestScores:
         """From the output of the encoder, `[B, D, T]`."""
@@ -210,8 +205,7 @@ class _SharedLattices:
         device, sizes = projected.device, self.positions.sizes.tolist()
         longest = max(of_one[-1].stop for of_one in portions if of_one)
         positions = zip(projected.split(sizes), self.positions.classes.to(device).split(sizes))
-        durations = len(self.head.durations) if self.head.kind == 'tdt' else 0
-        columns = self.positions.classes.shape[1] + durations
+        columns = self.positions.classes.shape[1] + self.transducer.duration_outputs
         values: list[Tensor] = []
         for (at, classes), of_one in zip(positions, portions):
             pieces = []
@@ -233,25 +227,17 @@ class _SharedLattices:
         """`[S, T, C]`: log-probabilities of `classes [S, C]`, and of a TDT's durations behind them, for `frames [T, H]`."""
         logits = self.model.joint.joint_after_projection(frames.unsqueeze(0), projected.unsqueeze(0))
         lengths, last = torch.tensor([len(frames)]), torch.tensor([len(projected) - 1])
-        classes = classes[None, None]
-        if self.head.kind != 'tdt':
-            return select_log_probs(logits, classes, lengths, last)[0].transpose(0, 1)
-        count = len(self.head.durations)
-        labels, durations = logits.split([logits.shape[-1] - count, count], -1)
-        each = torch.arange(count, device=logits.device).expand(*classes.shape[:3], -1)
-        selected = [select_log_probs(labels, classes, lengths, last), select_log_probs(durations, each, lengths, last)]
-        return torch.cat(selected, -1)[0].transpose(0, 1)
+        return self.transducer.select(logits, classes[None, None], lengths, last)[0].transpose(0, 1)
 
     def _log_probs(self, values: Tensor, lengths: Tensor) -> Tensor:
         """`[B, N]`."""
-        head, positions, tree = self.head, self.positions, self.tree
-        durations = len(head.durations) if head.kind == 'tdt' else 0
-        count = values.shape[-1] - durations
+        positions, tree = self.positions, self.tree
+        count = positions.classes.shape[1]
         labels, others = positions.arcs(values[..., :count])
-        if head.kind == 'rnnt':
+        if self.transducer.sums_on_tree:
             scores = torch.stack([labels, others[0]])
             return tree_full_sum(scores, tree.to(values.device), lengths.to(values.device))
-        if durations:
+        if values.shape[-1] > count:
             steps = values[..., count:].index_select(0, positions.position.to(values.device))
             others = torch.cat([others, steps.movedim(-1, 0)])
         # hypotheses that end at the same node are equal: one lattice for them
@@ -260,16 +246,8 @@ class _SharedLattices:
         present = (ends >= 0).nonzero().squeeze(1)
         node = tree.node.flatten(0, 1)[example[present]].to(values.device)
         label, others = spread_lattices(labels, others, node)
-        scores, arcs = self._arc_scores(label, others)
+        scores = self.transducer.combine(label, others)
         end = ends[present]
-        log_prob = arc_full_sum(scores, arcs, lengths[tree.utterance[end]], tree.depth[end])
+        log_prob = arc_full_sum(scores, self.transducer.arcs, lengths[tree.utterance[end]], tree.depth[end])
         padded = torch.cat([log_prob.new_full((len(ends) - len(present),), -math.inf), log_prob])
         return padded[which.to(values.device)]
-
-    def _arc_scores(self, label: Tensor, others: Tensor) -> tuple[Tensor, tuple[Arc, ...]]:
-        """`[K, P, T, U+1]` in the order of the arcs."""
-        if self.head.kind == 'multiblank':
-            return torch.cat([label.unsqueeze(0), others]), multiblank_arcs(self.head.durations)
-        blank, steps = others[0], others[1:]
-        moving = [i for i, duration in enumerate(self.head.durations) if duration > 0]
-        return torch.cat([label + steps, blank + steps[moving]]), tdt_arcs(self.head.durations)

@@ -22,11 +22,8 @@ from nemo_oracle_kd.bridge.frames import frame_posteriors
 from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
-from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arc_scores, multiblank_arcs
-from nemo_oracle_kd.functional.transducer.paths import TransducerPath, arc_best_path
+from nemo_oracle_kd.functional.transducer.alignment import TransducerPath, best_path_of_arcs
 from nemo_oracle_kd.functional.transducer.recursion import arc_full_sum
-from nemo_oracle_kd.functional.transducer.rnnt import RNNT_ARCS, rnnt_arc_scores
-from nemo_oracle_kd.functional.transducer.tdt import tdt_arc_scores, tdt_arcs
 
 __all__ = [
     'KERNELS',
@@ -96,7 +93,7 @@ def encode_audio(model: Any, head: Head, batch: AudioBatch) -> EncodedAudio:
     """
     if model.training:
         raise ValueError("scores need the model in eval mode: call model.eval() first")
-    if head.kind == 'ctc':
+    if head.transducer is None:
         frames = frame_posteriors(model, batch)
         return EncodedAudio(frames.lengths, log_probs=frames.log_probs)
     inputs = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
@@ -157,11 +154,11 @@ def score_encoded(
         raise ValueError(f"the kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
     if max_cells < 1:
         raise ValueError(f"max_cells must be positive, not {max_cells}")
-    source = audio.log_probs if head.kind == 'ctc' else audio.encoded
+    source = audio.log_probs if head.transducer is None else audio.encoded
     own = kernel == 'model' or (kernel == 'auto' and source.is_cuda)
     present = hypotheses.lengths >= 0
     scores = torch.full(present.shape, -math.inf, device=source.device)
-    if head.kind == 'ctc':
+    if head.transducer is None:
         for n in range(present.shape[1]):
             nll = _ctc_nll(audio, hypotheses.labels[:, n], hypotheses.lengths[:, n].clamp(min=0), head.blank, own)
             scores[:, n] = torch.where(present[:, n].to(nll.device), -nll, -math.inf)
@@ -212,7 +209,7 @@ class Lattices:
     """
 
     def __init__(self, model: Any, head: Head, audio: EncodedAudio):
-        self.model, self.head = model, head
+        self.model, self.transducer = model, head.transducer
         self.lengths = audio.lengths
         self.frames = model.joint.project_encoder(audio.encoded.transpose(1, 2))
 
@@ -227,13 +224,13 @@ class Lattices:
             if not bool(((nll > KERNEL_TRUSTED_BELOW) | ~torch.isfinite(nll)).any()):
                 return -nll
         scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
-        return arc_full_sum(scores, _arcs(self.head), frame_lengths, lengths).float()
+        return arc_full_sum(scores, self.transducer.arcs, frame_lengths, lengths).float()
 
     def best_path(self, b: Tensor, labels: Tensor, lengths: Tensor, max_cells: int) -> TransducerPath:
         """The most probable alignment, arguments as in `score`."""
         frames, positions, labels, lengths, frame_lengths = self._projected(b, labels, lengths)
         scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
-        return arc_best_path(scores, _arcs(self.head), frame_lengths, lengths, scores.dtype)
+        return best_path_of_arcs(scores, self.transducer.arcs, frame_lengths, lengths)
 
     def _projected(self, b: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         """Frames `[P, T, J]`, positions `[P, U+1, J]`, labels `[P, U]`, label lengths and frame lengths, no wider than needed."""
@@ -255,24 +252,8 @@ class Lattices:
         for start in range(0, frames.shape[1], step):
             logits = self.model.joint.joint_after_projection(frames[:, start : start + step], positions).float()
             inside = (frame_lengths - start).clamp(0, logits.shape[1])
-            scores.append(_arc_scores(self.head, logits, labels, inside, lengths))
+            scores.append(self.transducer.arc_scores(logits, labels, inside, lengths))
         return torch.cat(scores, dim=2)
-
-
-def _arcs(head: Head) -> tuple:
-    if head.kind == 'tdt':
-        return tdt_arcs(head.durations)
-    return multiblank_arcs(head.durations) if head.kind == 'multiblank' else RNNT_ARCS
-
-
-def _arc_scores(head: Head, logits: Tensor, labels: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
-    """`[K, B, T, U+1]`, without `sigma`."""
-    if head.kind == 'tdt':
-        tokens, durations = logits.split([head.blank + 1, len(head.durations)], dim=-1)
-        return tdt_arc_scores(tokens, durations, labels, frames, lengths, head.blank, head.durations)
-    if head.kind == 'multiblank':
-        return multiblank_arc_scores(logits, labels, frames, lengths, head.blank, len(head.durations))
-    return rnnt_arc_scores(logits, labels, frames, lengths, head.blank)
 
 
 def _own_kernel(

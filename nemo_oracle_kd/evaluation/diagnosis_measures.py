@@ -125,7 +125,7 @@ class Measures:
         self.teacher = teacher
         self.head = find_head(teacher)
         vocabulary = self.head.vocabulary
-        self.audio_head = Head('ctc', vocabulary, len(vocabulary))
+        self.audio_head = Head(vocabulary, len(vocabulary))
         self.audio_model = audio_model
         self.utterances = utterances
         self.partners = partners

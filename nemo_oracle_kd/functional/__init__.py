@@ -42,12 +42,6 @@ from nemo_oracle_kd.functional.lattice.distances import LATTICE_DIVERGENCES
 from nemo_oracle_kd.functional.lattice.divergence import lattice_cell_divergence, lattice_divergence
 from nemo_oracle_kd.functional.lattice.frame_map import teacher_frame_map, to_student_frames
 from nemo_oracle_kd.functional.lattice.joint import JOINT_ACTIVATIONS, JointTensors
-from nemo_oracle_kd.functional.lattice.outputs import (
-    TransducerOutputs,
-    joint_arc_scores,
-    joint_best_path,
-    joint_occupancy,
-)
 from nemo_oracle_kd.functional.lattice.window import (
     WINDOW_MODES,
     WINDOW_UNITS,
@@ -58,24 +52,30 @@ from nemo_oracle_kd.functional.lattice.window import (
 from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
 from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding, length_mask, recursion_dtype
+from nemo_oracle_kd.functional.transducer.alignment import (
+    TransducerOccupancy,
+    TransducerPath,
+    transducer_best_path,
+    transducer_forward_backward,
+    transducer_occupancy,
+)
+from nemo_oracle_kd.functional.transducer.full_sum import (
+    multiblank_full_sum,
+    rnnt_full_sum,
+    tdt_full_sum,
+    transducer_full_sum,
+)
+from nemo_oracle_kd.functional.transducer.kinds import (
+    RNNT,
+    TDT,
+    TRANSDUCERS,
+    MultiBlank,
+    Transducer,
+    make_transducer,
+)
 from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
-from nemo_oracle_kd.functional.transducer.multiblank import multiblank_full_sum
 from nemo_oracle_kd.functional.transducer.nbest_sum import rnnt_tree_full_sum, rnnt_tree_scores, tree_full_sum
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree, TreeCells, build_nbest_tree
-from nemo_oracle_kd.functional.transducer.occupancy import (
-    TransducerOccupancy,
-    multiblank_occupancy,
-    rnnt_occupancy,
-    tdt_occupancy,
-)
-from nemo_oracle_kd.functional.transducer.paths import (
-    TransducerPath,
-    multiblank_best_path,
-    rnnt_best_path,
-    tdt_best_path,
-)
-from nemo_oracle_kd.functional.transducer.rnnt import rnnt_alpha_beta, rnnt_full_sum
-from nemo_oracle_kd.functional.transducer.tdt import tdt_full_sum
 
 __all__ = [
     # masking
@@ -107,22 +107,23 @@ __all__ = [
     'resample_frames',
     # reference
     'enumerate_ctc_alignments',
-    # rnnt, tdt, multiblank
+    # transducer: kinds, full_sum, alignment
+    'RNNT',
+    'TDT',
+    'TRANSDUCERS',
+    'MultiBlank',
+    'Transducer',
+    'make_transducer',
     'multiblank_full_sum',
-    'rnnt_alpha_beta',
     'rnnt_full_sum',
     'select_log_probs',
     'tdt_full_sum',
-    # rnnt_occupancy
+    'transducer_full_sum',
     'TransducerOccupancy',
-    'multiblank_occupancy',
-    'rnnt_occupancy',
-    'tdt_occupancy',
-    # rnnt_paths
     'TransducerPath',
-    'multiblank_best_path',
-    'rnnt_best_path',
-    'tdt_best_path',
+    'transducer_best_path',
+    'transducer_forward_backward',
+    'transducer_occupancy',
     # full_sum
     'CONFIDENCE_MODES',
     'FULL_SUM_DISTANCES',
@@ -133,7 +134,7 @@ __all__ = [
     'full_sum_norm_comparable',
     'full_sum_norm_distance',
     'nbest_log_posteriors',
-    # nbest_tree, nbest_lattice
+    # transducer: N-best lists
     'NBestTree',
     'TreeCells',
     'build_nbest_tree',
@@ -147,10 +148,6 @@ __all__ = [
     'JointTensors',
     'LATTICE_BINS',
     'LATTICE_DIVERGENCES',
-    'TransducerOutputs',
-    'joint_arc_scores',
-    'joint_best_path',
-    'joint_occupancy',
     'band_cells',
     'occupancy_weights',
     'path_cells',

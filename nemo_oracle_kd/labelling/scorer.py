@@ -89,7 +89,7 @@ class Scorer:
         if settings.source == 'decode':
             beam = settings.beam_size or settings.nbest
             self.decoding.update(strategy=decoding_strategy(self.head, beam), beam_size=beam, nbest=settings.nbest)
-            if self.head.kind != 'ctc':
+            if self.head.transducer is not None:
                 self.decoding['max_symbols'] = settings.max_symbols
             self._decode = make_nbest_decoder(model, self.head, beam, settings.nbest, settings.max_symbols)
         self.identity = teacher_identity(model)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nemo_oracle_kd.functional import (
     JointTensors,
-    TransducerOutputs,
+    Transducer,
     estimate_delay,
-    joint_best_path,
+    transducer_best_path,
 )
 
 __all__ = ['DelayEstimator']
@@ -21,13 +21,13 @@ class DelayEstimator:
     """Collects emission times of both models over training batches, and gives their median difference.
 
     Args:
-        outputs: what the outputs of both joints stand for.
+        transducer: what the outputs of both joints stand for.
         batches: how many batches to collect.
         name: of the objective, for the log.
     """
 
-    def __init__(self, outputs: TransducerOutputs, batches: int, name: str):
-        self.outputs = outputs
+    def __init__(self, transducer: Transducer, batches: int, name: str):
+        self.transducer = transducer
         self.batches = batches
         self.name = name
         #: the estimate, frames of the student; `None` until it is made
@@ -47,9 +47,9 @@ class DelayEstimator:
             lengths: `[B]` valid frames of both.
             target_lengths: `[B]` valid labels.
         """
-        arguments = (self.outputs, targets, lengths, target_lengths)
+        arguments = (targets, lengths, target_lengths)
         for joint, frames in ((student, self._student), (teacher, self._teacher)):
-            frames.append(joint_best_path(joint, *arguments).label_frames.reshape(1, -1).cpu())
+            frames.append(transducer_best_path(self.transducer, joint, *arguments).label_frames.reshape(1, -1).cpu())
         if len(self._student) < self.batches:
             return
         student_frames, teacher_frames = _of_all_ranks(self._student), _of_all_ranks(self._teacher)

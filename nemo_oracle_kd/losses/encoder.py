@@ -67,10 +67,10 @@ class _EncoderDistillationLoss(torch.nn.Module, ABC):
     needs_stored_scores: bool = False
     reads: str = 'joint'
 
-    def __init__(self, config, outputs: F.TransducerOutputs, name: str = 'encoder'):
+    def __init__(self, config, transducer: F.Transducer, name: str = 'encoder'):
         super().__init__()
         self.config = config
-        self.outputs = outputs
+        self.transducer = transducer
         self.statistics: dict[str, Tensor] = {}
 
     def forward(
@@ -102,7 +102,7 @@ class EncoderLoss(_EncoderDistillationLoss):
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
         """Squared distance of logits whose mean over classes is zero: a constant added to them changes nothing."""
         ours, theirs = _paired(student.joint.encoder, teacher.joint.encoder, partner)
-        tokens = self.outputs.softmaxes[0]
+        tokens = self.transducer.softmaxes[0]
         ours = _logits(student.joint.head(tokens.start, tokens.stop), ours)
         theirs = _logits(teacher.joint.head(tokens.start, tokens.stop).detach(), theirs)
         difference = torch.where((partner >= 0).unsqueeze(2), ours - theirs, torch.zeros_like(ours))

@@ -42,7 +42,7 @@ class _Comparison:
 
     student: F.JointTensors
     teacher: F.JointTensors
-    outputs: F.TransducerOutputs
+    transducer: F.Transducer
     targets: Tensor
     lengths: Tensor
     target_lengths: Tensor
@@ -58,7 +58,7 @@ class _Comparison:
 
     def _each(self, function, weights: Tensor, teacher_frames: Tensor) -> list[Tensor]:
         parts = []
-        for softmax in self.outputs.softmaxes:
+        for softmax in self.transducer.softmaxes:
             options = self.options if softmax.blanks else {**self.options, 'bins': 'full'}
             parts.append(
                 function(
@@ -81,7 +81,7 @@ class LatticeDistillationLoss(torch.nn.Module):
 
     Args:
         config: the objective's config.
-        outputs: what the outputs of both joints stand for.
+        transducer: what the outputs of both joints stand for.
         name: of the objective, for the log.
     """
 
@@ -94,14 +94,14 @@ class LatticeDistillationLoss(torch.nn.Module):
     #: which classes are compared one by one, see `functional.lattice.bins`
     bins = 'full'
 
-    def __init__(self, config: LatticeConfig, outputs: F.TransducerOutputs, name: str = 'lattice'):
+    def __init__(self, config: LatticeConfig, transducer: F.Transducer, name: str = 'lattice'):
         super().__init__()
         self.config = config
-        self.outputs = outputs
+        self.transducer = transducer
         self.name = name
         self._first_call = True
         estimate = config.delay.mode == 'estimate'
-        self.delay = DelayEstimator(outputs, config.delay.batches, name) if estimate else None
+        self.delay = DelayEstimator(transducer, config.delay.batches, name) if estimate else None
         #: what the last call found out, to be logged
         self.statistics: dict[str, Tensor] = {}
 
@@ -133,7 +133,7 @@ class LatticeDistillationLoss(torch.nn.Module):
             'temperature': self.config.temperature,
             **self.bin_options(),
         }
-        comparison = _Comparison(ours, theirs, self.outputs, targets, lengths, target_lengths, options)
+        comparison = _Comparison(ours, theirs, self.transducer, targets, lengths, target_lengths, options)
         weights, moving = self._weights(comparison)
         frames = ours.encoder.shape[1]
         if not self.config.window.used:
@@ -182,12 +182,12 @@ class LatticeDistillationLoss(torch.nn.Module):
         mode, options = self.config.cells.mode, self.config.cells
         frames, positions = joint.encoder.shape[1], joint.prediction.shape[1]
         cells = F.valid_cells(lengths, target_lengths, frames, positions)
-        lattice = (self.outputs, comparison.targets, lengths, target_lengths)
+        rest = (comparison.targets, lengths, target_lengths)
         if mode.endswith('_occupancy'):
             side = comparison.teacher if mode == 'teacher_occupancy' else comparison.student
-            weights = F.occupancy_weights(F.joint_occupancy(side, *lattice), options.threshold)
+            weights = F.occupancy_weights(F.transducer_occupancy(self.transducer, side, *rest).node, options.threshold)
         elif mode in ('path', 'band'):
-            path = F.joint_best_path(comparison.teacher, *lattice)
+            path = F.transducer_best_path(self.transducer, comparison.teacher, *rest)
             marked = F.path_cells(path.step_frames, path.step_labels, frames, positions)
             if mode == 'band':
                 marked = F.band_cells(marked, options.before, options.after) & cells

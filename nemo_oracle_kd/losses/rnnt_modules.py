@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.functional.transducer.multiblank import multiblank_arcs, multiblank_full_sum
-from nemo_oracle_kd.functional.transducer.rnnt import rnnt_full_sum
-from nemo_oracle_kd.functional.transducer.tdt import tdt_arcs, tdt_full_sum
+from nemo_oracle_kd.functional.transducer.full_sum import multiblank_full_sum, rnnt_full_sum, tdt_full_sum
+from nemo_oracle_kd.functional.transducer.kinds import TDT, MultiBlank
 
 __all__ = ['RNNTFullSumLoss', 'MultiblankFullSumLoss', 'TDTFullSumLoss', 'NumbaOrFullSumLoss', 'make_oracle_kd_rnnt']
 
@@ -122,7 +121,9 @@ class MultiblankFullSumLoss(_TransducerLoss):
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.big_blank_durations = [int(duration) for duration in big_blank_durations or []]
-        multiblank_arcs(self.big_blank_durations)  # refuses impossible durations now rather than in the first step
+        MultiBlank(
+            blank, tuple(self.big_blank_durations)
+        )  # refuses impossible durations now rather than in the first step
         self.sigma = float(sigma)
 
     def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ class TDTFullSumLoss(_TransducerLoss):
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.durations = [int(duration) for duration in durations or []]
-        tdt_arcs(self.durations)  # refuses impossible durations now rather than in the first step
+        TDT(blank, tuple(self.durations))  # refuses impossible durations now rather than in the first step
         if not 0.0 <= omega <= 1.0:
             raise ValueError(f"omega is a probability, got {omega}.")
         self.sigma = float(sigma)
@@ -179,8 +180,7 @@ class TDTFullSumLoss(_TransducerLoss):
         if self.omega > 0 and random.random() < self.omega:
             return rnnt_full_sum(logits, labels, act_lens, label_lens, self.blank, self.fastemit_lambda)
         return tdt_full_sum(
-            logits,
-            duration_logits,
+            (logits, duration_logits),
             labels,
             act_lens,
             label_lens,

@@ -61,7 +61,7 @@ class OracleRNNTMixin(OracleMixin):
             num_classes=len(labels), zero_infinity=True, reduction=self._cfg.get('ctc_reduction', 'mean_batch')
         )
         self.audio_wer = WER(
-            decoding=ctc_decoding(self, Head('ctc', tuple(labels), len(labels)), {'strategy': 'greedy_batch'}),
+            decoding=ctc_decoding(self, Head(tuple(labels), len(labels)), {'strategy': 'greedy_batch'}),
             use_cer=self.wer.use_cer,
             log_prediction=False,
             dist_sync_on_step=True,

@@ -45,12 +45,12 @@ def test_emission_times_of_a_transducer_are_those_of_its_best_path_however_it_is
     whole = emission_frames(model, head, audio, LABELS, LENGTHS)
     assert torch.equal(whole, emission_frames(model, head, audio, LABELS, LENGTHS, max_cells=20))
     assert whole[1, 2] == -1 and bool((whole[0] >= 0).all()) and bool((whole[0].diff() >= 0).all())
-    if kind == 'rnnt':
-        with torch.no_grad():
-            predicted, _, _ = model.decoder(targets=LABELS, target_length=LENGTHS)
-            lattice = model.joint(encoder_outputs=audio.encoded, decoder_outputs=predicted)
-        path = F.rnnt_best_path(lattice[:, : int(audio.lengths.max())], LABELS, audio.lengths, LENGTHS, head.blank)
-        assert torch.equal(whole, path.label_frames)
+    with torch.no_grad():
+        predicted, _, _ = model.decoder(targets=LABELS, target_length=LENGTHS)
+        lattice = model.joint(encoder_outputs=audio.encoded, decoder_outputs=predicted)
+    lattice = lattice[:, : int(audio.lengths.max())]
+    path = F.transducer_best_path(head.transducer, lattice, LABELS, audio.lengths, LENGTHS)
+    assert torch.equal(whole, path.label_frames)
 
 
 def test_an_utterance_too_short_for_its_labels_has_no_emission_times():

@@ -13,7 +13,6 @@ from nemo_oracle_kd.bridge.joint import (
     joint_dropout,
     joint_problems,
     joint_tensors,
-    outputs_of,
     predict_labels,
 )
 from nemo_oracle_kd.bridge.model import find_head
@@ -58,7 +57,7 @@ def side(of, encoded, predicted, lengths, **options):
 
 def build(name, head, **options):
     config, loss = LATTICE_OBJECTIVES[name]
-    return loss(config(**options), outputs_of(head), name)
+    return loss(config(**options), head.transducer, name)
 
 
 def materialised(student, teacher, head, labels, lengths, label_lengths, divergence):
@@ -66,7 +65,7 @@ def materialised(student, teacher, head, labels, lengths, label_lengths, diverge
     ours, theirs = (of.joint(encoder_outputs=e, decoder_outputs=p) for of, e, p in (student, teacher))
     cells = valid_cells(lengths, label_lengths, FRAMES, LABELS + 1)
     total = 0.0
-    for softmax in outputs_of(head).softmaxes:
+    for softmax in head.transducer.softmaxes:
         p, q = (x[..., softmax.start : softmax.stop].log_softmax(-1) for x in (theirs.detach(), ours))
         if divergence == 'reverse_kl':
             p, q = q, p

@@ -16,7 +16,7 @@ from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.nbest_scores import label_context, nbest_nll, nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
-from nemo_oracle_kd.functional import ctc_full_sum, multiblank_full_sum, rnnt_full_sum, tdt_full_sum
+from nemo_oracle_kd.functional import ctc_full_sum, transducer_full_sum
 
 TRANSDUCERS = ('rnnt', 'stateless', 'tdt', 'multiblank')
 # duplicates, an empty one, a prefix of another, lists of different lengths, an utterance without hypotheses
@@ -76,20 +76,13 @@ def separate_nll(model, head, source, lengths, lists):
         for labels in hypotheses:
             targets, size = torch.tensor([labels]).long(), torch.tensor([len(labels)])
             frames = torch.tensor([lengths[b]])
-            if head.kind == 'ctc':
+            if head.transducer is None:
                 row.append(ctc_full_sum(source[b : b + 1, : lengths[b]], targets, frames, size, head.blank)[0])
                 continue
             predicted, _, _ = model.decoder(targets=targets, target_length=size)
             encoded = source[b : b + 1, :, : lengths[b]].transpose(1, 2)
             logits = model.joint.joint(encoded, predicted.transpose(1, 2))
-            arguments = (targets, frames, size, head.blank)
-            if head.kind == 'tdt':
-                tokens, durations = logits.split([head.blank + 1, len(head.durations)], -1)
-                row.append(tdt_full_sum(tokens, durations, *arguments, head.durations)[0])
-            elif head.kind == 'multiblank':
-                row.append(multiblank_full_sum(logits, *arguments, head.durations)[0])
-            else:
-                row.append(rnnt_full_sum(logits, *arguments)[0])
+            row.append(transducer_full_sum(head.transducer, logits, targets, frames, size)[0])
         rows.append(row)
     most = max(map(len, rows))
     absent = source.new_full((), math.inf)
@@ -97,7 +90,7 @@ def separate_nll(model, head, source, lengths, lists):
 
 
 def head_parameters(model, head):
-    return [] if head.kind == 'ctc' else [*model.decoder.parameters(), *model.joint.parameters()]
+    return [] if head.transducer is None else [*model.decoder.parameters(), *model.joint.parameters()]
 
 
 def gradients(nll, inputs):

@@ -8,6 +8,7 @@ import math
 import pytest
 import tiny
 import torch
+from transducers import definition
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, audio_seconds, read_audio
 from nemo_oracle_kd.bridge.decoding import make_nbest_decoder
@@ -15,13 +16,7 @@ from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio, score_encoded, score_labels
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.functional.reference.ctc import reference_ctc_recursion
-from nemo_oracle_kd.functional.reference.transducer import (
-    brute_force_full_sum,
-    multiblank_steps,
-    rnnt_steps,
-    tdt_steps,
-    transducer_reference,
-)
+from nemo_oracle_kd.functional.reference.transducer import brute_force_full_sum, transducer_reference
 
 KINDS = ('ctc', 'rnnt', 'tdt', 'multiblank')
 HYPOTHESES = [[[1, 2], [], [3, 3, 4]], [[4], [2, 2, 2, 2]], [[0, 1, 2, 3, 4, 1]]]
@@ -44,18 +39,12 @@ def _steps(model, head, audio, b, labels):
     frames = int(audio.lengths[b])
     predicted, _, _ = model.decoder(targets=torch.tensor([labels]).long(), target_length=torch.tensor([len(labels)]))
     logits = model.joint.joint(audio.encoded[b : b + 1, :, :frames].transpose(1, 2), predicted.transpose(1, 2))[0]
-    if head.kind == 'tdt':
-        return tdt_steps(
-            logits[..., : head.blank + 1], logits[..., head.blank + 1 :], labels, head.blank, head.durations
-        )
-    if head.kind == 'multiblank':
-        return multiblank_steps(logits, labels, head.blank, head.durations)
-    return rnnt_steps(logits, labels, head.blank)
+    return definition(head.transducer, logits, labels)
 
 
 def _reference(model, head, audio, b, labels):
     frames = int(audio.lengths[b])
-    if head.kind == 'ctc':
+    if head.transducer is None:
         return -reference_ctc_recursion(audio.log_probs[b, :frames], labels, head.blank)
     return -float(transducer_reference(_steps(model, head, audio, b, labels), frames, len(labels)))
 

@@ -67,7 +67,7 @@ def test_multiblank_full_sum():
 
 def test_tdt_full_sum():
     def nll(x, durations, *rest):
-        return F.tdt_full_sum(x, durations, *rest, CLASSES - 1, [0, 1, 2, 4], sigma=0.05)
+        return F.tdt_full_sum((x, durations), *rest, CLASSES - 1, [0, 1, 2, 4], sigma=0.05)
 
     assert_same_on_gpu(nll, [torch.randn(LOGITS), torch.randn(3, FRAMES, LABELS + 1, 4)], lengths())
 
@@ -81,11 +81,27 @@ def test_full_sum_distances(distance):
     assert_same_on_gpu(compare, [student.clone()], (teacher, LABEL_LENGTHS))
 
 
-@pytest.mark.parametrize('name', ['rnnt_occupancy', 'rnnt_best_path', 'ctc_occupancy', 'ctc_best_path'])
-def test_occupancies_and_best_paths(name):
-    x = torch.randn(LOGITS) if name.startswith('rnnt') else torch.randn(3, FRAMES, CLASSES).log_softmax(-1)
-    expected = getattr(F, name)(x, *lengths(), CLASSES - 1)
-    ours = getattr(F, name)(on_gpu(x), *(on_gpu(y) for y in lengths()), CLASSES - 1)
+def of_rnnt(function):
+    return lambda logits, *lattice: function(F.RNNT(CLASSES - 1), logits, *lattice)
+
+
+def of_ctc(function):
+    return lambda log_probs, *lattice: function(log_probs, *lattice, CLASSES - 1)
+
+
+@pytest.mark.parametrize(
+    'function, shape',
+    [
+        (of_rnnt(F.transducer_occupancy), LOGITS),
+        (of_rnnt(F.transducer_best_path), LOGITS),
+        (of_ctc(F.ctc_occupancy), (3, FRAMES, CLASSES)),
+        (of_ctc(F.ctc_best_path), (3, FRAMES, CLASSES)),
+    ],
+)
+def test_occupancies_and_best_paths(function, shape):
+    x = torch.randn(shape).log_softmax(-1)
+    expected = function(x, *lengths())
+    ours = function(on_gpu(x), *(on_gpu(y) for y in lengths()))
     pairs = [(ours, expected)] if isinstance(ours, torch.Tensor) else zip(vars(ours).values(), vars(expected).values())
     for own, other in pairs:
         if isinstance(own, torch.Tensor):
@@ -200,8 +216,7 @@ def test_nemos_tdt_loss_and_ours_agree():
     targets, frames, labels = (x.to(DEVICE) for x in lengths())
     theirs = TDTLossNumba(CLASSES - 1, durations=[0, 1, 2], reduction='none')(acts, targets, frames, labels)
     (their_gradient,) = torch.autograd.grad(theirs.sum(), acts)
-    logits, durations = acts.split([CLASSES, 3], -1)
-    ours = F.tdt_full_sum(logits, durations, targets, frames, labels, CLASSES - 1, [0, 1, 2])
+    ours = F.tdt_full_sum(acts, targets, frames, labels, CLASSES - 1, [0, 1, 2])
     (our_gradient,) = torch.autograd.grad(ours.sum(), acts)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-3, atol=1e-4)

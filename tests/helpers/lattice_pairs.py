@@ -6,21 +6,18 @@
 import torch
 from lattice_cases import BLANK, CLASSES, joint
 
-from nemo_oracle_kd.functional import (
-    JointTensors,
-    TransducerOutputs,
-)
+from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.functional import JointTensors
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
 from nemo_oracle_kd.losses.transducer_side import TransducerSide
 from nemo_oracle_kd.strict_config import build_or_raise
 
-RNNT = TransducerOutputs('rnnt', BLANK)
-TDT = TransducerOutputs('tdt', CLASSES - 3, (0, 1))
+RNNT, TDT = F.RNNT(BLANK), F.TDT(CLASSES - 3, (0, 1))
 
 
-def objective(name, outputs=RNNT, **options):
+def objective(name, transducer=RNNT, **options):
     config, loss = LATTICE_OBJECTIVES[name]
-    return loss(build_or_raise(config, options, f'objectives.{name}'), outputs, name)
+    return loss(build_or_raise(config, options, f'objectives.{name}'), transducer, name)
 
 
 def sides(student, teacher, lengths):

@@ -3,8 +3,7 @@
 
 """The three transducers as test cases: one combined logits tensor, the fast functions, and the definition by single steps."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -13,58 +12,60 @@ from nemo_oracle_kd.functional.reference.transducer import multiblank_steps, rnn
 
 
 @dataclass
-class Transducer:
+class TransducerCase:
     """A transducer with fixed options; `acts [B, T, U+1, V+D]` hold the D duration logits, if any, behind the others."""
 
     name: str
     labels: int
-    classes: int
-    blank: int
-    full_sum: Callable
-    occupancy: Callable
-    best_path: Callable
-    steps: Callable
-    durations: list = field(default_factory=list)
+    transducer: F.Transducer
+    sigma: float = 0.0
 
-    def split(self, acts):
-        """The logits, and for a TDT the duration logits."""
-        return (acts,) if not self.durations else acts.split([self.classes, len(self.durations)], -1)
+    @property
+    def blank(self):
+        """Of the standard kind."""
+        return self.transducer.blank
+
+    @property
+    def outputs(self):
+        """V + D."""
+        return self.blank + 1 + self.transducer.duration_outputs
 
     def nll(self, acts, targets, frames, labels):
-        """`[B]`."""
-        return self.full_sum(*self.split(acts), targets, frames, labels, self.blank)
+        """`[B]`, by the function of the kind."""
+        rest = {'rnnt': ()}.get(self.transducer.kind, (self.transducer.durations, self.sigma))
+        return getattr(F, f'{self.transducer.kind}_full_sum')(acts, targets, frames, labels, self.blank, *rest)
+
+    def occupancy(self, *lattice):
+        """Of the targets' lattice."""
+        return F.transducer_occupancy(self.transducer, *lattice, self.sigma)
+
+    def best_path(self, *lattice):
+        """Of the targets' lattice."""
+        return F.transducer_best_path(self.transducer, *lattice, self.sigma)
 
     def utterance_steps(self, acts, targets, frames, labels, b):
         """The steps of one utterance, without its padding."""
         cells = acts[b, : int(frames[b]), : int(labels[b]) + 1]
-        return self.steps(*self.split(cells), targets[b, : int(labels[b])].tolist(), self.blank)
+        return definition(self.transducer, cells, targets[b, : int(labels[b])].tolist(), self.sigma)
 
 
-def _make(name, labels, blanks, kind, **options):
-    classes = labels + blanks
-    steps = {'rnnt': rnnt_steps, 'multiblank': multiblank_steps, 'tdt': tdt_steps}[kind]
-    # partial() would put the options before the positional blank
-    bind = lambda function: lambda *args: function(*args, **options)  # noqa: E731
-    return Transducer(
-        name,
-        labels,
-        classes,
-        classes - 1,
-        bind(getattr(F, f'{kind}_full_sum')),
-        bind(getattr(F, f'{kind}_occupancy')),
-        bind(getattr(F, f'{kind}_best_path')),
-        bind(steps),
-        list(options.get('durations', [])),
-    )
+def definition(transducer, logits, labels, sigma=0.0):
+    """The steps of one utterance by the definition of its kind; `logits [T, U+1, V+D]`."""
+    if transducer.kind == 'rnnt':
+        return rnnt_steps(logits, labels, transducer.blank)
+    if transducer.kind == 'multiblank':
+        return multiblank_steps(logits, labels, transducer.blank, transducer.durations, sigma)
+    tokens, steps = logits[..., : transducer.blank + 1], logits[..., transducer.blank + 1 :]
+    return tdt_steps(tokens, steps, labels, transducer.blank, transducer.durations, sigma)
 
 
 TRANSDUCERS = [
-    _make('rnnt', 3, 1, 'rnnt'),
-    _make('multi-blank', 3, 3, 'multiblank', big_blank_durations=[2, 3]),
-    _make('multi-blank with sigma', 3, 2, 'multiblank', big_blank_durations=[2], sigma=0.3),
-    _make('tdt', 3, 1, 'tdt', durations=[0, 1, 2]),
-    _make('tdt with sigma, durations out of order', 3, 1, 'tdt', durations=[3, 1, 0], sigma=0.2),
-    _make('tdt without duration 0', 3, 1, 'tdt', durations=[1, 2]),
+    TransducerCase('rnnt', 3, F.RNNT(3)),
+    TransducerCase('multi-blank', 3, F.MultiBlank(5, (2, 3))),
+    TransducerCase('multi-blank with sigma', 3, F.MultiBlank(4, (2,)), 0.3),
+    TransducerCase('tdt', 3, F.TDT(3, (0, 1, 2))),
+    TransducerCase('tdt with sigma, durations out of order', 3, F.TDT(3, (3, 1, 0)), 0.2),
+    TransducerCase('tdt without duration 0', 3, F.TDT(3, (1, 2))),
 ]
 
 
@@ -73,7 +74,7 @@ def batch(transducer, lengths, dtype=torch.float64, seed=0, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     frames = torch.tensor([t for t, _ in lengths])
     labels = torch.tensor([u for _, u in lengths])
-    shape = (len(lengths), int(frames.max()), int(labels.max()) + 1, transducer.classes + len(transducer.durations))
+    shape = (len(lengths), int(frames.max()), int(labels.max()) + 1, transducer.outputs)
     acts = (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype)
     targets = torch.randint(0, transducer.labels, (len(lengths), int(labels.max())), generator=generator)
     return acts, targets, frames, labels

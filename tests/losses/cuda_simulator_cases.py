@@ -117,7 +117,7 @@ def test_multiblank(sigma, fastemit):
 def test_tdt(durations, sigma, fastemit):
     logits, duration_logits = random_logits(CLASSES), random_logits(len(durations))
     arguments = (TARGETS, FRAME_LENGTHS, LABEL_LENGTHS, BLANK, durations, sigma, fastemit)
-    nll = tdt_full_sum(logits, duration_logits, *arguments)
+    nll = tdt_full_sum((logits, duration_logits), *arguments)
     expected = torch.autograd.grad(nll.sum(), (logits, duration_logits))
     options = {'sigma': sigma, 'omega': 0.0, 'num_durations': len(durations), 'tdt_workspace': np.array(durations)}
     # NeMo normalises the durations outside of the kernel, whose gradient goes through that softmax.
@@ -131,7 +131,7 @@ def test_a_transcript_that_no_tdt_path_fits_costs_ten_thousand_nats_in_the_kerne
     """Without duration 0, two labels and the closing blank need three frames; NeMo's sums start at -10000."""
     logits, duration_logits = random_logits(CLASSES), random_logits(2)
     lengths = torch.tensor([2, 2]), torch.tensor([2, 2])
-    nll = tdt_full_sum(logits, duration_logits, TARGETS, *lengths, BLANK, [1, 2])
+    nll = tdt_full_sum((logits, duration_logits), TARGETS, *lengths, BLANK, [1, 2])
     assert torch.equal(nll, torch.full((2,), float('inf'), dtype=torch.float64))
     options = {'sigma': 0.0, 'omega': 0.0, 'num_durations': 2, 'tdt_workspace': np.array([1, 2])}
     costs = np.zeros(BATCH, dtype=np.float32)

@@ -13,43 +13,43 @@ from lattice_pairs import EMITTED, RNNT, SPOKEN, TARGETS, TDT, late_pair, object
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.functional import (
     JointTensors,
-    joint_best_path,
-    joint_occupancy,
     lattice_cell_divergence,
     path_cells,
+    transducer_best_path,
+    transducer_occupancy,
     valid_cells,
 )
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize('outputs', [RNNT, TDT], ids=lambda o: o.kind)
+@pytest.mark.parametrize('transducer', [RNNT, TDT], ids=lambda t: t.kind)
 @pytest.mark.parametrize('mode', ['all', 'teacher_occupancy', 'student_occupancy', 'path', 'band'])
-def test_the_cells_that_count_are_those_of_the_mode(mode, outputs):
+def test_the_cells_that_count_are_those_of_the_mode(mode, transducer):
     student, teacher = random_pair()
-    targets, frames, labels = batch(classes=outputs.blank + 1)
+    targets, frames, labels = batch(classes=transducer.blank + 1)
     cells = {'mode': mode, 'threshold': 0.05, 'before': 1, 'after': 0}
-    loss = objective('lattice', outputs, cells=cells)(*sides(student, teacher, frames), targets, labels)
+    loss = objective('lattice', transducer, cells=cells)(*sides(student, teacher, frames), targets, labels)
 
-    lattice = (outputs, targets, frames, labels)
-    path = joint_best_path(teacher, *lattice)
+    rest = (targets, frames, labels)
+    path = transducer_best_path(transducer, teacher, *rest)
     marked = path_cells(path.step_frames, path.step_labels, FRAMES, LABELS + 1).double()
     before = torch.nn.functional.pad(marked, (0, 0, 0, 1))[:, 1:]
     inside = valid_cells(frames, labels, FRAMES, LABELS + 1)
     gamma = {'teacher_occupancy': teacher, 'student_occupancy': student}.get(mode)
     if gamma is not None:
-        gamma = joint_occupancy(gamma, *lattice)
+        gamma = transducer_occupancy(transducer, gamma, *rest).node
         gamma = gamma * (gamma >= 0.05)
     weights = {'all': inside.double(), 'path': marked, 'band': ((marked + before) > 0) & inside}.get(mode, gamma)
     values = sum(
         lattice_cell_divergence(
             student.head(s.start, s.stop), teacher.head(s.start, s.stop), targets, frames, labels, s.blanks or (0,)
         )
-        for s in outputs.softmaxes
+        for s in transducer.softmaxes
     )
     assert torch.allclose(loss, (values * weights).sum((1, 2)), rtol=1e-6) and (loss > 0).all()
 
-    mean = objective('lattice', outputs, cells=cells, normalization='cells')
+    mean = objective('lattice', transducer, cells=cells, normalization='cells')
     averaged = mean(*sides(student, teacher, frames), targets, labels)
     assert torch.allclose(averaged, loss / weights.double().sum((1, 2)), rtol=1e-6)
 

@@ -13,11 +13,11 @@ from nemo.utils import logging
 
 from nemo_oracle_kd.functional import (
     JointTensors,
-    joint_best_path,
     lattice_cell_divergence,
     path_cells,
     teacher_frame_map,
     to_student_frames,
+    transducer_best_path,
 )
 from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
 
@@ -38,7 +38,7 @@ def test_the_teachers_path_moves_with_the_shift():
     frames = torch.tensor([6, 5, 4])
     loss = objective('one_best_path', shift=1)(*sides(student, teacher, frames), targets, labels)
     moved = teacher_frame_map(frames, frames, 6, 1)
-    path = joint_best_path(teacher, RNNT, targets, frames, labels)
+    path = transducer_best_path(RNNT, teacher, targets, frames, labels)
     cells = to_student_frames(path_cells(path.step_frames, path.step_labels, 6, 4).double(), moved)
     values = lattice_cell_divergence(student, teacher, targets, frames, labels, BLANK, teacher_frames=moved)
     assert torch.allclose(loss, (values * cells).sum((1, 2)), rtol=1e-10)
@@ -66,7 +66,7 @@ def test_the_window_of_a_tdt_judges_tokens_and_durations_together():
     found = objective('lattice', TDT, cells=cells, window=window)(*sides(student, teacher, frames), targets, labels)
     assert found.shape == (3,) and (found > 0).all()
 
-    path = joint_best_path(teacher, TDT, targets, frames, labels)
+    path = transducer_best_path(TDT, teacher, targets, frames, labels)
     cells = path_cells(path.step_frames, path.step_labels, 6, 3).double()
     back = torch.stack([teacher_frame_map(frames, frames, 6, -s) >= 0 for s in shifts]).all(0)
     each = []

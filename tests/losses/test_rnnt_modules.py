@@ -93,7 +93,7 @@ def test_omega_is_the_probability_of_the_plain_rnnt_loss():
     acts = torch.randn(1, 4, 3, LABELS + 4, dtype=torch.float64)
     arguments = (torch.tensor([[1, 1]]), torch.tensor([4]), torch.tensor([2]))
     plain = rnnt_full_sum(acts[..., : LABELS + 1], *arguments, LABELS)
-    timed = tdt_full_sum(acts[..., : LABELS + 1], acts[..., LABELS + 1 :], *arguments, LABELS, [0, 1, 2], 0.1)
+    timed = tdt_full_sum(acts, *arguments, LABELS, [0, 1, 2], 0.1)
     loss = TDTFullSumLoss(LABELS, [0, 1, 2], sigma=0.1, omega=0.3)
     random.seed(0)
     values = [loss(acts, *arguments).item() for _ in range(300)]

@@ -14,18 +14,16 @@ from nemo_oracle_kd.bridge.joint import (
     joint_dropout,
     joint_problems,
     joint_tensors,
-    outputs_of,
 )
 from nemo_oracle_kd.bridge.model import Head, find_head, frame_seconds, tokenizer_fingerprint
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.functional import Transducer
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
 from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
 
 __all__ = ['LatticeFamily', 'lattice_problems']
-
-KINDS = {'rnnt': 'RNN-T', 'tdt': 'TDT', 'multiblank': 'multi-blank transducer'}
 
 
 class LatticeFamily:
@@ -45,9 +43,9 @@ class LatticeFamily:
     heads = ('transducer',)
 
     def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: OnlineTeacher, time_resampling: str):
-        outputs = outputs_of(find_head(student, 'rnnt'))
+        transducer = find_head(student, 'rnnt').transducer
         self.losses_by_name: dict[str, nn.Module] = {
-            name: LATTICE_OBJECTIVES[name][1](config, outputs, name) for name, config in objectives.items()
+            name: LATTICE_OBJECTIVES[name][1](config, transducer, name) for name, config in objectives.items()
         }
         self.student, self.teacher = student, teacher
         self.time_resampling = time_resampling
@@ -125,8 +123,8 @@ def lattice_problems(
         yield from of_joints
     lattices = ', '.join(name for name in objectives if reads[name] == 'lattice')
     if lattices:
-        yield from _head_problems(lattices, *heads)
-        if heads[0].durations and _frame_rates_differ(student, teacher):
+        yield from _head_problems(lattices, *(head.transducer for head in heads))
+        if heads[0].transducer.durations and _frame_rates_differ(student, teacher):
             yield (
                 f"{lattices} cannot compare durations counted in frames of different lengths: use a teacher of the student's "
                 "frame rate, or the objective full_sum"
@@ -163,11 +161,11 @@ def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout
         )
 
 
-def _head_problems(names: str, student: Head, teacher: Head) -> Iterator[str]:
-    if student.kind != teacher.kind:
+def _head_problems(names: str, student: Transducer, teacher: Transducer) -> Iterator[str]:
+    if type(student) is not type(teacher):
         yield (
-            f"{names} compares lattices of one kind, but the student is a {KINDS[student.kind]} and the teacher a "
-            f"{KINDS[teacher.kind]}: use models of one kind, or the objective full_sum"
+            f"{names} compares lattices of one kind, but the student is a {student.title} and the teacher a "
+            f"{teacher.title}: use models of one kind, or the objective full_sum"
         )
     elif student.durations != teacher.durations:
         yield (

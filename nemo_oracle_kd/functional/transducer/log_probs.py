@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from nemo_oracle_kd.functional.tensors import compute_dtype
 
-__all__ = ['select_log_probs']
+__all__ = ['next_classes', 'select_log_probs']
 
 CPU_TILE = 1 << 19
 """Logits per tile on a CPU: two megabytes in float32, so that the second pass over a tile finds it in the cache."""
@@ -90,3 +90,59 @@ def _tiles(logits: Tensor, lengths: list[tuple[int, int]]) -> Iterator[tuple[int
         step = max(1, size // max(1, (labels + 1) * logits.shape[-1]))
         for start in range(0, frames, step):
             yield b, slice(start, min(start + step, frames)), slice(0, labels + 1)
+
+
+def next_classes(
+    logits: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, blanks: tuple[int, ...]
+) -> Tensor:
+    """The classes that a transducer loss needs: each position's next label, and the blanks. Checks the loss's arguments.
+
+    Args:
+        logits: `[B, T, U+1, V]`.
+        targets: `[B, U]` labels without blanks.
+        logit_lengths: `[B]` valid frames.
+        target_lengths: `[B]` valid labels.
+        blanks: ids of all blanks, the standard one first.
+
+    Returns:
+        `[B, 1, U+1, 1 + blanks]`; the label of positions without one is the first blank.
+
+    Raises:
+        ValueError: on shapes, lengths or labels that do not fit together.
+    """
+    if logits.dim() != 4:
+        raise ValueError(f"Transducer logits must have shape [B, T, U+1, V], got {list(logits.shape)}.")
+    batch, frames, positions, classes = logits.shape
+    if targets.shape != (batch, positions - 1):
+        raise ValueError(
+            f"Logits of shape {list(logits.shape)} need targets of shape {[batch, positions - 1]}, got "
+            f"{list(targets.shape)}; the lattice has one position more than there are labels."
+        )
+    if logit_lengths.shape != (batch,) or target_lengths.shape != (batch,):
+        raise ValueError(
+            f"Lengths must have shape [{batch}], got {list(logit_lengths.shape)}, {list(target_lengths.shape)}."
+        )
+    if not all(0 <= blank < classes for blank in blanks):
+        raise ValueError(f"Blank ids {list(blanks)} do not exist among the {classes} classes of the logits.")
+    target_lengths = target_lengths.to(targets.device)
+    valid = torch.arange(positions - 1, device=targets.device) < target_lengths.unsqueeze(1)
+    labels = torch.where(valid, targets, blanks[0]).long()
+    if targets.device.type == 'cpu' and batch:  # on an accelerator these would wait for it
+        if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:
+            raise ValueError(f"Logit lengths must lie between 0 and T = {frames}, got {logit_lengths.tolist()}.")
+        if int(target_lengths.min()) < 0 or int(target_lengths.max()) > positions - 1:
+            raise ValueError(
+                f"Target lengths must lie between 0 and U = {positions - 1}, got {target_lengths.tolist()}."
+            )
+        if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+            raise ValueError(
+                f"Targets must be class ids between 0 and {classes - 1}; found others in the valid labels."
+            )
+        if any(bool((valid & (labels == blank)).any()) for blank in blanks):
+            raise ValueError(
+                f"A blank ({', '.join(map(str, blanks))}) stands among the targets; they hold labels only: leave blanks out, "
+                "or pass the model's own blank id."
+            )
+    columns = [torch.nn.functional.pad(labels, (0, 1), value=blanks[0])]
+    columns += [torch.full_like(columns[0], blank) for blank in blanks]
+    return torch.stack(columns, -1).unsqueeze(1).to(logits.device)

@@ -10,6 +10,7 @@ import torch
 from lattice_cases import BLANK, FRAMES, LABELS, batch, joint, loss_and_gradients, pair, parameters
 
 from nemo_oracle_kd.functional import (
+    RNNT,
     JointTensors,
     band_cells,
     estimate_delay,
@@ -17,10 +18,10 @@ from nemo_oracle_kd.functional import (
     lattice_divergence,
     occupancy_weights,
     path_cells,
-    rnnt_best_path,
-    rnnt_occupancy,
     teacher_frame_map,
     to_student_frames,
+    transducer_best_path,
+    transducer_occupancy,
     valid_cells,
     windowed_lattice_divergence,
 )
@@ -61,15 +62,15 @@ def test_a_band_reaches_as_far_as_it_says_to_either_side():
 def test_occupancy_and_best_path_of_the_teacher_weigh_its_cells():
     student, teacher = pair(gradient=False)
     targets, frames, labels = batch()
-    arguments = (teacher.logits(), targets, frames, labels, BLANK)
+    arguments = (RNNT(BLANK), teacher.logits(), targets, frames, labels)
     cells = lattice_cell_divergence(student, teacher, targets, frames, labels, BLANK)
-    gamma = rnnt_occupancy(*arguments).node
+    gamma = transducer_occupancy(*arguments).node
     weighted = lattice_divergence(student, teacher, targets, frames, labels, BLANK, weights=occupancy_weights(gamma))
     assert torch.allclose(weighted, (cells * gamma).sum((1, 2)), rtol=1e-10)
     cut = occupancy_weights(gamma, threshold=0.5)
     assert ((cut == 0) | (cut >= 0.5)).all() and (cut > 0).any() and (cut == 0).any()
 
-    path = rnnt_best_path(*arguments)
+    path = transducer_best_path(*arguments)
     nodes = path_cells(path.step_frames, path.step_labels, FRAMES, LABELS + 1)
     assert nodes.sum((1, 2)).tolist() == (frames + labels).tolist()
     on_path = lattice_divergence(student, teacher, targets, frames, labels, BLANK, weights=nodes)
@@ -273,7 +274,7 @@ def test_the_delay_counts_in_frames_of_the_student():
 @pytest.mark.unit
 def test_the_estimated_delay_repairs_the_comparison():
     student, teacher, targets, frames, labels = delayed(2)
-    teacher_times = rnnt_best_path(teacher.logits(), targets, frames, labels, BLANK).label_frames
+    teacher_times = transducer_best_path(RNNT(BLANK), teacher.logits(), targets, frames, labels).label_frames
     student_times = torch.where(teacher_times >= 0, teacher_times + 2, teacher_times)
     shift = estimate_delay(student_times, teacher_times).shift
     shifted = teacher_frame_map(frames, frames, 9, shift)

@@ -9,7 +9,13 @@ import pytest
 import torch
 from transducers import TRANSDUCERS, batch
 
-from nemo_oracle_kd.functional import multiblank_full_sum, rnnt_alpha_beta, rnnt_full_sum, tdt_full_sum
+from nemo_oracle_kd.functional import (
+    RNNT,
+    multiblank_full_sum,
+    rnnt_full_sum,
+    tdt_full_sum,
+    transducer_forward_backward,
+)
 from nemo_oracle_kd.functional.reference.transducer import (
     brute_force_full_sum,
     enumerate_alignments,
@@ -90,7 +96,7 @@ def test_gradients_pass_gradcheck(transducer):
 def test_occupancies_equal_the_share_of_alignments_through_every_arc(transducer):
     lengths = [(4, 2), (2, 1), (3, 0)]
     acts, targets, frames, labels = batch(transducer, lengths, seed=3)
-    found = transducer.occupancy(*transducer.split(acts), targets, frames, labels, transducer.blank)
+    found = transducer.occupancy(acts, targets, frames, labels)
     node, label, blank = (torch.zeros_like(x) for x in (found.node, found.label, found.blank))
     for b, (t, u) in enumerate(lengths):
         paths = list(enumerate_alignments(transducer.utterance_steps(acts, targets, frames, labels, b), t, u))
@@ -112,8 +118,8 @@ def test_occupancies_equal_the_share_of_alignments_through_every_arc(transducer)
 def _column(transducer, name):
     """Where the occupancy of the step called `name` lies in the last axis."""
     duration = int(name.removeprefix('label').removeprefix('blank') or 1)
-    if transducer.durations:
-        return transducer.durations.index(duration)
+    if transducer.transducer.duration_outputs:
+        return transducer.transducer.durations.index(duration)
     return [1, 2, 3].index(duration)
 
 
@@ -121,7 +127,7 @@ def _column(transducer, name):
 def test_the_best_path_is_the_best_of_all_alignments(transducer):
     lengths = [(4, 3), (5, 1), (3, 0), (4, 2)]
     acts, targets, frames, labels = batch(transducer, lengths, seed=4)
-    found = transducer.best_path(*transducer.split(acts), targets, frames, labels, transducer.blank)
+    found = transducer.best_path(acts, targets, frames, labels)
     for b, (t, u) in enumerate(lengths):
         steps = transducer.utterance_steps(acts, targets, frames, labels, b)
         alignments = list(enumerate_alignments(steps, t, u))
@@ -139,7 +145,7 @@ def test_the_best_path_is_the_best_of_all_alignments(transducer):
 
 def test_forward_and_backward_scores_agree_at_every_anti_diagonal():
     acts, targets, frames, labels = batch(TRANSDUCERS[0], [(5, 3), (3, 2)], seed=5)
-    lattice = rnnt_alpha_beta(acts, targets, frames, labels, blank=3)
+    lattice = transducer_forward_backward(RNNT(3), acts, targets, frames, labels)
     through = lattice.alpha + lattice.beta
     for b in range(2):
         for n in range(int(frames[b] + labels[b]) + 1):
@@ -157,9 +163,9 @@ def test_an_utterance_without_frames_gives_inf_with_gradient_zero(transducer):
     assert nll[1:].tolist() == [math.inf, math.inf]
     nll.backward(torch.ones_like(nll))
     assert (acts.grad[1:] == 0).all() and acts.grad.isfinite().all() and acts.grad[0].abs().sum() > 0
-    path = transducer.best_path(*transducer.split(acts), targets, frames, labels, transducer.blank)
+    path = transducer.best_path(acts, targets, frames, labels)
     assert path.score[1:].tolist() == [-math.inf, -math.inf] and (path.label_frames[1:] == -1).all()
-    occupancy = transducer.occupancy(*transducer.split(acts), targets, frames, labels, transducer.blank)
+    occupancy = transducer.occupancy(acts, targets, frames, labels)
     assert (occupancy.node[1:] == 0).all()
 
 
@@ -181,7 +187,7 @@ def test_a_tdt_without_duration_zero_fits_at_most_one_label_less_than_frames():
 def test_a_tdt_that_only_moves_by_two_reaches_even_lengths_only():
     logits, durations = torch.randn(2, 4, 1, 4), torch.randn(2, 4, 1, 2)
     none = torch.zeros(2, 0, dtype=torch.long)
-    nll = tdt_full_sum(logits, durations, none, torch.tensor([4, 3]), torch.tensor([0, 0]), 3, [0, 2])
+    nll = tdt_full_sum((logits, durations), none, torch.tensor([4, 3]), torch.tensor([0, 0]), 3, [0, 2])
     assert nll[0].isfinite() and nll[1].item() == math.inf
 
 
@@ -211,7 +217,7 @@ def test_fastemit_multiplies_the_gradient_of_the_labels_and_leaves_the_value():
     acts.requires_grad_()
     plain = rnnt_full_sum(acts, targets, frames, labels, 3)
     fast = rnnt_full_sum(acts, targets, frames, labels, 3, fastemit_lambda=0.5)
-    occupancy = TRANSDUCERS[0].occupancy(acts.detach(), targets, frames, labels, 3)
+    occupancy = TRANSDUCERS[0].occupancy(acts.detach(), targets, frames, labels)
     (gradient,) = torch.autograd.grad(fast.sum(), acts)
     (plain_gradient,) = torch.autograd.grad(plain.sum(), acts)
     extra = 0.5 * occupancy.label.unsqueeze(-1) * acts.detach().softmax(-1)
@@ -232,6 +238,7 @@ def test_fastemit_multiplies_the_gradient_of_the_labels_and_leaves_the_value():
         (lambda a: a.update(target_lengths=torch.tensor([1])), 'Lengths must have shape'),
         (lambda a: a.update(targets=torch.full((2, 2), 9)), 'class ids between 0 and 3'),
         (lambda a: a.update(blank=4), 'do not exist among the 4 classes'),
+        (lambda a: a['targets'].fill_(3), 'stands among the targets'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_with_a_sentence(change, message):
@@ -252,8 +259,7 @@ def test_arguments_that_do_not_fit_are_refused_with_a_sentence(change, message):
 def test_impossible_tdt_durations_are_refused(durations):
     with pytest.raises(ValueError, match='must be distinct, not negative, and one must be positive'):
         tdt_full_sum(
-            torch.zeros(1, 2, 1, 3),
-            torch.zeros(1, 2, 1, len(durations)),
+            (torch.zeros(1, 2, 1, 3), torch.zeros(1, 2, 1, len(durations))),
             torch.zeros(1, 0, dtype=torch.long),
             torch.tensor([2]),
             torch.tensor([0]),
