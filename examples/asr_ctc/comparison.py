@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_oracle_kd.evaluation.diagnosis import Diagnosis
+from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
 from nemo_oracle_kd.evaluation.plots import colour_of
 from nemo_oracle_kd.evaluation.report import Report, write_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels

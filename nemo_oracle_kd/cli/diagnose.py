@@ -13,8 +13,10 @@ EPILOG = """example:
   nemo-oracle-kd diagnose oracle.nemo --manifest dev.jsonl --output diagnosis
 
 writes diagnosis/diagnosis.json and diagnosis/attention.png and prints a table with a verdict:
-  listens            fit for distillation
-  copies             emits the given text against the audio or out of silence
+  listens            fit for distillation: what it emits and scores depends on the audio
+  partly             leans on the text where the audio is unclear, or there are too few utterances to tell
+  copies             gives back the text that it reads, whatever the audio says
+  inconclusive       emits neither what it reads nor what it hears (untrained), or far too few utterances
   ignores the text   its loss does not depend on the transcript: it is an ordinary model
 """
 
@@ -56,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
         check_source(source)
 
     from nemo_oracle_kd.errors import ConfigError
-    from nemo_oracle_kd.evaluation.attention_picture import save_attention_picture
-    from nemo_oracle_kd.evaluation.diagnosis import diagnose
-    from nemo_oracle_kd.evaluation.diagnosis_data import read_utterances
+    from nemo_oracle_kd.evaluation.diagnosis.attention_picture import save_attention_picture
+    from nemo_oracle_kd.evaluation.diagnosis.diagnosis import diagnose
+    from nemo_oracle_kd.evaluation.diagnosis.utterances import read_utterances
 
     teacher = restore_frozen(args.teacher, args.device)
     if not getattr(teacher, 'reads_transcript', False):
@@ -86,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
 def table(diagnosis) -> str:
     """The measures and the verdict as text."""
-    from nemo_oracle_kd.evaluation.diagnosis_measures import CONDITIONS
+    from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
+    from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
 
     lines = [
         f"{diagnosis.utterances} utterances",
@@ -96,18 +99,24 @@ def table(diagnosis) -> str:
     for name, condition in diagnosis.conditions.items():
         given = '' if condition.wer_given is None else f'{condition.wer_given:.1f}'
         lines.append(f'{CONDITIONS[name]:<26}{condition.loss:>15.3f}{condition.wer_spoken:>15.1f}{given:>15}')
+    lines += ['', f"{'how much of the text is heard':<44}{'share':>8}  95 % interval"]
+    for name, share in diagnosis.heard.items():
+        value = '-' if share.value is None else f'{100 * share.value:.0f} %'
+        interval = (
+            'no better than chance' if share.value is None else f'{100 * share.low:.0f} to {100 * share.high:.0f}'
+        )
+        lines.append(f'{HEARD_SHARES[name]:<44}{value:>8}  {interval}')
     lines.append('')
     if diagnosis.spike_distance_ms is not None:
         lines.append(
             f"spikes: {diagnosis.spike_distance_ms:.0f} ms from the {diagnosis.spike_reference} on average, median "
-            f"shift "
-            f"{diagnosis.spike_shift_ms:+.0f} ms"
+            f"shift {diagnosis.spike_shift_ms:+.0f} ms"
         )
     if diagnosis.attention_monotonicity is not None:
         lines.append(
             f"cross-attention: rank correlation with time {diagnosis.attention_monotonicity:.2f} "
             f"(silent audio {diagnosis.attention_monotonicity_silent:.2f}), looks at the emitted label in "
-            f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes"
+            f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes; no evidence of listening"
         )
     lines += ['', f'verdict: {diagnosis.verdict}', *(f'  - {reason}' for reason in diagnosis.reasons)]
     return '\n'.join(lines)

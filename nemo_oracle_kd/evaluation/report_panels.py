@@ -16,8 +16,9 @@ import torch
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation import plots
-from nemo_oracle_kd.evaluation.diagnosis import Diagnosis
-from nemo_oracle_kd.evaluation.diagnosis_measures import CONDITIONS
+from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
+from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
+from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES, VERDICTS
 from nemo_oracle_kd.evaluation.report import Panel, Table
 from nemo_oracle_kd.evaluation.transcription import load_model
 
@@ -141,7 +142,7 @@ def diagnosis_parts(diagnosis: Diagnosis) -> tuple[list[Panel | Table], str]:
     """Table, bars and verdict of a copying diagnosis.
 
     Args:
-        diagnosis: of :func:`nemo_oracle_kd.evaluation.diagnosis.diagnose`.
+        diagnosis: of :func:`nemo_oracle_kd.evaluation.diagnosis.diagnosis.diagnose`.
 
     Returns:
         Values for ``Report.diagnosis`` and ``Report.verdict``.
@@ -157,7 +158,7 @@ def diagnosis_parts(diagnosis: Diagnosis) -> tuple[list[Panel | Table], str]:
     table = Table(
         ['the teacher is given', 'loss per label', 'WER, spoken text', 'WER, given text'],
         rows,
-        f"CTC loss of the spoken text in nats; error rates in percent over {diagnosis.utterances} utterances.",
+        f"Loss of the spoken text in nats; error rates in percent over {diagnosis.utterances} utterances.",
     )
     bars = plots.copying_bars(
         {'teacher': {CONDITIONS.get(key, key): one.wer_spoken for key, one in diagnosis.conditions.items()}},
@@ -166,5 +167,13 @@ def diagnosis_parts(diagnosis: Diagnosis) -> tuple[list[Panel | Table], str]:
     caption = (
         "A teacher that copied would do well with the true text over silence, and repeat another utterance's text."
     )
-    verdict = f"The teacher {diagnosis.verdict}: {'; '.join(diagnosis.reasons)}."
-    return [table, Panel(bars, caption, 'bar chart of the diagnosis')], verdict
+    heard = Table(
+        ['wrong audio, measure', 'share heard (%)', '95 % interval'],
+        [
+            [HEARD_SHARES[name], *(['–', '–'] if share.value is None else str(share).replace(' %', '').split(' ', 1))]
+            for name, share in diagnosis.heard.items()
+        ],
+        "100: wrong audio costs the text that the teacher reads all that it gained; 0: the text comes out all the same.",
+    )
+    verdict = f"{VERDICTS[diagnosis.verdict]}: {'; '.join(diagnosis.reasons)}."
+    return [table, *([heard] if heard.rows else []), Panel(bars, caption, 'bar chart of the diagnosis')], verdict

@@ -86,7 +86,7 @@ def _check(resamples: int, level: float = 0.95) -> None:
         raise ValueError(f"The level of an interval is a share between 0 and 1, for example 0.95; got {level}.")
 
 
-def _draws(rng: np.random.Generator, utterances: int, resamples: int) -> Iterator[np.ndarray]:
+def bootstrap_draws(rng: np.random.Generator, utterances: int, resamples: int) -> Iterator[np.ndarray]:
     """Yields index arrays ``[r, N]`` that together hold ``resamples`` draws with replacement."""
     rows = max(1, _CELLS_PER_CHUNK // max(utterances, 1))
     for start in range(0, resamples, rows):
@@ -113,7 +113,7 @@ def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int 
     errors, lengths = counts.errors, counts.reference_lengths
     rng = np.random.default_rng(seed)
     rates = []
-    for index in _draws(rng, len(counts), resamples):
+    for index in bootstrap_draws(rng, len(counts), resamples):
         total = lengths[index].sum(axis=1)
         # A draw of nothing but empty references has no rate; it is left out rather than counted as perfect.
         rates.append(100.0 * errors[index].sum(axis=1)[total > 0] / total[total > 0])
@@ -176,7 +176,7 @@ def compare(
     differences, lengths = system.errors - baseline.errors, baseline.reference_lengths
     rng = np.random.default_rng(seed)
     parts = []
-    for index in _draws(rng, len(baseline), resamples):
+    for index in bootstrap_draws(rng, len(baseline), resamples):
         total = lengths[index].sum(axis=1)
         parts.append(100.0 * differences[index].sum(axis=1)[total > 0] / total[total > 0])
     drawn = np.concatenate(parts)

@@ -9,7 +9,8 @@ import tiny
 import tiny_oracle
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
-from nemo_oracle_kd.evaluation.diagnosis import Condition, Diagnosis
+from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Condition, Diagnosis
+from nemo_oracle_kd.evaluation.diagnosis.verdict import HeardShare
 from nemo_oracle_kd.evaluation.report import Report, build_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, hear, model_panels, typical_utterance
 
@@ -57,17 +58,19 @@ def test_panels_of_models_and_diagnosis_fit_into_a_report(material):
         copied_share_silent=0.0,
         text_gain=0.6,
         wrong_text_gain=0.9,
-        spike_reference=None,
-        spike_distance_ms=None,
-        spike_shift_ms=None,
-        attention_monotonicity=None,
-        attention_monotonicity_silent=None,
-        attention_hit_rate=None,
+        heard={
+            'emitted_other_audio': HeardShare(0.05, 0.8, 0.85, 0.94, 0.94, 0.9, 0.97),
+            'scored_other_audio': HeardShare(3.0, 3.0, 2.9, -0.03),
+        },
         verdict='listens',
         reasons=['one reason', 'another'],
     )
     parts, verdict = diagnosis_parts(diagnosis)
     assert parts[0].rows[1] == ["another utterance's text", '4.00', '75.0', '80.0']
+    assert parts[1].rows == [
+        ["label errors, another utterance's audio", '94', '[90, 97]'],
+        ["loss, another utterance's audio", '–', '–'],
+    ]
     assert verdict == 'The teacher listens: one reason; another.'
     systems = {'a': {'wer': [50.0], 'cer': [20.0], 'parameters': 10, 'train_seconds': [1.0]}}
     page = build_report(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_oracle_kd.evaluation.diagnosis_measures import Example
+from nemo_oracle_kd.evaluation.diagnosis.attention import Example
 
 __all__ = ['save_attention_picture']
 

@@ -9,8 +9,8 @@ import pytest
 import tiny
 import tiny_oracle
 
-from nemo_oracle_kd.evaluation.diagnosis import diagnose
-from nemo_oracle_kd.evaluation.diagnosis_data import read_utterances
+from nemo_oracle_kd.evaluation.diagnosis.diagnosis import diagnose
+from nemo_oracle_kd.evaluation.diagnosis.utterances import read_utterances
 from nemo_oracle_kd.models import EncDecOracleRNNTModel
 
 pytestmark = pytest.mark.integration
@@ -45,6 +45,9 @@ def test_a_transducer_that_listens_is_called_so(listener, held_out):
     assert conditions['true_text'].wer_spoken < 50 < conditions['silent_audio'].wer_spoken
     assert conditions['true_text'].loss < conditions['swapped_text'].loss
     assert diagnosis.copied_share_swapped < 0.4 and diagnosis.copied_share_silent < 0.4
+    assert all(
+        diagnosis.heard[name].low > 0.5 for name in ('emitted_other_audio', 'emitted_silence', 'scored_other_audio')
+    )
     assert diagnosis.spike_reference == 'audio branch of the teacher' and 0 <= diagnosis.spike_distance_ms < 200
     assert 0.5 < diagnosis.attention_monotonicity <= 1 and 0 <= diagnosis.attention_hit_rate <= 1
 
@@ -55,6 +58,7 @@ def test_a_transducer_trained_to_copy_is_called_so(copier, held_out):
     # With the true text alone it looks perfect: that is the danger.
     assert diagnosis.conditions['true_text'].given_label_errors < 40
     assert diagnosis.copied_share_swapped > 0.5 and diagnosis.copied_share_silent > 0.5
+    assert diagnosis.heard['emitted_silence'].high < 0.25 and diagnosis.heard['scored_other_audio'].high < 0.25
     assert 'audio_branch' not in diagnosis.conditions and diagnosis.spike_reference is None
 
 

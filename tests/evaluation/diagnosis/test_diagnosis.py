@@ -13,9 +13,10 @@ import tiny_oracle
 import torch
 
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.evaluation.diagnosis import Condition, Diagnosis, diagnose, judge
-from nemo_oracle_kd.evaluation.diagnosis_data import Utterance, batches, read_utterances, swap_partners
-from nemo_oracle_kd.evaluation.diagnosis_measures import rank_correlation
+from nemo_oracle_kd.evaluation.diagnosis.attention import rank_correlation
+from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis, diagnose
+from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance, batches, read_utterances, swap_partners
+from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
 from nemo_oracle_kd.models import EncDecOracleCTCModel
 
 pytestmark = pytest.mark.integration
@@ -48,6 +49,7 @@ def test_a_teacher_that_listens_is_called_so(listener, held_out):
     assert conditions['true_text'].wer_spoken < 50 < conditions['silent_audio'].wer_spoken
     assert conditions['true_text'].loss < conditions['swapped_text'].loss
     assert diagnosis.copied_share_swapped < 0.4 and diagnosis.copied_share_silent < 0.4
+    assert diagnosis.heard['emitted_other_audio'].low > 0.5 and diagnosis.heard['scored_other_audio'].low > 0.5
     assert diagnosis.spike_reference == 'audio branch of the teacher' and diagnosis.spike_distance_ms >= 0
     assert -1 <= diagnosis.attention_monotonicity <= 1 and 0 <= diagnosis.attention_hit_rate <= 1
 
@@ -58,6 +60,7 @@ def test_a_teacher_trained_to_copy_is_called_so(copier, held_out):
     # With the true text alone it looks perfect: that is the danger.
     assert diagnosis.conditions['true_text'].given_label_errors < 30
     assert diagnosis.copied_share_swapped > 0.5 and diagnosis.copied_share_silent > 0.5
+    assert diagnosis.heard['emitted_silence'].high < 0.25 and diagnosis.heard['scored_other_audio'].high < 0.25
     assert 'audio_branch' not in diagnosis.conditions and diagnosis.spike_reference is None
 
 
@@ -70,6 +73,41 @@ def test_a_teacher_whose_attention_is_cut_ignores_the_text(listener, held_out):
     diagnosis = diagnose(deaf, read_utterances(deaf, held_out), progress=False)
     assert diagnosis.verdict == 'ignores the text'
     assert diagnosis.text_gain == pytest.approx(0.0, abs=1e-4)
+
+
+def test_an_untrained_teacher_is_neither(held_out):
+    untrained = tiny.ctc_model(tiny_oracle.oracle_config(), cls=EncDecOracleCTCModel)
+    diagnosis = diagnose(untrained, read_utterances(untrained, held_out), progress=False)
+    assert diagnosis.verdict == 'inconclusive'
+    assert 'neither what it reads nor what it hears' in diagnosis.reasons[0]
+
+
+def test_a_teacher_in_training_is_measured_and_goes_on_as_it_was(listener, held_out):
+    utterances = read_utterances(listener, held_out, limit=4)
+    expected = diagnose(listener, utterances, examples=0, progress=False)
+    assert expected.examples == []
+    listener.train()
+    listener.encoder.audio_encoder.eval()  # a part that the user froze
+    try:
+        weights = {name: value.clone() for name, value in listener.state_dict().items()}
+        torch.manual_seed(7)
+        before = torch.get_rng_state()
+        found = diagnose(listener, utterances, examples=0, progress=False)
+        assert torch.equal(before, torch.get_rng_state())
+        assert listener.training and listener.decoder.training and not listener.encoder.audio_encoder.training
+        assert all(torch.equal(value, weights[name]) for name, value in listener.state_dict().items())
+        assert found.as_dict() == expected.as_dict()
+    finally:
+        listener.eval()
+
+
+def test_every_number_is_in_the_json_and_comes_back(listener, held_out):
+    diagnosis = diagnose(listener, read_utterances(listener, held_out, limit=4), examples=0, progress=False)
+    written = json.loads(json.dumps(diagnosis.as_dict()))
+    assert set(written['heard']) == set(HEARD_SHARES)
+    assert set(written['heard']['emitted_silence']) == {'own', 'wrong', 'chance', 'learnt', 'value', 'low', 'high'}
+    assert written['heard']['scored_other_audio']['own'] == pytest.approx(diagnosis.conditions['true_text'].loss)
+    assert Diagnosis.from_dict(written) == diagnosis
 
 
 def test_the_size_of_the_batch_changes_nothing(listener, held_out):
@@ -108,11 +146,12 @@ def test_the_command_prints_a_table_and_writes_json_and_picture(listener, held_o
         '--output',
         str(tmp_path / 'out'),
     ]
-    assert main([*command, '--limit', '6']) == 0
+    assert main([*command, '--limit', '10']) == 0
     printed = capsys.readouterr().out
     assert 'verdict: listens' in printed and "another utterance's text" in printed
+    assert "loss, another utterance's audio" in printed and 'no evidence of listening' in printed
     record = json.loads((tmp_path / 'out' / 'diagnosis.json').read_text())
-    assert record['verdict'] == 'listens' and record['utterances'] == 6 and record['reasons']
+    assert record['verdict'] == 'listens' and record['utterances'] == 10 and record['reasons']
     assert (tmp_path / 'out' / 'attention.png').read_bytes()[:4] == b'\x89PNG'
 
 
@@ -174,37 +213,3 @@ def test_rank_correlation_knows_order_reversal_and_ties():
     assert rank_correlation(np.array([3.0, 2.0, 1.0])) == pytest.approx(-1.0)
     assert rank_correlation(np.array([1.0, 1.0, 1.0])) == 0.0
     assert rank_correlation(np.array([1.0, 2.0])) is None
-
-
-def _diagnosis(swapped=0.1, silent=0.1, text_gain=0.5, wrong_text_gain=0.5):
-    condition = Condition(loss=1.0, wer_spoken=10.0, wer_given=10.0, given_label_errors=10.0)
-    return Diagnosis(
-        utterances=1,
-        conditions={'true_text': condition},
-        copied_share_swapped=swapped,
-        copied_share_silent=silent,
-        text_gain=text_gain,
-        wrong_text_gain=wrong_text_gain,
-        spike_reference=None,
-        spike_distance_ms=None,
-        spike_shift_ms=None,
-        attention_monotonicity=None,
-        attention_monotonicity_silent=None,
-        attention_hit_rate=None,
-    )
-
-
-@pytest.mark.parametrize(
-    'measures, verdict',
-    [
-        ({}, 'listens'),
-        ({'swapped': 0.6}, 'copies'),
-        ({'silent': 0.6}, 'copies'),
-        ({'text_gain': 0.0, 'wrong_text_gain': 0.0}, 'ignores the text'),
-        ({'text_gain': 0.0}, 'listens'),
-        ({'silent': 0.9, 'text_gain': 0.0, 'wrong_text_gain': 0.0}, 'copies'),
-    ],
-)
-def test_the_verdict_follows_the_thresholds(measures, verdict):
-    found, reasons = judge(_diagnosis(**measures))
-    assert found == verdict and reasons
