@@ -3,6 +3,7 @@
 
 """The diagnosis tells real teachers apart: one that listens, one trained to copy, one that ignores the text."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -108,6 +109,20 @@ def test_every_number_is_in_the_json_and_comes_back(listener, held_out):
     assert set(written['heard']['emitted_silence']) == {'own', 'wrong', 'chance', 'learnt', 'value', 'low', 'high'}
     assert written['heard']['scored_other_audio']['own'] == pytest.approx(diagnosis.conditions['true_text'].loss)
     assert Diagnosis.from_dict(written) == diagnosis
+
+
+def test_spikes_stand_at_the_seconds_of_the_audio_also_where_every_repeat_strides(held_out):
+    config = tiny_oracle.oracle_config()
+    config.encoder.audio_encoder.jasper[1].update(
+        stride=[2], repeat=2
+    )  # NeMo's own property counts one stride of the two
+    teacher = tiny.ctc_model(config, cls=EncDecOracleCTCModel)
+    utterances = [
+        dataclasses.replace(one, labels=one.labels[:2]) for one in read_utterances(teacher, held_out, limit=6)
+    ]
+    examples = diagnose(teacher, utterances, examples=6, progress=False).examples
+    spoken = sorted(soundfile.info(one.path).duration for one in utterances)
+    assert sorted(example.seconds for example in examples) == pytest.approx(spoken, abs=0.1)
 
 
 def test_the_size_of_the_batch_changes_nothing(listener, held_out):
