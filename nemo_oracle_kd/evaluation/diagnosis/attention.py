@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_oracle_kd.bridge.describe import frame_seconds
 from nemo_oracle_kd.bridge.emissions import emission_frames
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head, frame_seconds
 from nemo_oracle_kd.bridge.sequence_scores import encode_audio
 from nemo_oracle_kd.bridge.signals import AudioBatch
 from nemo_oracle_kd.evaluation.diagnosis.conditions import BatchAnswers, audio_head

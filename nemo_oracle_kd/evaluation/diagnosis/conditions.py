@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nemo_oracle_kd.bridge.emissions import greedy_labels
-from nemo_oracle_kd.bridge.heads import Head, find_head
+from nemo_oracle_kd.bridge.model import Head, find_head
 from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, Hypotheses, score_encoded
 from nemo_oracle_kd.bridge.signals import Transcripts
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance
@@ -59,7 +59,7 @@ class BatchAnswers:
 def audio_head(teacher: Any) -> Head:
     """The head of the teacher's audio branch, which is CTC whatever the teacher's own head is."""
     vocabulary = find_head(teacher).vocabulary
-    return Head('ctc', vocabulary, len(vocabulary))
+    return Head(vocabulary, len(vocabulary))
 
 
 def _transcripts(rows: list[tuple[int, ...]], device: torch.device) -> Transcripts:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.heads import find_head
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis.attention import AttentionMeasures, Example
 from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS, Results, label_errors, run_batch
