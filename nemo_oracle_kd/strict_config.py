@@ -54,14 +54,16 @@ def _convert(annotation: Any, value: Any, path: str, problems: list[str]) -> Any
             return float(value)
         except ValueError:
             pass
-    elif wanted in (int, str) and isinstance(value, wanted):
+    elif wanted in (int, str, list) and isinstance(value, wanted):
         return value
     problems.append(f"`{path}` must be {_article(wanted)}, not {value!r}")
     return None
 
 
 def _article(wanted: type) -> str:
-    return {int: 'a whole number', float: 'a number', str: 'a string', bool: 'true or false'}.get(wanted, str(wanted))
+    return {int: 'a whole number', float: 'a number', str: 'a string', bool: 'true or false', list: 'a list'}.get(
+        wanted, str(wanted)
+    )
 
 
 def build(cls: type[T], values: Any, path: str, problems: list[str]) -> T | None:

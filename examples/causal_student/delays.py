@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
 from nemo_oracle_kd.bridge.emissions import emission_frames
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
 from nemo_oracle_kd.evaluation.transcription import load_model
@@ -30,7 +31,7 @@ def emissions(model, rows) -> torch.Tensor:
         batch = audio_batch([read_audio(AudioSpan(row[AUDIO_KEY]), model.cfg.sample_rate) for row in part])
         texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in part])
         labels, lengths = texts.labels[:, 0], texts.lengths[:, 0]
-        frames = emission_frames(model, head, encode_audio(model, head, batch), labels, lengths)
+        frames = emission_frames(model, head, encode_audio(model, batch), labels, lengths)
         found += [row[:length] for row, length in zip(frames, lengths)]
     return torch.cat(found)[None]
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.model import DURATION_OPTIONS, Head
-from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio
+from nemo_oracle_kd.bridge.signals import EncodedAudio
 from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
 from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.model import Head
-from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, EncodedAudio, Lattices
+from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Lattices
+from nemo_oracle_kd.bridge.signals import EncodedAudio
 from nemo_oracle_kd.functional.ctc_paths import collapse_path, ctc_best_path, ctc_greedy_path, spike_times
 
 __all__ = ['emission_frames', 'greedy_labels']

@@ -9,43 +9,22 @@ compute something else are refused before training.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from inspect import getattr_static
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 
 __all__ = [
-    'TransducerEncoding',
-    'encode_frames',
     'joint_dropout',
     'joint_problems',
     'joint_tensors',
-    'predict_labels',
 ]
 
 #: methods that make a joint what it is; a class that changes one of them computes another lattice
 _JOINT_METHODS = ('forward', 'joint', 'project_encoder', 'project_prednet', 'joint_after_projection')
 _ACTIVATIONS = {nn.ReLU: 'relu', nn.Tanh: 'tanh', nn.Sigmoid: 'sigmoid'}
-
-
-@dataclass(frozen=True)
-class TransducerEncoding:
-    """Outputs of encoder and prediction network, as a joint takes them.
-
-    Attributes:
-        encoded: `[B, D, T]`.
-        predicted: `[B, D', U+1]`, or `None` if nobody asked for it.
-        lengths: `[B]` valid frames.
-    """
-
-    encoded: Tensor
-    predicted: Tensor | None
-    lengths: Tensor
 
 
 def joint_dropout(model: Any) -> float:
@@ -114,27 +93,3 @@ def joint_tensors(model: Any, encoded: Tensor, predicted: Tensor | None, dropout
         activation=_ACTIVATIONS[type(joint.joint_net[0])],
         dropout=joint_dropout(model) if dropout and joint.training else 0.0,
     )
-
-
-@torch.no_grad()
-def encode_frames(model: Any, batch: AudioBatch) -> tuple[Tensor, Tensor]:
-    """Runs the encoder of a frozen transducer; an oracle also reads the transcripts.
-
-    Args:
-        model: a NeMo transducer in eval mode.
-        batch: audio and, for an oracle, its labels in the model's vocabulary.
-
-    Returns:
-        `[B, D, T]` and `[B]` valid frames.
-    """
-    audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
-    if getattr(model, 'reads_transcript', False):
-        audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
-    encoded, lengths = model.forward(**audio)[:2]
-    return encoded, lengths.long()
-
-
-@torch.no_grad()
-def predict_labels(model: Any, transcripts: Transcripts) -> Tensor:
-    """Runs the prediction network of a frozen transducer: `[B, D', U+1]` for labels `[B, U]` in its vocabulary."""
-    return model.decoder(targets=transcripts.labels, target_length=transcripts.lengths)[0]

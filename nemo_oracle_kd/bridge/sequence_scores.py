@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import Head
-from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 from nemo_oracle_kd.functional.ctc import ctc_full_sum
 from nemo_oracle_kd.functional.transducer.alignment import TransducerPath, best_path_of_arcs
 from nemo_oracle_kd.functional.transducer.recursion import arc_full_sum
@@ -28,10 +28,8 @@ from nemo_oracle_kd.functional.transducer.recursion import arc_full_sum
 __all__ = [
     'KERNELS',
     'MAX_CELLS',
-    'EncodedAudio',
     'Hypotheses',
     'Lattices',
-    'encode_audio',
     'score_encoded',
     'score_labels',
 ]
@@ -70,39 +68,6 @@ class Hypotheses:
         return cls(labels.to(device), lengths.to(device))
 
 
-@dataclass(frozen=True)
-class EncodedAudio:
-    """What a model heard.
-
-    Attributes:
-        lengths: `[B]` valid frames.
-        log_probs: `[B, T, V]` frame posteriors of a CTC head, or `None`.
-        encoded: `[B, D, T]` encoder output of a transducer, or `None`.
-    """
-
-    lengths: Tensor
-    log_probs: Tensor | None = None
-    encoded: Tensor | None = None
-
-
-def encode_audio(model: Any, head: Head, batch: AudioBatch) -> EncodedAudio:
-    """Runs the encoder, and the frame posteriors of a CTC head. An oracle model reads the transcripts of the batch.
-
-    Raises:
-        ValueError: the model is in training mode, so its dropout and augmentation would enter the scores.
-    """
-    if model.training:
-        raise ValueError("scores need the model in eval mode: call model.eval() first")
-    if head.transducer is None:
-        frames = frame_posteriors(model, batch)
-        return EncodedAudio(frames.lengths, log_probs=frames.log_probs)
-    inputs = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
-    if getattr(model, 'reads_transcript', False):
-        inputs.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
-    encoded, lengths = model.forward(**inputs)
-    return EncodedAudio(lengths.long(), encoded=encoded)
-
-
 def score_labels(
     model: Any, head: Head, batch: AudioBatch, hypotheses: Hypotheses, max_cells: int = MAX_CELLS, kernel: str = 'auto'
 ) -> Tensor:
@@ -111,7 +76,7 @@ def score_labels(
     An oracle model reads each hypothesis as its transcript, so its encoder runs once per hypothesis.
     """
     if not getattr(model, 'reads_transcript', False):
-        return score_encoded(model, head, encode_audio(model, head, batch), hypotheses, max_cells, kernel)
+        return score_encoded(model, head, encode_audio(model, batch), hypotheses, max_cells, kernel)
     columns = []
     for n in range(hypotheses.lengths.shape[1]):
         labels, lengths = hypotheses.labels[:, n], hypotheses.lengths[:, n]
@@ -119,7 +84,7 @@ def score_labels(
             raise ValueError("an oracle model reads the transcript, so it cannot score an empty one")
         # an absent hypothesis lends the encoder one label, and is left out of the scores again
         read = AudioBatch(batch.signal, batch.lengths, Transcripts(labels, lengths.clamp(min=1)))
-        audio = encode_audio(model, head, read)
+        audio = encode_audio(model, read)
         one = Hypotheses(labels.unsqueeze(1), lengths.unsqueeze(1))
         columns.append(score_encoded(model, head, audio, one, max_cells, kernel))
     return torch.cat(columns, dim=1) if columns else batch.signal.new_zeros(len(batch.lengths), 0)

@@ -3,12 +3,12 @@
 
 """Signals: tensors with lengths that a model exposes, the same for student and teacher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ['AudioBatch', 'FramePosteriors', 'StudentStep', 'Transcripts']
+__all__ = ['AudioBatch', 'EncodedAudio', 'StudentStep', 'Transcripts']
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,36 @@ class AudioBatch:
 
 
 @dataclass(frozen=True)
-class FramePosteriors:
-    """Frame posteriors of a CTC head.
+class EncodedAudio:
+    """What a model heard.
 
     Attributes:
-        log_probs: `[B, T, V]`, natural log, blank last as in every NeMo CTC decoder.
-        lengths: `[B]`, valid frames (T may exceed the longest).
+        lengths: `[B]` valid frames (T may exceed the longest).
+        log_probs: `[B, T, V]` frame posteriors of the CTC head, natural log, blank last; `None` without that head.
+        encoded: `[B, D, T]` encoder output as a joint takes it; `None` for a model without a transducer head.
     """
 
-    log_probs: torch.Tensor
     lengths: torch.Tensor
+    log_probs: torch.Tensor | None = None
+    encoded: torch.Tensor | None = None
+
+    @property
+    def posteriors(self) -> torch.Tensor:
+        """`log_probs`, which must be there.
+
+        Raises:
+            ValueError: the model has no CTC head.
+        """
+        if self.log_probs is None:
+            raise ValueError("the model has no CTC head, so it gives no frame posteriors: use a CTC or hybrid model")
+        return self.log_probs
+
+    def select(self, rows: Sequence[int]) -> 'EncodedAudio':
+        """The utterances of some rows."""
+        rows = list(rows)
+        log_probs = None if self.log_probs is None else self.log_probs[rows]
+        encoded = None if self.encoded is None else self.encoded[rows]
+        return EncodedAudio(self.lengths[rows], log_probs, encoded)
 
 
 @dataclass(frozen=True)

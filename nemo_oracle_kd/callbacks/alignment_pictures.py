@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from nemo.core.classes.common import Serialization
 
-from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import describe, has_ctc_head
-from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors, Transcripts
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
 from nemo_oracle_kd.errors import ConfigError
 
@@ -111,8 +111,8 @@ class AlignmentPictures(Callback, Serialization):
         teacher = self._distillation(trainer)[0].distiller.teacher
         with _evaluating(student):
             answers = {
-                'teacher': (teacher.model, teacher.frame_posteriors(self._batch)),
-                'student': (student, frame_posteriors(student, self._batch)),
+                'teacher': (teacher.model, teacher.hear(self._batch)),
+                'student': (student, encode_audio(student, self._batch)),
             }
             features, feature_lengths = student.preprocessor(
                 input_signal=self._batch.signal, length=self._batch.lengths
@@ -127,11 +127,11 @@ class AlignmentPictures(Callback, Serialization):
             plt.close(figure)
 
 
-def _track(name: str, model: Any, answer: FramePosteriors, index: int):
+def _track(name: str, model: Any, answer: EncodedAudio, index: int):
     from nemo_oracle_kd.evaluation.plots import Track
 
     facts = describe(model)
-    posteriors = answer.log_probs[index, : int(answer.lengths[index])].exp().cpu().numpy()
+    posteriors = answer.posteriors[index, : int(answer.lengths[index])].exp().cpu().numpy()
     return Track(name, posteriors, facts.vocabulary, facts.blanks['ctc'], facts.frame_seconds or 1.0)
 
 

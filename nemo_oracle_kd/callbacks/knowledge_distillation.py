@@ -12,7 +12,6 @@ from nemo.core.classes.common import Serialization
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_oracle_kd.bridge.restore import check_source
 from nemo_oracle_kd.distillation.distiller import Distiller
 
 __all__ = ['KnowledgeDistillation']
@@ -66,16 +65,13 @@ class KnowledgeDistillation(Callback, Serialization):
         values['supervised_share'] = supervised_share
         self.distiller = Distiller(_plain(DictConfig(values)), path='KnowledgeDistillation')
         self._written = False
-        if self.distiller.config.teacher.restore_from is not None:
-            check_source(self.distiller.config.teacher.restore_from)
+        self.distiller.config.teacher.check()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restores the teacher, checks everything, hooks into the loss."""
         if stage == 'fit':
             report = self.distiller.attach(pl_module)
-            teacher = self.distiller.config.teacher
-            source = teacher.restore_from if teacher.online else 'the scores of the training manifest'
-            logging.info(f'Distillation from {source}\n{report}')
+            logging.info(f'Distillation from {self.distiller.config.teacher.name}\n{report}')
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Moves a teacher to the student's device."""

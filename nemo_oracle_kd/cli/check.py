@@ -1,14 +1,20 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`nemo-oracle-kd check STUDENT TEACHER`: what a distillation would refuse, without training."""
+"""`nemo-oracle-kd check STUDENT TEACHER`: what a distillation would refuse, without training.
+
+It asks the report that a training asks (`distillation.compatibility.report`), about the same configuration.
+"""
 
 import argparse
+from typing import Any
 
 HELP = 'compare a student with a teacher and say what stands in the way of distillation'
 
-EPILOG = """example:
+EPILOG = """examples:
   nemo-oracle-kd check student.nemo teacher.nemo --objectives frame_kl guided_ctc
+  nemo-oracle-kd check student.nemo teacher.nemo --preset lattice objectives.lattice.shift=3
+  nemo-oracle-kd check student.nemo --config recipe.yaml
   nemo-oracle-kd check student.nemo teacher.nemo --objectives full_sum --manifest train.jsonl
 """
 
@@ -18,80 +24,168 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('student', metavar='STUDENT', help='.nemo file or pretrained name of the model to be trained')
-    parser.add_argument('teacher', metavar='TEACHER', help='.nemo file or pretrained name of the teacher')
     parser.add_argument(
+        'teacher',
+        metavar='TEACHER',
+        nargs='?',
+        help='.nemo file or pretrained name of the teacher (default: the one that --config names)',
+    )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         '--objectives',
         nargs='+',
-        default=['frame_kl'],
         metavar='NAME',
-        help='objectives to check for (default: frame_kl); what they compare decides which differences matter',
+        help='objectives with their default options (default: frame_kl)',
+    )
+    chosen.add_argument(
+        '--preset',
+        nargs='+',
+        metavar=('NAME', 'KEY=VALUE'),
+        help="a preset, and what the recipe's command line changes in it",
+    )
+    chosen.add_argument(
+        '--config',
+        metavar='RECIPE.yaml',
+        help='the YAML of your recipe: its oracle_kd section, its callback in trainer.callbacks, or its model.distillation',
     )
     parser.add_argument(
         '--time-resampling',
-        default='none',
         choices=['none', 'nearest', 'linear'],
-        help="how the teacher's frames would be brought to the student's rate (default: none)",
+        help="how the teacher's frames are brought to the student's rate (default: as configured)",
     )
     parser.add_argument(
         '--manifest',
         metavar='TRAIN',
-        help='training manifest: also check that both models can write its texts, as sequence objectives need, and, where it '
-        'holds scores, that they are complete and this teacher\'s',
+        help='training manifest (default: that of --config): also check that both models can write its texts, as sequence '
+        'objectives need, and, where it holds scores, that they are complete and this teacher\'s',
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; 0 if the distillation can run, 1 if not."""
-    from nemo_oracle_kd.errors import ConfigError, unknown_name
-    from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
+    from nemo_oracle_kd.distillation.settings import DistillationConfig
+    from nemo_oracle_kd.errors import ConfigError
+
+    section, train_ds = _section(args)
+    if args.manifest is not None:
+        train_ds = {'manifest_filepath': args.manifest}
+    teacher = section.setdefault('teacher', {})
+    if args.teacher is not None:
+        teacher['restore_from'] = args.teacher
+    if args.time_resampling is not None:
+        teacher['time_resampling'] = args.time_resampling
+    if args.config is None and args.preset is None:
+        _use_stored_scores(section, train_ds)
+    if teacher.get('restore_from') in (None, '???') and teacher.get('scores') is None:
+        raise ConfigError("no teacher is named: give TEACHER behind STUDENT, or teacher.restore_from in the config")
+    config = DistillationConfig.from_mapping(section, path='oracle_kd')
+
+    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+    from nemo_oracle_kd.distillation.compatibility import report
+    from nemo_oracle_kd.distillation.teachers import make_teacher
+
+    for source in (args.student, teacher.get('restore_from')):
+        if source is not None:
+            check_source(source)
+    student = restore_frozen(args.student)
+    beside = make_teacher(config.teacher)
+    found = report(student, beside, config)
+    found.problems += _data_problems(student, beside, config, train_ds)
+    print(found)
+    names = ', '.join(config.objectives)
+    print('not possible as it stands' if found.problems else f'ready to distil {names}')
+    return 1 if found.problems else 0
+
+
+def _section(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """The distillation that is asked for, and `model.train_ds` if a recipe was given."""
+    if args.config is not None:
+        return _of_recipe(args.config)
+    if args.preset is not None:
+        return _of_preset(*args.preset), None
+    return {'teacher': {}, 'objectives': {name: {} for name in args.objectives or ['frame_kl']}}, None
+
+
+def _of_preset(name: str, *changes: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    from nemo_oracle_kd.cli.presets import preset_text
+    from nemo_oracle_kd.errors import ConfigError
 
     ConfigError.raise_if_any(
-        unknown_name('objective', name, OBJECTIVES) for name in args.objectives if name not in OBJECTIVES
+        f"{change!r} is no change of a preset: write KEY=VALUE, such as objectives.{name}.weight=0.5"
+        for change in changes
+        if '=' not in change
     )
+    values = [change.lstrip('+').removeprefix('oracle_kd.') for change in changes]
+    config = OmegaConf.merge(OmegaConf.create(preset_text(name)), OmegaConf.from_dotlist(values))
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def _of_recipe(path: str) -> tuple[dict[str, Any], Any]:
+    from omegaconf import OmegaConf
+
+    from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET, NODE
+    from nemo_oracle_kd.errors import ConfigError
+
+    try:
+        recipe = OmegaConf.load(path)
+        callbacks = OmegaConf.select(recipe, 'trainer.callbacks') or []
+        found = [OmegaConf.select(recipe, NODE), OmegaConf.select(recipe, 'model.distillation')]
+        found += [entry for entry in callbacks if entry.get('_target_') == CALLBACK_TARGET]
+        found = [OmegaConf.to_container(node, resolve=True) for node in found if node is not None]
+        train_ds = OmegaConf.select(recipe, 'model.train_ds')
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): give the YAML file of a recipe") from None
+    except Exception as error:  # YAML and OmegaConf raise their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{path} is no YAML that can be resolved ({reason}): mend it, or use --preset") from None
+    if len(found) != 1:
+        raise ConfigError(
+            f"{path} has {len(found)} distillations: it needs one, as the section {NODE}, as {CALLBACK_TARGET} in "
+            "trainer.callbacks, or as model.distillation"
+        )
+    return {key: value for key, value in found[0].items() if key != '_target_'}, train_ds
+
+
+def _use_stored_scores(section: dict[str, Any], train_ds: Any) -> None:
+    """With default options: the scores that the manifest holds, where the objectives can do with them."""
+    from nemo_oracle_kd.corpus.manifest import LOG_PROB_KEY, read_manifest
+    from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
+
+    names = [name for name in section['objectives'] if name in OBJECTIVES]
+    if len(objectives_of('sequence', names)) < len(names):
+        return
+    rows = read_manifest(train_ds['manifest_filepath'], check_audio=False) if train_ds is not None else []
+    if any(OBJECTIVES[name].loss.needs_stored_scores for name in names) or any(LOG_PROB_KEY in row for row in rows):
+        section['teacher']['scores'] = 'manifest'
+
+
+def _data_problems(student: Any, teacher: Any, config: Any, train_ds: Any) -> list[str]:
+    """What is wrong with the training data; nothing if none were named."""
+    if train_ds is None:
+        return []
     from nemo_oracle_kd.bridge.model import describe
-    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
-    from nemo_oracle_kd.distillation.compatibility import compare, loss_problems
-    from nemo_oracle_kd.distillation.families.lattice import lattice_problems
-
-    for source in (args.student, args.teacher):
-        check_source(source)
-    student, teacher = (restore_frozen(source) for source in (args.student, args.teacher))
-    report = compare(describe(student), describe(teacher), args.objectives, args.time_resampling)
-    report.problems += loss_problems(student, args.objectives)
-    lattice = {name: OBJECTIVES[name][0]() for name in objectives_of('lattice', args.objectives)}
-    if lattice:
-        report.problems += lattice_problems(student, teacher, lattice, args.time_resampling)
-    if args.manifest and objectives_of('sequence', args.objectives):
-        report.problems += _manifest_problems(student, teacher, args.manifest, args.objectives)
-    print(report)
-    print('not possible as it stands' if report.problems else f'ready to distil {", ".join(args.objectives)}')
-    return 1 if report.problems else 0
-
-
-def _manifest_problems(student, teacher, manifest: str, objectives: list) -> list:
-    """What keeps one of the models from writing the training texts, and what is wrong with scores that the manifest holds."""
-    from nemo_oracle_kd.bridge.model import find_head
     from nemo_oracle_kd.bridge.vocabulary import TextCodec
-    from nemo_oracle_kd.corpus.manifest import read_manifest
+    from nemo_oracle_kd.distillation.data.rows import _fingerprint
     from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
     from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
     from nemo_oracle_kd.errors import ConfigError
-    from nemo_oracle_kd.labelling.format import LOG_PROB_KEY, model_fingerprint
-    from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
+    from nemo_oracle_kd.losses.objectives import needs_of
 
-    rows = read_manifest(manifest, check_audio=False)
-    codecs = [TextCodec(model, find_head(model).vocabulary) for model in (student, teacher)]
-    train_ds, of_lists = {'manifest_filepath': manifest}, 'full_sum_norm' in objectives
-    reads_scores = any(name != 'hard' for name in objectives_of('sequence', objectives))
+    needs = needs_of(config.objectives)
+    if not needs.sequence:
+        return []
+    codec = TextCodec(student, describe(student).vocabulary)
 
-    def check_scores():
-        if of_lists or (reads_scores and any(LOG_PROB_KEY in row for row in rows)):
-            StoredScores(train_ds, str(model_fingerprint(teacher)), needs_nbest=of_lists, needs_scores=True)
-        if of_lists:  # lists that were found complete
-            check_nbest_texts(train_ds, codecs[0], OBJECTIVES['full_sum_norm'][0]().nbest)
+    def check_scores() -> None:
+        if not config.teacher.online and needs.scores:
+            StoredScores(train_ds, _fingerprint(config.teacher), bool(needs.nbest), needs_scores=True)
+        if needs.nbest:
+            check_nbest_texts(train_ds, codec, needs.most_texts)
 
     problems = []
-    for check in (lambda: check_training_texts(train_ds, *codecs), check_scores):
+    for check in (lambda: check_training_texts(train_ds, codec, teacher and teacher.codec), check_scores):
         try:
             check()
         except ConfigError as error:

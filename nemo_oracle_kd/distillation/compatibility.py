@@ -1,18 +1,26 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether a student can learn from a teacher, decided before the first step and said in sentences."""
+"""Whether a student can learn from a teacher, decided before the first step and said in sentences.
 
+Training and `nemo-oracle-kd check` ask the same :func:`report`.
+"""
+
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_oracle_kd.bridge.hooks.student import student_heads
 from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
-from nemo_oracle_kd.bridge.model import ModelDescription
+from nemo_oracle_kd.bridge.model import ModelDescription, describe
+from nemo_oracle_kd.distillation.families.lattice import lattice_problems
+from nemo_oracle_kd.distillation.settings import DistillationConfig
+from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
-__all__ = ['CompatibilityReport', 'compare', 'loss_problems']
+__all__ = ['CompatibilityReport', 'compare', 'report']
 
 
 @dataclass
@@ -61,6 +69,34 @@ def _frame_text(seconds) -> str:
     return 'unknown' if seconds is None else f'{1000 * seconds:g} ms'
 
 
+def report(student: Any, teacher: Teacher | None, config: DistillationConfig) -> CompatibilityReport:
+    """Compares two models for a distillation.
+
+    Args:
+        student: a NeMo model.
+        teacher: the teacher beside it, or `None` when its scores are in the manifest.
+        config: of the distillation.
+
+    Raises:
+        ValueError: the student has neither a CTC nor a transducer head, or needs a prompt.
+    """
+    facts = dataclasses.replace(describe(student), heads=tuple(student_heads(student)))
+    resampling = config.teacher.time_resampling
+    found = compare(facts, teacher and teacher.description, config.objectives, resampling)
+    found.problems += _loss_problems(student, config.objectives)
+    for model, role in ((student, 'student'), (teacher and teacher.model, 'teacher')):
+        found.problems += _weight_problems(model, role)
+    lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
+    if lattice and teacher is not None and teacher.model is None:
+        found.problems.append(
+            f"{', '.join(lattice)} reads the joint or the encoder of a NeMo model, which this kind of teacher "
+            f"({type(teacher).__name__}) does not have: use an objective on frames, such as frame_kl"
+        )
+    elif lattice and teacher is not None:
+        found.problems += lattice_problems(student, teacher.model, lattice, resampling)
+    return found
+
+
 def compare(
     student: ModelDescription,
     teacher: ModelDescription | None,
@@ -72,13 +108,13 @@ def compare(
     Args:
         student: description of the student; its `heads` are those that it is trained with.
         teacher: description of the teacher, or `None` when its scores are in the manifest.
-        objectives: names of the objectives; what they need decides which differences matter.
+        objectives: names of the objectives; what these need decides which differences matter.
         time_resampling: the teacher's `time_resampling` setting.
     """
     names = list(objectives)
-    report = CompatibilityReport()
+    found = CompatibilityReport()
     if student.reads_transcript:
-        report.problems.append(
+        found.problems.append(
             f"the student is a {student.name}, which reads the transcript and could not be used without one: distil into a "
             "model that reads audio alone"
         )
@@ -86,26 +122,26 @@ def compare(
         facts = (_vocabulary_text(student), _blank_text(student), f'{student.sample_rate} Hz')
         facts += (_frame_text(student.frame_seconds), 'audio', ' + '.join(student.heads))
         for fact, value in zip(('vocabulary', 'blank', 'sample rate', 'frame', 'reads', 'heads'), facts):
-            report.rows.append((fact, value, 'scores of the manifest', True))
-        return report
-    same = _fill_rows(report, student, teacher)
+            found.rows.append((fact, value, 'scores of the manifest', True))
+        return found
+    same = _fill_rows(found, student, teacher)
     if not same['sample rate']:
-        report.problems.append(
+        found.problems.append(
             f"the teacher was trained on {teacher.sample_rate} Hz audio and the student reads {student.sample_rate} Hz: set "
             f"model.sample_rate={teacher.sample_rate} (NeMo resamples when it loads audio) or use another teacher"
         )
-    report.problems += _class_problems(student, teacher, names, same)
-    report.problems += _frame_problems(student, teacher, names, same, time_resampling)
-    scores = [name for name in objectives_of('sequence', names) if not OBJECTIVES[name][1].needs_stored_scores]
+    found.problems += _class_problems(student, teacher, names, same)
+    found.problems += _frame_problems(student, teacher, names, same, time_resampling)
+    scores = [name for name in names if OBJECTIVES[name].loss.needs_true_likelihood]
     if scores and teacher.reads_transcript:
-        report.problems.append(
+        found.problems.append(
             f"{', '.join(scores)} takes the teacher's score of the transcript, which is about 0 nats for a {teacher.name}, "
             "because it has read it: use a teacher that reads audio alone"
         )
-    return report
+    return found
 
 
-def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: ModelDescription) -> dict[str, bool]:
+def _fill_rows(found: CompatibilityReport, student: ModelDescription, teacher: ModelDescription) -> dict[str, bool]:
     known = student.frame_seconds is not None and teacher.frame_seconds is not None
     same = {
         'vocabulary': student.vocabulary == teacher.vocabulary and student.tokenizer == teacher.tokenizer,
@@ -124,12 +160,12 @@ def _fill_rows(report: CompatibilityReport, student: ModelDescription, teacher: 
         'heads': lambda model: ' + '.join(model.heads),
     }
     for fact, text in texts.items():
-        report.rows.append((fact, text(student), text(teacher), same.get(fact, True)))
+        found.rows.append((fact, text(student), text(teacher), same.get(fact, True)))
     return same
 
 
 def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -> Iterator[str]:
-    per_class = [name for name in names if OBJECTIVES[name][1].needs_same_vocabulary]
+    per_class = [name for name in names if OBJECTIVES[name].loss.needs_same_vocabulary]
     needing = ', '.join(per_class)
     if per_class and student.vocabulary != teacher.vocabulary:
         yield (
@@ -163,7 +199,7 @@ def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampl
             f"{per_frame} compares frame posteriors, but the teacher ({teacher.name}) has no CTC head: use a CTC or hybrid "
             "teacher, or the objective full_sum"
         )
-    rate = ', '.join(name for name in names if OBJECTIVES[name][1].needs_same_frame_rate)
+    rate = ', '.join(name for name in names if OBJECTIVES[name].loss.needs_same_frame_rate)
     if rate and not same['frame'] and time_resampling == 'none':
         # frames of a lattice can be picked but not mixed
         fix = 'nearest' if objectives_of('lattice', names) else 'nearest or linear'
@@ -173,14 +209,22 @@ def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampl
         )
 
 
-def loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
-    """What in the student's own transducer loss keeps it from being a score.
+def _weight_problems(model: Any, role: str) -> Iterator[str]:
+    if model is None:
+        return
+    broken = [name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())]
+    if broken:
+        yield (
+            f"{len(broken)} of the {role}'s weights hold NaN or infinity (the first: {broken[0]}), so whatever it says is NaN: "
+            "use a checkpoint from before its training diverged"
+        )
 
-    Args:
-        model: the student.
-        objectives: names of the objectives.
-    """
-    names = [name for name in objectives if name.startswith('full_sum')]
+
+def _loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
+    """What in the student's own transducer loss keeps it from being a score."""
+    classes = {name: OBJECTIVES[name].loss for name in objectives}
+    names = [name for name, loss in classes.items() if loss.needs_true_likelihood]
+    own = ', '.join(name for name, loss in classes.items() if loss.compares_own_loss)
     if not names or not hasattr(model, 'joint'):
         return
     options = loss_modifiers(model)
@@ -192,15 +236,15 @@ def loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
             "of model.loss"
         )
     value = {name: value for name, value in options.items() if name in ('sigma', 'omega')}
-    if value and 'full_sum' in names:
+    if value and own:
         found, off = _option_texts(value)
         yield (
-            f"full_sum takes the model's own loss for -log P, which it is not with {found}: set {off} in the options of "
+            f"{own} takes the model's own loss for -log P, which it is not with {found}: set {off} in the options of "
             "model.loss"
         )
-    if 'full_sum' in names and type(model.joint).__name__ == 'SampledRNNTJoint':
+    if own and type(model.joint).__name__ == 'SampledRNNTJoint':
         yield (
-            "full_sum takes the model's own loss for -log P, which it is not over the sampled vocabulary of SampledRNNTJoint: "
+            f"{own} takes the model's own loss for -log P, which it is not over the sampled vocabulary of SampledRNNTJoint: "
             "use RNNTJoint with fuse_loss_wer"
         )
 

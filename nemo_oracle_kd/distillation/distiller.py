@@ -3,28 +3,27 @@
 
 """The distiller binds one teacher, some objectives and one student."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.bridge.hooks.student import LossHooks, student_heads
+from nemo_oracle_kd.bridge.hooks.student import LossHooks
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
-from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, compare, loss_problems
+from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, report
 from nemo_oracle_kd.distillation.data.audio import check_training_data
 from nemo_oracle_kd.distillation.data.rows import TrainingRows
 from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.families.frame import FrameFamily
-from nemo_oracle_kd.distillation.families.lattice import LatticeFamily, lattice_problems
+from nemo_oracle_kd.distillation.families.lattice import LatticeFamily
 from nemo_oracle_kd.distillation.families.sequence import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.teachers import OnlineTeacher
-from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
+from nemo_oracle_kd.distillation.teachers import Teacher, make_teacher
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of, objectives_of
 
 __all__ = ['Distiller']
 
@@ -51,7 +50,7 @@ class Distiller:
         if not isinstance(config, DistillationConfig):
             config = DistillationConfig.from_mapping(config, path)
         self.config = config
-        self.teacher: OnlineTeacher | None = None
+        self.teacher: Teacher | None = None
         self.families: list[Any] = []
         self._rows: TrainingRows | None = None
         self._hooks: LossHooks | None = None
@@ -82,42 +81,46 @@ class Distiller:
             raise
 
     def _attach(self, student: Any) -> CompatibilityReport:
-        config = self.config
+        config, needs = self.config, needs_of(self.config.objectives)
         self._hooks = LossHooks(student, self._step_loss)
-        if self.teacher is None and config.teacher.online:
-            self.teacher = OnlineTeacher(config.teacher)
-        facts = dataclasses.replace(describe(student), heads=tuple(student_heads(student)))
-        teacher = self.teacher.description if self.teacher is not None else None
-        report = compare(facts, teacher, config.objectives, config.teacher.time_resampling)
-        report.problems += loss_problems(student, config.objectives)
-        lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
-        if lattice:
-            report.problems += lattice_problems(student, self.teacher.model, lattice, config.teacher.time_resampling)
-        report.raise_problems()
+        if self.teacher is None:
+            self.teacher = make_teacher(config.teacher)
+        found = report(student, self.teacher, config)
+        found.raise_problems()
+        facts = describe(student)
         train_ds = student.cfg.get('train_ds')
-        check_training_data(train_ds, teacher is not None and teacher.reads_transcript, facts.sample_rate)
+        oracle = self.teacher is not None and self.teacher.description.reads_transcript
+        check_training_data(train_ds, oracle, facts.sample_rate)
         self._rows = TrainingRows.attach(student, config)
-        losses = {family: self._losses_of(family, facts.blanks.get('ctc')) for family in ('frame', 'sequence')}
-        self.families = []
-        if losses['frame']:
-            self.families.append(FrameFamily(losses['frame'], self.teacher, config.teacher.time_resampling))
-        if lattice:
-            self.families.append(LatticeFamily(lattice, student, self.teacher, config.teacher.time_resampling))
-        if losses['sequence']:
+        if needs.sequence:
             codec = TextCodec(student, facts.vocabulary)
             check_training_texts(train_ds, codec, self.teacher and self.teacher.codec)
-            stored = self._rows.stored if self._rows is not None else None
-            if 'full_sum_norm' in losses['sequence']:
-                check_nbest_texts(train_ds, codec, losses['sequence']['full_sum_norm'].config.nbest)
-            self.families.append(SequenceFamily(losses['sequence'], student, facts.heads, codec, self.teacher, stored))
-        return report
-
-    def _losses_of(self, family: str, blank: int | None) -> dict[str, torch.nn.Module]:
-        found = {}
-        for name in objectives_of(family, self.config.objectives):
-            arguments = (blank,) if family == 'frame' else ()
-            found[name] = OBJECTIVES[name][1](self.config.objectives[name], *arguments)
+            if needs.nbest:
+                check_nbest_texts(train_ds, codec, needs.most_texts)
+        self.families = self._families(student)
+        if self.teacher is not None:
+            self.teacher.expect(set().union(*(family.signals for family in self.families)))
         return found
+
+    def _families(self, student: Any) -> list[Any]:
+        config, facts = self.config, describe(student)
+        resampling = config.teacher.time_resampling
+        found: list[Any] = []
+        if losses := self._losses_of('frame', facts.blanks.get('ctc')):
+            found.append(FrameFamily(losses, resampling))
+        if names := objectives_of('lattice', config.objectives):
+            objectives = {name: config.objectives[name] for name in names}
+            found.append(LatticeFamily(objectives, student, self.teacher, resampling))
+        if losses := self._losses_of('sequence'):
+            codec, stored = TextCodec(student, facts.vocabulary), self._rows.stored if self._rows is not None else None
+            found.append(SequenceFamily(losses, student, tuple(self._hooks.heads), codec, self.teacher, stored))
+        return found
+
+    def _losses_of(self, family: str, *arguments: Any) -> dict[str, torch.nn.Module]:
+        objectives = self.config.objectives
+        return {
+            name: OBJECTIVES[name].loss(objectives[name], *arguments) for name in objectives_of(family, objectives)
+        }
 
     def detach(self, student: Any) -> None:
         """Gives the student its own losses and loader back and lets go of the teacher."""
@@ -155,7 +158,7 @@ class Distiller:
             step: optimizer steps done so far (drives the weight schedules, so a resumed run continues them).
             with_statistics: also compute what is only worth a look: entropies, agreement, confidence.
         """
-        self._context = StepContext(step, with_statistics)
+        self._context = StepContext(step, with_statistics, self.teacher)
         if self.teacher is not None:
             self._context.batch = AudioBatch.from_nemo(batch)
         if self._rows is not None:
@@ -188,6 +191,8 @@ class Distiller:
             for name, losses in family.losses(step, context, ending).items():
                 value = step.reduce(losses, lengths)
                 total = total + self._record(f'{name}{ending}', value, self.config.objectives[name].weight)
+        if not total.requires_grad:  # every weight of this step is 0
+            total = total + 0.0 * label_loss
         context.metrics[f'loss{suffix}'] = total.detach()
         if not self._hooks.pending:  # the last head of this step
             context.batch = context.rows = None
@@ -208,8 +213,8 @@ class Distiller:
 
     def _record(self, name: str, value: Tensor, schedule: Any) -> Tensor:
         weight = schedule.at(self._context.step)
-        # a weight of 0 switches a term off, also one that is infinite
-        weighted = weight * value if weight else 0.0 * torch.nan_to_num(value, 0.0, 0.0, 0.0)
+        # a weight of 0 switches a term off, gradient and all: 0 times NaN would be NaN
+        weighted = weight * value if weight else torch.zeros_like(value)
         self._context.metrics[name] = value.detach()
         self._context.metrics[f'{name}_weighted'] = weighted.detach()
         return weighted

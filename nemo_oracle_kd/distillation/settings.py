@@ -8,74 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_oracle_kd.bridge.model import HEADS
+from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
+from nemo_oracle_kd.distillation.teachers import TEACHERS
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule
 from nemo_oracle_kd.strict_config import build
 
-__all__ = ['DistillationConfig', 'LabelLossConfig', 'TeacherConfig']
+__all__ = ['DistillationConfig', 'LabelLossConfig']
 
-RESAMPLING_MODES = ('none', 'nearest', 'linear')
-SCORES = ('manifest',)
 LABEL_LOSS_ON = ('all', 'supervised')
-
-
-@dataclass
-class TeacherConfig:
-    """Where the teacher's signals come from: an online NeMo model, run frozen beside the student, or stored scores.
-
-    An oracle teacher is recognised by its class and gets the batch's transcripts as well.
-    """
-
-    restore_from: str | None = field(
-        default=None, metadata={'help': 'path of a .nemo file, or the name of a pretrained NeMo model'}
-    )
-    scores: str | None = field(
-        default=None,
-        metadata={'help': 'manifest: what `nemo-oracle-kd score` wrote into the training rows; no teacher in memory'},
-    )
-    fingerprint: str | None = field(
-        default=None, metadata={'help': 'with scores: refuse rows that another teacher scored'}
-    )
-    head: str = field(default='auto', metadata={'help': "the teacher's head that scores texts: auto, ctc or rnnt"})
-    time_resampling: str = field(
-        default='none',
-        metadata={'help': "how the teacher's frames are brought to the student's rate: none, nearest or linear"},
-    )
-
-    memory_mb: float = field(
-        default=0.0,
-        metadata={'help': 'keep answers to audio that comes again in every epoch, up to so many megabytes; 0: none'},
-    )
-
-    def problems(self, path: str) -> Iterator[str]:
-        if self.memory_mb < 0:
-            yield f"`{path}.memory_mb` must be at least 0, not {self.memory_mb}"
-        if self.time_resampling not in RESAMPLING_MODES:
-            yield (
-                f"`{path}.time_resampling` is {self.time_resampling!r}: choose one of {', '.join(RESAMPLING_MODES)}"
-            )
-        if self.head not in HEADS:
-            yield f"`{path}.head` is {self.head!r}: choose one of {', '.join(HEADS)}"
-        if self.restore_from == '':
-            yield f"`{path}.restore_from` is empty: give the path of a .nemo file or the name of a pretrained model"
-        if self.scores is not None and self.scores not in SCORES:
-            yield f"`{path}.scores` is {self.scores!r}: choose {', '.join(SCORES)}, or leave it out for an online teacher"
-        if self.restore_from is None and self.scores is None:
-            yield (
-                f"`{path}.restore_from` is missing: give the path of a .nemo file or the name of a pretrained model, or "
-                f"set {path}.scores to manifest for scores made by `nemo-oracle-kd score`"
-            )
-        if self.scores is None and self.fingerprint is not None:
-            yield f"`{path}.fingerprint` tells whose stored scores to accept: set {path}.scores to manifest, or remove it"
-        if self.scores is not None and self.memory_mb > 0:
-            yield f"`{path}.memory_mb` is for a teacher beside the student: remove it, or {path}.scores"
-
-    @property
-    def online(self) -> bool:
-        """Whether a teacher runs beside the student."""
-        return self.scores is None
 
 
 @dataclass
@@ -103,7 +45,7 @@ class DistillationConfig:
         supervised_share: share of rows marked supervised in every batch; `None`: as the loader yields them.
     """
 
-    teacher: TeacherConfig
+    teacher: TeacherOptions
     objectives: dict[str, Any]
     label_loss: LabelLossConfig
     supervised_share: float | None = None
@@ -126,7 +68,7 @@ class DistillationConfig:
             problems.append(f"`{path}.teacher` is missing: give teacher.restore_from, the path of a .nemo file")
             teacher = None
         else:
-            teacher = build(TeacherConfig, values['teacher'], f'{path}.teacher', problems)
+            teacher = build(_teacher_config(values['teacher']), values['teacher'], f'{path}.teacher', problems)
         label_loss = build(LabelLossConfig, _with_key_on(values.get('label_loss')), f'{path}.label_loss', problems)
         share = values.get('supervised_share')
         problems += _share_problems(share, f'{path}.supervised_share')
@@ -143,6 +85,14 @@ class DistillationConfig:
         if problems:
             raise ConfigError(problems)
         return cls(teacher, objectives, label_loss, None if share is None else float(share))
+
+
+def _teacher_config(values: Any) -> type[TeacherOptions]:
+    """The config of the kind of teacher that is meant, by the key that only this kind has."""
+    if isinstance(values, TeacherOptions):
+        return type(values)
+    named = [key for key in TEACHERS if isinstance(values, Mapping) and values.get(key) is not None]
+    return TEACHERS[named[0]].config_class if named else TeacherConfig
 
 
 def _with_key_on(label_loss: Any) -> Any:
@@ -164,7 +114,7 @@ def _build_objectives(named: Any, path: str, problems: list[str]) -> dict[str, A
         if name not in OBJECTIVES:
             problems.append(f"`{path}`: {unknown_name('objective', str(name), OBJECTIVES)}")
             continue
-        objectives[name] = build(OBJECTIVES[name][0], options, f'{path}.{name}', problems)
+        objectives[name] = build(OBJECTIVES[name].config, options, f'{path}.{name}', problems)
     return objectives
 
 
@@ -179,12 +129,12 @@ def _share_problems(share: Any, path: str) -> Iterator[str]:
         )
 
 
-def _needs_problems(teacher: TeacherConfig, objectives: Mapping[str, Any], path: str) -> Iterator[str]:
+def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path: str) -> Iterator[str]:
     """Objectives that the chosen kind of teacher cannot serve."""
-    classes = {name: OBJECTIVES[name][1] for name in objectives}
+    classes = {name: OBJECTIVES[name].loss for name in objectives}
     beside = [name for name, loss in classes.items() if loss.family != 'sequence']
     stored = [name for name, loss in classes.items() if loss.needs_stored_scores]
-    if teacher.scores is not None and beside:
+    if not teacher.online and beside:
         yield (
             f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: remove "
             f"{path}.teacher.scores and give teacher.restore_from"

@@ -1,73 +1,104 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights."""
+"""Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights.
 
-import hashlib
+A kind of teacher is a class with a config dataclass, `config_class`, and is chosen by the key of that config which only it has:
+`teacher: {restore_from: ...}` is an :class:`OnlineTeacher`. Another package adds a kind by an entry point of the group
+`nemo_oracle_kd.teachers`, whose name is that key and whose value is the class (docs/adding_an_objective.md).
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
+from nemo.utils import logging
 
-from nemo_oracle_kd.bridge.frames import frame_posteriors
-from nemo_oracle_kd.bridge.joint import TransducerEncoding, encode_frames, predict_labels
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import Head, ModelDescription, describe, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
-from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_labels
-from nemo_oracle_kd.bridge.signals import AudioBatch, FramePosteriors
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
-from nemo_oracle_kd.distillation.settings import TeacherConfig
+from nemo_oracle_kd.distillation.answer_memory import AnswerMemory
+from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 
-__all__ = ['AnswerMemory', 'OnlineTeacher']
+__all__ = ['ENTRY_POINTS', 'TEACHERS', 'OnlineTeacher', 'Teacher', 'make_teacher', 'register_teacher']
+
+ENTRY_POINTS = 'nemo_oracle_kd.teachers'
 
 
-class AnswerMemory:
-    """Answers about utterances the teacher has heard before, found by the samples and labels themselves.
+class Teacher(ABC):
+    """What a student can ask of a teacher beside it.
 
-    A frozen teacher gives the same answer to the same audio in every epoch. Audio that changes from epoch to epoch
-    (augmentation in the data loader) is simply never found again.
+    It hears the batch's audio as the loader yields it, before SpecAugment and dither: the student's augmentation is the
+    student's alone.
+
+    Attributes:
+        config_class: the dataclass of its options, derived from `TeacherOptions`.
+        description: what must agree with the student.
+        model: the NeMo model behind it, for objectives that read a joint; `None` where there is no such model.
+    """
+
+    config_class: type[TeacherOptions]
+    description: ModelDescription
+    model: Any = None
+
+    def __deepcopy__(self, memo):
+        return self  # frozen: copies of whatever holds a teacher share it
+
+    def __getstate__(self):
+        raise TypeError("a teacher is not saved: it is made anew from its config at the start of a fit")
+
+    def to(self, device: torch.device) -> 'Teacher':
+        """Moves the teacher to the student's device."""
+        return self
+
+    def expect(self, signals: set[str]) -> None:
+        """Says which fields of `EncodedAudio` the objectives will read: `log_probs`, `encoded`, both or none."""
+        self.signals = set(signals)
+
+    @abstractmethod
+    def hear(self, batch: AudioBatch) -> EncodedAudio:
+        """What the teacher makes of a batch, without gradient. Called once per training step.
+
+        Args:
+            batch: audio, and its transcripts in the student's labels.
+        """
+
+    def sequence_nll(
+        self, batch: AudioBatch, codec: TextCodec, hear: Callable[[], EncodedAudio]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Minus log-probability of each transcript, read as text and written in the teacher's own labels.
+
+        Args:
+            batch: audio and transcripts in the student's vocabulary.
+            codec: of the student.
+            hear: gives what :meth:`hear` says about the batch.
+
+        Returns:
+            `[B]` nats, `inf` where the text has no alignment, and `[B]` the teacher's tokens of it.
+
+        Raises:
+            UnwritableText: a transcript that the teacher's labels cannot express.
+            ValueError: a teacher that scores no texts.
+        """
+        raise ValueError(f"a {type(self).__name__} gives no scores of texts: use an objective on frames")
+
+
+class OnlineTeacher(Teacher):
+    """A frozen NeMo model which answers during the student's training. An oracle teacher also reads the transcripts.
+
+    Being no `nn.Module` it stays out of the student's `state_dict`, checkpoint, optimizer, DDP buffers, `.nemo` and `train()`.
 
     Args:
-        megabytes: no answer is added beyond this size; what is there stays.
+        config: with `restore_from`.
     """
 
-    def __init__(self, megabytes: float):
-        self.room = int(megabytes * 2**20)
-        self._answers: dict[bytes, torch.Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    @staticmethod
-    def keys(batch: AudioBatch) -> list[bytes]:
-        """One key per utterance."""
-        signal, labels = batch.signal.float().cpu(), batch.transcripts.labels.cpu().long()
-        found = []
-        for row, (samples, count) in enumerate(zip(batch.lengths.tolist(), batch.transcripts.lengths.tolist())):
-            digest = hashlib.blake2b(signal[row, :samples].contiguous().numpy().tobytes(), digest_size=16)
-            digest.update(labels[row, :count].contiguous().numpy().tobytes())
-            found.append(digest.digest())
-        return found
-
-    def get(self, key: bytes) -> torch.Tensor | None:
-        """The answer on the CPU, or `None`."""
-        return self._answers.get(key)
-
-    def put(self, key: bytes, answer: torch.Tensor) -> None:
-        """Keeps a tensor, if there is room."""
-        size = answer.numel() * answer.element_size()
-        if size <= self.room and key not in self._answers:
-            self.room -= size
-            self._answers[key] = answer.cpu().clone()
-
-
-class OnlineTeacher:
-    """A frozen NeMo model which answers during the student's training.
-
-    It sees the batch's audio as the loader yields it, without SpecAugment or dither (eval mode); the student's augmentation
-    is the student's alone. An oracle teacher also sees the transcripts. Being no `nn.Module` it stays out of the student's
-    `state_dict`, checkpoint, optimizer, DDP buffers, `.nemo` and `train()`.
-    """
+    config_class = TeacherConfig
 
     def __init__(self, config: TeacherConfig):
         self.source = config.restore_from
@@ -77,69 +108,56 @@ class OnlineTeacher:
         self._scores_with = config.head
         self._head: Head | None = None
         self._codec: TextCodec | None = None
-
-    def __deepcopy__(self, memo):
-        return self  # frozen: copies of whatever holds a teacher share it
-
-    def __getstate__(self):
-        raise TypeError("a teacher is not saved: it is restored from teacher.restore_from at the start of a fit")
+        self.expect({'log_probs', 'encoded'})
 
     def to(self, device: torch.device) -> 'OnlineTeacher':
         """Moves the teacher to the student's device."""
         self.model.to(device)
         return self
 
+    def expect(self, signals: set[str]) -> None:
+        """Keeps no other signals in the memory."""
+        has = {'log_probs': 'ctc' in self.description.heads, 'encoded': 'transducer' in self.description.heads}
+        self.signals = {name for name in signals if has[name]}
+
     @torch.no_grad()
-    def frame_posteriors(self, batch: AudioBatch) -> FramePosteriors:
-        """Posteriors `[B, T, V]` for a batch of audio.
+    def hear(self, batch: AudioBatch) -> EncodedAudio:
+        """Runs the model, or remembers what it said.
 
         Raises:
             ValueError: an oracle teacher and an utterance without transcript.
         """
-
-        def ask(batch: AudioBatch) -> tuple[torch.Tensor, torch.Tensor]:
-            heard = frame_posteriors(self.model, batch)
-            return heard.log_probs, heard.lengths
-
-        return FramePosteriors(*self._heard(batch, b'', ask))
-
-    @torch.no_grad()
-    def transducer_encoding(self, batch: AudioBatch, predict: bool = True) -> TransducerEncoding:
-        """What the joint of a transducer is given for a batch of audio and, if `predict`, its labels.
-
-        Raises:
-            ValueError: an oracle teacher and an utterance without transcript.
-        """
-
-        def ask(batch: AudioBatch) -> tuple[torch.Tensor, torch.Tensor]:
-            encoded, lengths = encode_frames(self.model, batch)
-            return encoded.transpose(1, 2), lengths
-
-        encoded, lengths = self._heard(batch, b'encoded', ask)
-        predicted = predict_labels(self.model, batch.transcripts) if predict else None
-        return TransducerEncoding(encoded.transpose(1, 2), predicted, lengths)
-
-    def _heard(
-        self, batch: AudioBatch, kind: bytes, ask: Callable[[AudioBatch], tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames `[B, T, N]` with lengths `[B]`, from the memory where the utterance is there."""
         if self.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
             raise ValueError(
                 "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without "
                 "`text` from the training manifest"
             )
-        if self.memory is None:
-            return ask(batch)
-        keys = [kind + key for key in self.memory.keys(batch)]
-        answers = [self.memory.get(key) for key in keys]
-        missing = [row for row, answer in enumerate(answers) if answer is None]
+        if self.memory is None or not self.signals:
+            return encode_audio(self.model, batch)
+        return self._remember(batch)
+
+    def _remember(self, batch: AudioBatch) -> EncodedAudio:
+        """Signals `[B, T, N]` with lengths `[B]`, from the memory where the utterance is there."""
+        keys = self.memory.keys(batch)
+        answers = {name: [self.memory.get(name.encode() + key) for key in keys] for name in self.signals}
+        missing = [row for row in range(len(keys)) if any(of_one[row] is None for of_one in answers.values())]
         if missing:
-            for row, frames, length in zip(missing, *ask(batch.select(missing))):
-                answers[row] = frames[: int(length)]
-                self.memory.put(keys[row], answers[row])
-        lengths = torch.tensor([len(answer) for answer in answers], device=batch.signal.device)
-        answers = [answer.to(batch.signal.device) for answer in answers]
-        return torch.nn.utils.rnn.pad_sequence(answers, batch_first=True), lengths
+            heard = encode_audio(self.model, batch.select(missing))
+            said = {'log_probs': heard.log_probs, 'encoded': heard.encoded}
+            for name, of_one in answers.items():
+                frames = said[name].transpose(1, 2) if name == 'encoded' else said[name]
+                for row, values, length in zip(missing, frames, heard.lengths):
+                    of_one[row] = values[: int(length)]
+                    self.memory.put(name.encode() + keys[row], of_one[row])
+        device = batch.signal.device
+        lengths = torch.tensor([len(values) for values in next(iter(answers.values()))], device=device)
+        padded = {
+            name: torch.nn.utils.rnn.pad_sequence([values.to(device) for values in of_one], batch_first=True)
+            for name, of_one in answers.items()
+        }
+        if 'encoded' in padded:
+            padded['encoded'] = padded['encoded'].transpose(1, 2)
+        return EncodedAudio(lengths, **padded)
 
     @property
     def head(self) -> Head:
@@ -160,27 +178,21 @@ class OnlineTeacher:
         return self._codec
 
     @torch.no_grad()
-    def sequence_nll(self, batch: AudioBatch, codec: TextCodec) -> tuple[torch.Tensor, torch.Tensor]:
-        """Minus log-probability of each transcript, read as text and written in the teacher's own labels.
-
-        Args:
-            batch: audio and transcripts in the student's vocabulary.
-            codec: of the student.
-
-        Returns:
-            `[B]` nats, `inf` where the text has no alignment, and `[B]` the teacher's tokens of it.
-
-        Raises:
-            UnwritableText: a transcript that the teacher's labels cannot express.
-        """
+    def sequence_nll(
+        self, batch: AudioBatch, codec: TextCodec, hear: Callable[[], EncodedAudio]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`Teacher.sequence_nll`; scores that are remembered need no forward."""
         keys = self.memory.keys(batch) if self.memory is not None else []
         answers = [self.memory.get(b'score' + key) for key in keys] or [None] * len(batch.lengths)
         missing = [row for row, answer in enumerate(answers) if answer is None]
         if missing:
-            asked = batch.select(missing) if len(missing) < len(answers) else batch
+            asked, audio = batch, None
+            if len(missing) < len(answers):
+                asked = batch.select(missing)
+                audio = hear().select(missing) if self.signals else self.hear(asked)
             labels = self._own_labels(asked, codec)
             hypotheses = Hypotheses.from_lists([[own] for own in labels], batch.signal.device)
-            scores = score_labels(self.model, self.head, asked, hypotheses)[:, 0]
+            scores = score_encoded(self.model, self.head, audio or hear(), hypotheses)[:, 0]
             for row, score, own in zip(missing, scores.double().cpu(), labels):
                 answers[row] = torch.stack([-score, score.new_tensor(len(own))])
                 if self.memory is not None:
@@ -194,3 +206,59 @@ class OnlineTeacher:
         if codec.fingerprint == self.codec.fingerprint:
             return labels
         return [self.codec.encode(codec.decode(row)) for row in labels]
+
+
+def make_teacher(config: TeacherOptions) -> Teacher | None:
+    """The teacher that a config asks for, beside the student; `None` for stored scores.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: a file that is no model.
+    """
+    if not config.online:
+        return None
+    kind = next(kind for kind in TEACHERS.values() if kind.config_class is type(config))
+    return kind(config)
+
+
+TEACHERS: dict[str, type[Teacher]] = {'restore_from': OnlineTeacher}
+"""Key of a teacher's config that only this kind has -> the class."""
+
+
+def register_teacher(key: str, teacher: type[Teacher]) -> None:
+    """Adds a kind of teacher.
+
+    Args:
+        key: the key of its config that no other kind has.
+        teacher: the class; `teacher.config_class` derives from `TeacherOptions` and has a field of that name.
+
+    Raises:
+        ValueError: the key is taken, or the class is no teacher.
+    """
+    config = getattr(teacher, 'config_class', None)
+    if not (isinstance(teacher, type) and issubclass(teacher, Teacher)):
+        raise ValueError(
+            f"the teacher {key!r} is {teacher!r}: derive its class from nemo_oracle_kd.distillation.teachers.Teacher"
+        )
+    if not (isinstance(config, type) and issubclass(config, TeacherOptions) and key in _names(config)):
+        raise ValueError(
+            f"{teacher.__name__}.config_class must derive from TeacherOptions and have a field {key!r} with a default"
+        )
+    if TEACHERS.get(key, teacher) is not teacher or key in _names(TeacherConfig):
+        raise ValueError(f"there is a teacher {key!r} already: choose another name")
+    TEACHERS[key] = teacher
+
+
+def _names(config: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}
+
+
+def _add_plug_ins() -> None:
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            register_teacher(entry.name, entry.load())
+        except Exception as error:  # another package's mistake must not take ours down
+            logging.warning(f"The teacher '{entry.name}' of the package {entry.dist.name} cannot be used: {error}")
+
+
+_add_plug_ins()

@@ -12,8 +12,9 @@ import torch
 
 from nemo_oracle_kd.bridge.audio import audio_batch
 from nemo_oracle_kd.bridge.decoding import decoding_strategy, make_nbest_decoder
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses, encode_audio, score_encoded, score_labels
+from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses, score_encoded, score_labels
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import (
@@ -145,7 +146,7 @@ class Scorer:
             hypotheses = Hypotheses.from_lists(labels, self.device)
             scores = score_labels(self.model, self.head, batch, hypotheses, settings.max_cells, settings.kernel)
             return texts, labels, scores
-        audio = encode_audio(self.model, self.head, batch)
+        audio = encode_audio(self.model, batch)
         texts, labels = self._writable(self._decode(audio))
         hypotheses = Hypotheses.from_lists(labels, self.device)
         return (

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.traits import ObjectiveTraits
 from nemo_oracle_kd.losses.transducer_side import TransducerSide
 
 __all__ = ['DISTANCES', 'EncoderConfig', 'EncoderLoss', 'RepresentationConfig', 'RepresentationLoss']
@@ -58,13 +59,11 @@ class RepresentationConfig:
             yield f"`{path}.distance` is {self.distance!r}: choose one of {', '.join(DISTANCES)}"
 
 
-class _EncoderDistillationLoss(torch.nn.Module, ABC):
+class _EncoderDistillationLoss(ObjectiveTraits, torch.nn.Module, ABC):
     """Base of the two: arguments as in `LatticeDistillationLoss`, a sum over the frames that have a partner."""
 
     family = 'lattice'
-    needs_same_vocabulary: bool = True
-    needs_same_frame_rate: bool = True
-    needs_stored_scores: bool = False
+    needs_teacher_lattice = True
     reads: str = 'joint'
 
     def __init__(self, config, transducer: F.Transducer, name: str = 'encoder'):

@@ -19,6 +19,7 @@ from nemo.core.neural_types import LabelsType, LengthsType, LogprobsType, LossTy
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.traits import ObjectiveTraits
 
 __all__ = [
     'BlankFramesConfig',
@@ -128,7 +129,7 @@ class OccupancyConfig:
     )
 
 
-class FrameDistillationLoss(Loss):
+class FrameDistillationLoss(ObjectiveTraits, Loss):
     """Base of the per-frame objectives.
 
     Args:
@@ -137,11 +138,6 @@ class FrameDistillationLoss(Loss):
     """
 
     family = 'frame'
-    #: per-class objectives need the same labels in the same order on both sides
-    needs_same_vocabulary: bool = True
-    #: per-frame objectives need the same frame rate or a resampling choice
-    needs_same_frame_rate: bool = True
-    needs_stored_scores: bool = False
 
     def __init__(self, config, blank: int):
         super().__init__()

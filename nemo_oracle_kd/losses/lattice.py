@@ -24,6 +24,7 @@ from nemo_oracle_kd.losses.lattice_settings import (
     OneBestPathConfig,
     TopKLatticeConfig,
 )
+from nemo_oracle_kd.losses.traits import ObjectiveTraits
 from nemo_oracle_kd.losses.transducer_side import TransducerSide
 
 __all__ = [
@@ -76,7 +77,7 @@ class _Comparison:
         return parts
 
 
-class LatticeDistillationLoss(torch.nn.Module):
+class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
     """Base of the lattice objectives. What it compares are joints and not single tensors, so NeMo's typing does not apply.
 
     Args:
@@ -86,9 +87,7 @@ class LatticeDistillationLoss(torch.nn.Module):
     """
 
     family = 'lattice'
-    needs_same_vocabulary: bool = True
-    needs_same_frame_rate: bool = True
-    needs_stored_scores: bool = False
+    needs_teacher_lattice = True
     #: what it reads: the whole `lattice`, the `joint` without a prediction network, or the `encoder` alone
     reads: str = 'lattice'
     #: which classes are compared one by one, see `functional.lattice.bins`

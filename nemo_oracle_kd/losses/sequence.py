@@ -20,6 +20,7 @@ from nemo.core.neural_types import LengthsType, LossType, MaskType, NeuralType, 
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.traits import ObjectiveTraits
 
 __all__ = [
     'ConfidenceConfig',
@@ -140,7 +141,7 @@ class FullSumNormConfig(DistanceConfig):
             )
 
 
-class SequenceDistillationLoss(Loss):
+class SequenceDistillationLoss(ObjectiveTraits, Loss):
     """Base of the objectives over the texts of an utterance.
 
     Args:
@@ -150,8 +151,6 @@ class SequenceDistillationLoss(Loss):
     family = 'sequence'
     needs_same_vocabulary = False
     needs_same_frame_rate = False
-    #: the teacher's numbers come from `nemo-oracle-kd score` and cannot be had from a teacher beside the student
-    needs_stored_scores = False
 
     def __init__(self, config):
         super().__init__()
@@ -224,6 +223,8 @@ class HardLoss(TextDistillationLoss):
 class FullSumLoss(TextDistillationLoss):
     """See :class:`FullSumConfig`."""
 
+    reads_score = needs_true_likelihood = compares_own_loss = True
+
     def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
         """The distance of the scores, `[B]`."""
         config = self.config
@@ -242,7 +243,7 @@ class FullSumLoss(TextDistillationLoss):
 class FullSumNormLoss(SequenceDistillationLoss):
     """See :class:`FullSumNormConfig`."""
 
-    needs_stored_scores = True
+    needs_stored_scores = needs_nbest = reads_score = needs_true_likelihood = True
 
     @property
     def input_types(self) -> dict[str, NeuralType] | None:

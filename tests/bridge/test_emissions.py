@@ -9,9 +9,9 @@ import torch
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.bridge.emissions import emission_frames, greedy_labels
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, encode_audio
-from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ def _audio():
 @torch.no_grad()
 def _heard(model):
     head = find_head(model.eval())
-    return head, encode_audio(model, head, _audio())
+    return head, encode_audio(model, _audio())
 
 
 def test_emission_times_of_a_ctc_model_are_the_spikes_of_its_best_path():

@@ -8,12 +8,11 @@ import tiny
 import torch
 from omegaconf import OmegaConf
 
+from nemo_oracle_kd.bridge.encode import encode_audio, predict_labels
 from nemo_oracle_kd.bridge.joint import (
-    encode_frames,
     joint_dropout,
     joint_problems,
     joint_tensors,
-    predict_labels,
 )
 from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
@@ -145,11 +144,11 @@ def test_a_frozen_transducer_is_run_as_nemo_runs_it():
     of = model().float()
     signal = torch.randn(2, 4000) * 0.1
     audio = AudioBatch(signal, torch.tensor([4000, 3000]), Transcripts(batch()[0][:2], torch.tensor([4, 3])))
-    heard, heard_lengths = encode_frames(of, audio)
+    with torch.no_grad():
+        heard, said = encode_audio(of, audio), predict_labels(of, audio.transcripts)
     encoded, lengths = of.forward(input_signal=signal.clone(), input_signal_length=audio.lengths)
-    assert torch.equal(heard_lengths, lengths) and heard_lengths.dtype == torch.long
-    assert torch.allclose(heard, encoded, atol=1e-3) and not heard.requires_grad
-    said = predict_labels(of, audio.transcripts)
+    assert torch.equal(heard.lengths, lengths) and heard.lengths.dtype == torch.long
+    assert torch.allclose(heard.encoded, encoded, atol=1e-3) and heard.log_probs is None
     predicted, _, _ = of.decoder(targets=audio.transcripts.labels, target_length=audio.transcripts.lengths)
     assert torch.allclose(said, predicted, atol=1e-6) and said.shape[2] == 5 and not said.requires_grad
 

@@ -12,8 +12,9 @@ from transducers import definition
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, audio_seconds, read_audio
 from nemo_oracle_kd.bridge.decoding import make_nbest_decoder
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio, score_encoded, score_labels
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded, score_labels
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.functional.reference.ctc import reference_ctc_recursion
 from nemo_oracle_kd.functional.reference.transducer import brute_force_full_sum, transducer_reference
@@ -61,7 +62,7 @@ def test_scores_equal_the_definition_whatever_the_memory_bound(kind):
     model = _model(kind)
     head, batch = find_head(model), _audio(2600, 1800, 900)
     assert head.kind == kind
-    audio = encode_audio(model, head, batch)
+    audio = encode_audio(model, batch)
     expected = _expected(model, head, audio)
     hypotheses = Hypotheses.from_lists(HYPOTHESES)
     whole = score_labels(model, head, batch, hypotheses)
@@ -78,7 +79,7 @@ def test_scores_equal_the_definition_whatever_the_memory_bound(kind):
 def test_scores_equal_the_sum_over_all_alignments(kind):
     model = _model(kind)
     head = find_head(model)
-    audio = encode_audio(model, head, _audio(1000))
+    audio = encode_audio(model, _audio(1000))
     frames = int(audio.lengths[0])
     assert frames <= 6
     for labels in ([], [2], [1, 1]):
@@ -91,7 +92,7 @@ def test_scores_equal_the_sum_over_all_alignments(kind):
 def test_the_probabilities_of_all_short_texts_of_a_ctc_model_sum_to_one():
     model = _model('ctc')
     head = find_head(model)
-    audio = encode_audio(model, head, _audio(400))
+    audio = encode_audio(model, _audio(400))
     assert int(audio.lengths[0]) <= 2
     texts = [[], *([a] for a in range(5)), *([a, b] for a in range(5) for b in range(5))]
     scores = score_encoded(model, head, audio, Hypotheses.from_lists([texts]))
@@ -104,7 +105,7 @@ def test_both_heads_of_a_hybrid_model_can_be_asked(head_name, kind):
     model = _model('tdt', hybrid=True)
     head, batch = find_head(model, head_name), _audio(1500, 1200, 900)
     assert head.kind == kind
-    expected = _expected(model, head, encode_audio(model, head, batch))
+    expected = _expected(model, head, encode_audio(model, batch))
     scores = score_labels(model, head, batch, Hypotheses.from_lists(HYPOTHESES))
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
 
@@ -118,7 +119,7 @@ def test_labels_that_do_not_fit_have_probability_zero_and_not_one():
         assert torch.isfinite(scores[0, 2])
     # NeMo's own loss, which the scores must not inherit this from
     ctc = _model('ctc')
-    log_probs = encode_audio(ctc, find_head(ctc), _audio(500)).log_probs
+    log_probs = encode_audio(ctc, _audio(500)).log_probs
     loss = ctc.loss(
         log_probs=log_probs,
         targets=torch.ones(1, 30).long(),
@@ -148,7 +149,7 @@ def test_the_models_own_kernel_gives_the_same_scores_without_the_regularisers_of
 def test_scores_can_be_trained_through():
     model = _model('rnnt')
     head = find_head(model)
-    audio = encode_audio(model, head, _audio(900))
+    audio = encode_audio(model, _audio(900))
     score_encoded(model, head, audio, Hypotheses.from_lists([[[1, 2], [3]]]), max_cells=10).sum().backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in model.joint.parameters())
 
@@ -156,7 +157,7 @@ def test_scores_can_be_trained_through():
 def test_a_model_in_training_mode_is_refused():
     model = _model('ctc').train()
     with pytest.raises(ValueError, match='eval mode'):
-        encode_audio(model, find_head(model), _audio(900))
+        encode_audio(model, _audio(900))
 
 
 def test_heads_that_do_not_exist_are_refused():
@@ -189,7 +190,7 @@ def test_sub_word_texts_are_written_only_if_they_read_back_the_same(tmp_path):
     other = tiny.train_tokenizer(tmp_path / 'other', seed=1)
     another = tiny.ctc_model(tiny.with_tokenizer(tiny.ctc_config(), other), cls=EncDecCTCModelBPE)
     assert TextCodec(another, head.vocabulary).fingerprint != codec.fingerprint
-    texts = make_nbest_decoder(model, head, 4, 4)(encode_audio(model, head, _audio(1500, 900)))
+    texts = make_nbest_decoder(model, head, 4, 4)(encode_audio(model, _audio(1500, 900)))
     assert len(texts) == 2 and all(1 <= len(of_one) <= 4 for of_one in texts)
 
 
@@ -198,7 +199,7 @@ def test_sub_word_texts_are_written_only_if_they_read_back_the_same(tmp_path):
 def test_beam_search_gives_distinct_texts_and_leaves_the_models_own_decoding_alone(kind):
     model = _model(kind)
     head = find_head(model)
-    audio = encode_audio(model, head, _audio(900, 600))
+    audio = encode_audio(model, _audio(900, 600))
     before = model.decoding
     texts = make_nbest_decoder(model, head, 4, 3, max_symbols=2)(audio)
     assert len(texts) == 2 and model.decoding is before
@@ -210,7 +211,7 @@ def test_beam_search_gives_distinct_texts_and_leaves_the_models_own_decoding_alo
 def test_multi_blank_models_decode_greedily_and_refuse_a_beam():
     model = _model('multiblank')
     head = find_head(model)
-    audio = encode_audio(model, head, _audio(900, 600))
+    audio = encode_audio(model, _audio(900, 600))
     assert [len(of_one) for of_one in make_nbest_decoder(model, head, 1, 1, max_symbols=2)(audio)] == [1, 1]
     with pytest.raises(ValueError, match='no beam search for multi-blank'):
         make_nbest_decoder(model, head, 4, 4)

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.decoding import make_nbest_decoder
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, Hypotheses, score_encoded
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
+from nemo_oracle_kd.bridge.signals import EncodedAudio
 from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
 
 LENGTHS = torch.tensor([6, 4, 5])

@@ -313,7 +313,7 @@ def test_a_teacher_that_remembers_gives_the_same_student_and_is_asked_once_per_u
 
 
 def test_the_memory_of_a_teacher_is_bounded():
-    from nemo_oracle_kd.distillation.teachers import AnswerMemory
+    from nemo_oracle_kd.distillation.answer_memory import AnswerMemory
 
     memory = AnswerMemory(megabytes=0.001)  # 1048 bytes
     memory.put(b'a', torch.zeros(10, 20))

@@ -9,9 +9,9 @@ import tiny
 import tiny_oracle
 import torch
 
-from nemo_oracle_kd.bridge.frames import frame_posteriors
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, encode_audio, score_encoded, score_labels
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models import EncDecOracleRNNTModel, EncDecOracleRNNTModelBPE
@@ -124,14 +124,14 @@ def test_scores_of_a_transcript_are_the_loss_that_the_teacher_is_trained_with(tr
             labels = [None, None, batch['transcript'][b : b + 1], batch['transcript_length'][b : b + 1]]
             losses.append(teacher._score_fused(one, labels, True, False)[0])
         scores = score_labels(teacher, head, audio_batch, own)
-        from_encoded = score_encoded(teacher, head, encode_audio(teacher, head, audio_batch), own)
+        from_encoded = score_encoded(teacher, head, encode_audio(teacher, audio_batch), own)
     torch.testing.assert_close(-scores[:, 0], torch.stack(losses).flatten(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scores, from_encoded)
 
 
 def test_a_teacher_without_ctc_head_gives_no_frame_posteriors(trained):
     with pytest.raises(ValueError, match='has no CTC head'):
-        frame_posteriors(trained[1], _as_audio_batch(tiny_oracle.batch()))
+        _ = encode_audio(trained[1], _as_audio_batch(tiny_oracle.batch())).posteriors
 
 
 def test_the_fused_joint_gives_the_same_loss_and_word_errors(trained):

@@ -15,7 +15,8 @@ from nemo_oracle_kd.bridge.rows.shares import give_back
 from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.shares import set_supervised_share
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
-from nemo_oracle_kd.distillation.settings import DistillationConfig, TeacherConfig
+from nemo_oracle_kd.distillation.settings import DistillationConfig
+from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint, read_header
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.bridge.signals import AudioBatch
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
+from nemo_oracle_kd.distillation.teachers import Teacher
 
 __all__ = ['StepContext']
 
@@ -21,17 +22,28 @@ class StepContext:
     Attributes:
         step: optimizer steps done so far.
         with_statistics: whether this step is written to the log.
-        batch: the audio as a teacher beside the student hears it; `None` with stored scores.
+        teacher: the teacher beside the student; `None` with stored scores.
+        batch: the audio as that teacher hears it.
         rows: manifest rows of the batch, in its order; `None` when nothing needs them.
         supervised: `[B]` bool, rows marked `"supervised": true`; `None` when none is.
-        answers: what a family has asked of the teacher in this step, for the second head of a hybrid student.
+        answers: what was asked of the teacher in this step, for further objectives and the second head of a hybrid student.
         metrics: what is logged.
     """
 
     step: int
     with_statistics: bool = False
+    teacher: Teacher | None = None
     batch: AudioBatch | None = None
     rows: list[Mapping[str, Any]] | None = None
     supervised: torch.Tensor | None = None
     answers: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, torch.Tensor | float] = field(default_factory=dict)
+
+    def hear(self) -> EncodedAudio:
+        """What the teacher makes of the batch: asked once per step, whatever the number of objectives and of heads.
+
+        It is asked when the first head's loss is computed and not when the step begins, to share the student's autocast.
+        """
+        if 'heard' not in self.answers:
+            self.answers['heard'] = self.teacher.hear(self.batch)
+        return self.answers['heard']

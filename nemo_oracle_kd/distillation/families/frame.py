@@ -9,37 +9,33 @@ import torch
 from torch import nn
 
 from nemo_oracle_kd import functional as F
-from nemo_oracle_kd.bridge.signals import FramePosteriors, StudentStep
+from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep
 from nemo_oracle_kd.distillation.families.context import StepContext
-from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.losses.transducer_side import LENGTH_TOLERANCE
 
 __all__ = ['FrameFamily']
 
-#: encoders of the same frame rate round lengths differently (padding of convolutions): so many frames may be cut off
-LENGTH_TOLERANCE = 2
-
 
 class FrameFamily:
-    """Asks the teacher for its posteriors and compares them with those of the student's CTC head.
+    """Compares the teacher's posteriors with those of the student's CTC head.
 
     Args:
         losses: name -> loss.
-        teacher: a teacher beside the student.
         time_resampling: the teacher's `time_resampling` setting.
     """
 
     #: heads of the student whose steps these objectives enter
     heads = ('ctc',)
+    #: what it reads of the teacher
+    signals = frozenset({'log_probs'})
 
-    def __init__(self, losses: Mapping[str, nn.Module], teacher: OnlineTeacher, time_resampling: str):
+    def __init__(self, losses: Mapping[str, nn.Module], time_resampling: str):
         self.losses_by_name = dict(losses)
-        self.teacher = teacher
         self.time_resampling = time_resampling
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, torch.Tensor]:
         """Every objective, unweighted, `[B]`."""
-        student = FramePosteriors(step.log_probs, step.lengths)
-        student, teacher = self._aligned(student, self.teacher.frame_posteriors(context.batch))
+        student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
         if context.with_statistics:
             context.metrics.update(_statistics(student, teacher))
         return {
@@ -53,17 +49,17 @@ class FrameFamily:
             for name, loss in self.losses_by_name.items()
         }
 
-    def _aligned(self, student: FramePosteriors, teacher: FramePosteriors) -> tuple[FramePosteriors, FramePosteriors]:
+    def _aligned(self, student: EncodedAudio, teacher: EncodedAudio) -> tuple[EncodedAudio, EncodedAudio]:
         """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
         if self.time_resampling != 'none':
             log_probs = F.resample_frames(
-                teacher.log_probs,
+                teacher.posteriors,
                 teacher.lengths,
                 student.lengths,
                 mode=self.time_resampling,
                 max_target_length=student.log_probs.shape[1],
             )
-            teacher = FramePosteriors(log_probs, student.lengths)
+            teacher = EncodedAudio(student.lengths, log_probs)
         difference = int((student.lengths - teacher.lengths).abs().max())
         if difference > LENGTH_TOLERANCE:
             raise ValueError(
@@ -71,15 +67,15 @@ class FrameFamily:
                 "audio: set teacher.time_resampling to nearest or linear"
             )
         lengths = torch.minimum(student.lengths, teacher.lengths)
-        frames = min(student.log_probs.shape[1], teacher.log_probs.shape[1])
+        frames = min(student.posteriors.shape[1], teacher.posteriors.shape[1])
         return (
-            FramePosteriors(student.log_probs[:, :frames], lengths),
-            FramePosteriors(teacher.log_probs[:, :frames], lengths),
+            EncodedAudio(lengths, student.log_probs[:, :frames]),
+            EncodedAudio(lengths, teacher.log_probs[:, :frames]),
         )
 
 
 @torch.no_grad()
-def _statistics(student: FramePosteriors, teacher: FramePosteriors) -> dict[str, torch.Tensor]:
+def _statistics(student: EncodedAudio, teacher: EncodedAudio) -> dict[str, torch.Tensor]:
     return {
         'student_entropy': F.frame_entropy(student.log_probs, student.lengths).mean(),
         'teacher_entropy': F.frame_entropy(teacher.log_probs, teacher.lengths).mean(),

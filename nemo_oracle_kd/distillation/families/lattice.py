@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nemo_oracle_kd.bridge.encode import predict_labels
 from nemo_oracle_kd.bridge.joint import (
-    TransducerEncoding,
     joint_dropout,
     joint_problems,
     joint_tensors,
 )
 from nemo_oracle_kd.bridge.model import Head, find_head, frame_seconds, tokenizer_fingerprint
-from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
+from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.distillation.families.context import StepContext
-from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.functional import Transducer
-from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
+from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
 
 __all__ = ['LatticeFamily', 'lattice_problems']
@@ -41,11 +41,13 @@ class LatticeFamily:
 
     #: heads of the student whose steps these objectives enter
     heads = ('transducer',)
+    #: what it reads of the teacher
+    signals = frozenset({'encoded'})
 
-    def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: OnlineTeacher, time_resampling: str):
+    def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: Teacher, time_resampling: str):
         transducer = find_head(student, 'rnnt').transducer
         self.losses_by_name: dict[str, nn.Module] = {
-            name: LATTICE_OBJECTIVES[name][1](config, transducer, name) for name, config in objectives.items()
+            name: OBJECTIVES[name].loss(config, transducer, name) for name, config in objectives.items()
         }
         self.student, self.teacher = student, teacher
         self.time_resampling = time_resampling
@@ -54,11 +56,11 @@ class LatticeFamily:
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
         """Every objective, unweighted, `[B]`."""
         transcripts = step.transcripts
-        student = self._side(self.student, TransducerEncoding(step.encoded, step.predicted, step.lengths))
-        heard = AudioBatch(context.batch.signal, context.batch.lengths, transcripts)
+        student = self._side(self.student, step.encoded, step.predicted, step.lengths)
         with torch.no_grad():
-            said = self.teacher.transducer_encoding(heard, predict='lattice' in self._reads)
-            teacher = self._side(self.teacher.model, said)
+            heard = context.hear()
+            predicted = predict_labels(self.teacher.model, transcripts) if 'lattice' in self._reads else None
+            teacher = self._side(self.teacher.model, heard.encoded, predicted, heard.lengths)
         student, teacher = common_frames(student, teacher, self.time_resampling)
         values = {}
         for name, loss in self.losses_by_name.items():
@@ -78,9 +80,9 @@ class LatticeFamily:
             if delay is not None:
                 delay.shift = int(shift)
 
-    def _side(self, model: Any, said: TransducerEncoding) -> TransducerSide:
-        joint = joint_tensors(model, said.encoded, said.predicted) if self._reads != {'encoder'} else None
-        return TransducerSide(joint, said.encoded.transpose(1, 2), said.lengths)
+    def _side(self, model: Any, encoded: Tensor, predicted: Tensor | None, lengths: Tensor) -> TransducerSide:
+        joint = joint_tensors(model, encoded, predicted) if self._reads != {'encoder'} else None
+        return TransducerSide(joint, encoded.transpose(1, 2), lengths)
 
 
 def lattice_problems(
@@ -114,7 +116,7 @@ def lattice_problems(
             "0: set it below 1, or use an objective on frames, such as frame_kl"
         )
     heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
-    reads = {name: LATTICE_OBJECTIVES[name][1].reads for name in objectives}
+    reads = {name: OBJECTIVES[name].loss.reads for name in objectives}
     of_joints = [
         *joint_problems(student, 'student', training=True),
         *joint_problems(teacher, 'teacher', training=False),

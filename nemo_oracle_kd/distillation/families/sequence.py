@@ -21,12 +21,12 @@ from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normaliz
 from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.families.context import StepContext
-from nemo_oracle_kd.distillation.teachers import OnlineTeacher
+from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.functional.full_sum import nbest_log_posteriors
+from nemo_oracle_kd.losses.objectives import needs_of
 
 __all__ = ['SequenceFamily']
 
-NORM = 'full_sum_norm'
 #: batches of a fit whose labels are compared with the texts of their rows
 COMPARED_BATCHES = 20
 
@@ -45,6 +45,8 @@ class SequenceFamily:
 
     #: heads of the student whose steps these objectives enter
     heads = ('ctc', 'transducer')
+    #: a teacher may remember its scores instead of its signals
+    signals = frozenset()
 
     def __init__(
         self,
@@ -52,11 +54,12 @@ class SequenceFamily:
         model: Any,
         heads: tuple[str, ...],
         codec: TextCodec,
-        teacher: OnlineTeacher | None = None,
+        teacher: Teacher | None = None,
         stored: StoredScores | None = None,
     ):
-        self.singles = {name: loss for name, loss in losses.items() if name != NORM}
-        self.norm: nn.Module | None = losses.get(NORM)
+        self.of_one_text = {name: loss for name, loss in losses.items() if not loss.needs_nbest}
+        self.of_lists = {name: loss for name, loss in losses.items() if loss.needs_nbest}
+        self._reads_scores = bool(needs_of({name: loss.config for name, loss in self.of_one_text.items()}).scores)
         self.model, self.codec = model, codec
         self.student_heads = {head: find_head(model, 'ctc' if head == 'ctc' else 'rnnt') for head in heads}
         self.teacher, self.stored = teacher, stored
@@ -79,9 +82,9 @@ class SequenceFamily:
             self._batches += 1
             self._compare_texts(step, context)
         values = {}
-        if self.singles:
+        if self.of_one_text:
             teacher_nll, teacher_tokens = self._teacher_nll(step, context)
-            for name, loss in self.singles.items():
+            for name, loss in self.of_one_text.items():
                 values[name] = loss(
                     student_nll=step.label_losses,
                     teacher_nll=teacher_nll,
@@ -90,10 +93,10 @@ class SequenceFamily:
                 ).masked_fill(~works_on, 0.0)
                 if context.with_statistics:
                     comparable = loss.comparable(step.label_losses, teacher_nll) & works_on
-                    delta = None if name == 'hard' else step.label_losses - teacher_nll
+                    delta = step.label_losses - teacher_nll if loss.reads_score else None
                     context.metrics.update(_statistics(f'{name}{suffix}', works_on, comparable, delta))
-        if self.norm is not None:
-            values[NORM] = self._norm_losses(step, context, works_on, suffix)
+        for name, loss in self.of_lists.items():
+            values[name] = self._list_losses(name, loss, step, context, works_on, suffix)
         return values
 
     def _compare_texts(self, step: StudentStep, context: StepContext) -> None:
@@ -117,8 +120,8 @@ class SequenceFamily:
         """`[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""
         if 'sequence' not in context.answers:
             if self.teacher is not None:
-                answer = self.teacher.sequence_nll(context.batch, self.codec)
-            elif needs_scores(self.singles):
+                answer = self.teacher.sequence_nll(context.batch, self.codec, context.hear)
+            elif self._reads_scores:
                 answer = self.stored.nll(context.rows)
             else:  # hard distillation at constant weight: the text is all that is needed
                 answer = torch.zeros_like(step.label_losses), step.transcripts.lengths
@@ -126,28 +129,32 @@ class SequenceFamily:
             context.answers['sequence'] = tuple(part.to(device) for part in answer)
         return context.answers['sequence']
 
-    def _norm_losses(self, step: StudentStep, context: StepContext, works_on: Tensor, suffix: str) -> Tensor:
-        if 'nbest' not in context.answers:
-            context.answers['nbest'] = self._nbest(context, works_on)
-        hypotheses, teacher_nll, tokens = context.answers['nbest']
+    def _list_losses(
+        self, name: str, loss: nn.Module, step: StudentStep, context: StepContext, works_on: Tensor, suffix: str
+    ) -> Tensor:
+        """`[B]`: an objective over the teacher's N-best list."""
+        key = f'nbest {loss.config.nbest}'
+        if key not in context.answers:
+            context.answers[key] = self._nbest(context, works_on, loss.config.nbest)
+        hypotheses, teacher_nll, tokens = context.answers[key]
         mask = hypotheses.lengths >= 0
         if mask.shape[1] < 2:  # no row of this batch has a second text
             if context.with_statistics:
                 nothing = torch.zeros_like(works_on)
-                context.metrics.update(_statistics(f'{NORM}{suffix}', works_on, nothing, None))
+                context.metrics.update(_statistics(f'{name}{suffix}', works_on, nothing, None))
             return torch.zeros_like(step.label_losses)
         scores = nbest_scores(self.model, self.student_heads[step.head], step, hypotheses)
         if context.with_statistics:
-            comparable = self.norm.comparable(scores.nll, teacher_nll, mask)
+            comparable = loss.comparable(scores.nll, teacher_nll, mask)
             delta = nbest_log_posteriors(teacher_nll, mask) - nbest_log_posteriors(scores.nll.detach(), mask)
-            context.metrics.update(_statistics(f'{NORM}{suffix}', works_on, comparable, delta[:, 0]))
+            context.metrics.update(_statistics(f'{name}{suffix}', works_on, comparable, delta[:, 0]))
             if scores.cells is not None:
-                context.metrics[f'{NORM}{suffix}_cells_saved'] = 1.0 - scores.cells.ratio
-        return self.norm(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
+                context.metrics[f'{name}{suffix}_cells_saved'] = 1.0 - scores.cells.ratio
+        return loss(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
 
-    def _nbest(self, context: StepContext, works_on: Tensor) -> tuple[Hypotheses, Tensor, Tensor]:
+    def _nbest(self, context: StepContext, works_on: Tensor, most: int) -> tuple[Hypotheses, Tensor, Tensor]:
         """The teacher's texts in the student's labels, `[B, N]` their scores, and `[B]` tokens of the first."""
-        texts, nll, _ = self.stored.nbest(context.rows, self.norm.config.nbest)
+        texts, nll, _ = self.stored.nbest(context.rows, most)
         _, tokens = self.stored.nll(context.rows)
         labels: list[list[list[int]]] = []
         for b, (of_one, wanted) in enumerate(zip(texts, works_on.tolist())):
@@ -170,11 +177,6 @@ class SequenceFamily:
             if position == 0:
                 raise
             return None
-
-
-def needs_scores(losses: Mapping[str, nn.Module]) -> bool:
-    """Whether any objective looks at the teacher's score of the row's text."""
-    return any(name != 'hard' or loss.config.confidence.mode != 'constant' for name, loss in losses.items())
 
 
 @torch.no_grad()

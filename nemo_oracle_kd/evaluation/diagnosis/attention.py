@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from nemo_oracle_kd.bridge.emissions import emission_frames
+from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head, frame_seconds
-from nemo_oracle_kd.bridge.sequence_scores import encode_audio
 from nemo_oracle_kd.bridge.signals import AudioBatch
 from nemo_oracle_kd.evaluation.diagnosis.conditions import BatchAnswers, audio_head
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance
@@ -134,7 +134,7 @@ class AttentionMeasures:
         model = self.teacher if self.audio_model is None else self.audio_model
         if self.audio_model is not None:
             head = find_head(model)
-            answer = encode_audio(model, head, audio)
+            answer = encode_audio(model, audio)
         else:
             head, answer = audio_head(model), batch.answers.get('audio_branch')
         seconds = frame_seconds(model)

@@ -12,8 +12,8 @@ import torch
 
 from nemo_oracle_kd.bridge.emissions import greedy_labels
 from nemo_oracle_kd.bridge.model import Head, find_head
-from nemo_oracle_kd.bridge.sequence_scores import EncodedAudio, Hypotheses, score_encoded
-from nemo_oracle_kd.bridge.signals import Transcripts
+from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
+from nemo_oracle_kd.bridge.signals import EncodedAudio, Transcripts
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance
 from nemo_oracle_kd.evaluation.error_rates import ErrorCounts, score
 

@@ -13,7 +13,7 @@ from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.distiller import Distiller
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.families.lattice import LatticeFamily
-from nemo_oracle_kd.distillation.settings import TeacherConfig
+from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.losses.lattice import LATTICE_OBJECTIVES
 
@@ -42,7 +42,7 @@ def wide(tmp_path_factory):
     signal = torch.randn(BATCH, FRAMES * 160) * 0.1
     transcripts = Transcripts(torch.randint(0, CLASSES - 1, (BATCH, LABELS)), torch.full((BATCH,), LABELS))
     batch = AudioBatch(signal, torch.full((BATCH,), FRAMES * 160), transcripts)
-    return tiny.rnnt_model(config), OnlineTeacher(TeacherConfig(str(path))), batch
+    return tiny.rnnt_model(config), OnlineTeacher(TeacherConfig(restore_from=str(path))), batch
 
 
 def step_of(student, batch):
@@ -74,7 +74,7 @@ def test_no_tensor_is_as_large_as_a_lattice(wide, name, options):
     family = LatticeFamily({name: config}, student, teacher, 'none')
     step = step_of(student, batch)
     with LargestTensor() as watch:
-        values = family.losses(step, StepContext(0, batch=batch))[name]
+        values = family.losses(step, StepContext(0, teacher=teacher, batch=batch))[name]
         values.sum().backward()
     lattice = BATCH * step.encoded.shape[2] * (LABELS + 1) * CLASSES
     assert step.encoded.shape[2] >= FRAMES - 2 and (values > 0).all()
@@ -93,7 +93,7 @@ def test_the_networks_of_the_student_run_once_and_those_of_the_teacher_once(wide
         for role, model in (('student', student), ('teacher', teacher.model))
         for part, module in (('encoder', model.encoder), ('decoder', model.decoder), ('joint', model.joint))
     ]
-    family.losses(step, StepContext(0, batch=batch))
+    family.losses(step, StepContext(0, teacher=teacher, batch=batch))
     for hook in hooks:
         hook.remove()
     assert sorted(calls) == ['teacher decoder', 'teacher encoder']

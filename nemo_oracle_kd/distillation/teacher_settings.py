@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The `teacher` section of a distillation's config."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nemo_oracle_kd.bridge.model import HEADS
+from nemo_oracle_kd.bridge.restore import check_source
+
+__all__ = ['TeacherConfig', 'TeacherOptions']
+
+RESAMPLING_MODES = ('none', 'nearest', 'linear')
+SCORES = ('manifest',)
+
+
+@dataclass
+class TeacherOptions:
+    """What every kind of teacher is told. A kind adds the field that it is chosen by, with a default."""
+
+    head: str = field(default='auto', metadata={'help': "the teacher's head that scores texts: auto, ctc or rnnt"})
+    time_resampling: str = field(
+        default='none',
+        metadata={'help': "how the teacher's frames are brought to the student's rate: none, nearest or linear"},
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        if self.time_resampling not in RESAMPLING_MODES:
+            yield f"`{path}.time_resampling` is {self.time_resampling!r}: choose one of {', '.join(RESAMPLING_MODES)}"
+        if self.head not in HEADS:
+            yield f"`{path}.head` is {self.head!r}: choose one of {', '.join(HEADS)}"
+
+    @property
+    def online(self) -> bool:
+        """Whether a teacher runs beside the student."""
+        return True
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return type(self).__name__
+
+    def check(self) -> None:
+        """Refuses a teacher that cannot be had, before a training is set up."""
+
+
+@dataclass
+class TeacherConfig(TeacherOptions):
+    """Where the teacher's signals come from: an online NeMo model, run frozen beside the student, or stored scores.
+
+    An oracle teacher is recognised by its class and gets the batch's transcripts as well.
+    """
+
+    restore_from: str | None = field(
+        default=None, metadata={'help': 'path of a .nemo file, or the name of a pretrained NeMo model'}
+    )
+    scores: str | None = field(
+        default=None,
+        metadata={'help': 'manifest: what `nemo-oracle-kd score` wrote into the training rows; no teacher in memory'},
+    )
+    fingerprint: str | None = field(
+        default=None, metadata={'help': 'with scores: refuse rows that another teacher scored'}
+    )
+    memory_mb: float = field(
+        default=0.0,
+        metadata={'help': 'keep answers to audio that comes again in every epoch, up to so many megabytes; 0: none'},
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from super().problems(path)
+        if not (math.isfinite(self.memory_mb) and self.memory_mb >= 0):
+            yield f"`{path}.memory_mb` must be a finite number of at least 0, not {self.memory_mb}"
+        if self.restore_from == '':
+            yield f"`{path}.restore_from` is empty: give the path of a .nemo file or the name of a pretrained model"
+        if self.scores is not None and self.scores not in SCORES:
+            yield f"`{path}.scores` is {self.scores!r}: choose {', '.join(SCORES)}, or leave it out for an online teacher"
+        if self.restore_from is None and self.scores is None:
+            yield (
+                f"`{path}.restore_from` is missing: give the path of a .nemo file or the name of a pretrained model, or "
+                f"set {path}.scores to manifest for scores made by `nemo-oracle-kd score`"
+            )
+        if self.scores is None and self.fingerprint is not None:
+            yield f"`{path}.fingerprint` tells whose stored scores to accept: set {path}.scores to manifest, or remove it"
+        if self.scores is not None and self.memory_mb > 0:
+            yield f"`{path}.memory_mb` is for a teacher beside the student: remove it, or {path}.scores"
+
+    @property
+    def online(self) -> bool:
+        """Whether a teacher runs beside the student."""
+        return self.scores is None
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return str(self.restore_from) if self.online else 'the scores of the training manifest'
+
+    def check(self) -> None:
+        """Refuses what is neither a `.nemo` file nor the name of a pretrained model."""
+        if self.restore_from is not None:
+            check_source(self.restore_from)
