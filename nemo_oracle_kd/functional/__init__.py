@@ -35,18 +35,24 @@ from nemo_oracle_kd.functional.full_sum import (
     full_sum_norm_distance,
     nbest_log_posteriors,
 )
-from nemo_oracle_kd.functional.lattice.bins import LATTICE_BINS
-from nemo_oracle_kd.functional.lattice.cells import band_cells, occupancy_weights, path_cells, valid_cells
-from nemo_oracle_kd.functional.lattice.delay import EmissionDelay, estimate_delay
-from nemo_oracle_kd.functional.lattice.distances import LATTICE_DIVERGENCES
+from nemo_oracle_kd.functional.lattice.cells import (
+    band_cells,
+    occupancy_weights,
+    path_cells,
+    teacher_frame_map,
+    to_student_frames,
+    valid_cells,
+)
+from nemo_oracle_kd.functional.lattice.distances import LATTICE_BINS, LATTICE_DIVERGENCES, LatticeOptions
 from nemo_oracle_kd.functional.lattice.divergence import lattice_cell_divergence, lattice_divergence
-from nemo_oracle_kd.functional.lattice.frame_map import teacher_frame_map, to_student_frames
 from nemo_oracle_kd.functional.lattice.joint import JOINT_ACTIVATIONS, JointTensors
-from nemo_oracle_kd.functional.lattice.window import (
+from nemo_oracle_kd.functional.lattice.shifts import (
     WINDOW_MODES,
     WINDOW_UNITS,
+    EmissionDelay,
     WindowedDivergence,
     best_shift,
+    estimate_delay,
     windowed_lattice_divergence,
 )
 from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
@@ -148,6 +154,7 @@ __all__ = [
     'JointTensors',
     'LATTICE_BINS',
     'LATTICE_DIVERGENCES',
+    'LatticeOptions',
     'band_cells',
     'occupancy_weights',
     'path_cells',

@@ -68,7 +68,7 @@ class _Comparison:
                     self.targets,
                     self.lengths,
                     self.target_lengths,
-                    softmax.blanks or (0,),
+                    softmax.blanks,
                     weights=weights,
                     teacher_frames=teacher_frames,
                     **options,

@@ -11,8 +11,7 @@ from lattice_cases import BLANK, batch, joint, loss_and_gradients, pair, relativ
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.functional.lattice import triton as lattice_triton
-from nemo_oracle_kd.functional.lattice.bins import full_divergence
-from nemo_oracle_kd.functional.lattice.distances import work_buffers
+from nemo_oracle_kd.functional.lattice.distances import full_divergence, work_buffers
 
 pytestmark = [pytest.mark.gpu, pytest.mark.unit]
 DEVICE = torch.device('cuda', 0)

@@ -81,7 +81,7 @@ def test_the_window_of_a_tdt_judges_tokens_and_durations_together():
                     targets,
                     frames,
                     labels,
-                    s.blanks or (0,),
+                    s.blanks,
                     teacher_frames=moved,
                     weights=weights,
                 ).sum((1, 2))

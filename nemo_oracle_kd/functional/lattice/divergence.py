@@ -4,20 +4,26 @@
 """Distillation of a transducer's lattice, exact and without the lattice.
 
 `sum over cells (t, u) of weight(t, u) * D(P_teacher(. | t, u), P_student(. | t, u))`, soft distillation of RNN-T
-(arXiv 2210.05793; in its collapsed form arXiv 2011.06110). The lattice of posteriors, `[B, T, U+1, V]`, is never built:
-see `lattice_tiles` for how, `lattice_bins` for what is compared, `lattice_weights` for which cells count, and
-`lattice_alignment` for a teacher that emits earlier or later than the student.
+(arXiv 2210.05793; in its collapsed form arXiv 2011.06110). The lattice of posteriors, `[B, T, U+1, V]`, is never built.
+
+Where to look: here, what is refused and which cells there are; `distances.py` for the divergence D and the classes it is of;
+`tiles.py` for the loop over cells; `cells.py` for weights and frame maps; `shifts.py` for a teacher that emits earlier or later
+than the student.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.lattice.joint import JointTensors
-from nemo_oracle_kd.functional.lattice.plan import plan_tiles
-from nemo_oracle_kd.functional.lattice.tiles import tiled_divergence, tiled_values
+from nemo_oracle_kd.functional.lattice.cells import valid_cells
+from nemo_oracle_kd.functional.lattice.distances import LatticeOptions
+from nemo_oracle_kd.functional.lattice.joint import JointTensors, draw_dropout_seed
+from nemo_oracle_kd.functional.lattice.tiles import TilePlan, cells_per_tile, tiled_divergence, tiled_values
+from nemo_oracle_kd.functional.lattice.triton import choose_backend
+from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
 
 __all__ = ['lattice_divergence', 'lattice_cell_divergence']
 
@@ -29,17 +35,9 @@ def lattice_divergence(
     logit_lengths: Tensor,
     target_lengths: Tensor,
     blank: int | Sequence[int],
-    *,
-    bins: str = 'full',
-    divergence: str = 'kl',
-    temperature: float = 1.0,
-    top_k: int = 8,
     weights: Tensor | None = None,
     teacher_frames: Tensor | None = None,
-    tile_cells: int | None = None,
-    matmul_dtype: torch.dtype | None = None,
-    dropout_seed: int | None = None,
-    backend: str = 'auto',
+    **options: Any,
 ) -> Tensor:
     """Divergence of the student's lattice from the teacher's, summed over the valid cells t < T_b, u <= U_b.
 
@@ -57,20 +55,13 @@ def lattice_divergence(
         targets: `[B, U]` labels.
         logit_lengths: `[B]` valid frames of the student.
         target_lengths: `[B]` valid labels.
-        blank: id of the blank; of all blanks in a multi-blank joint.
-        bins: 'full', 'topk' or 'collapsed', see `lattice_bins`.
-        divergence: 'kl' (teacher to student), 'reverse_kl' or 'jensen_shannon'.
-        temperature: divides the logits of both; the divergence is multiplied with its square.
-        top_k: number of the teacher's classes that 'topk' keeps beside label and blank.
+        blank: id of the blank; of all blanks in a multi-blank joint; empty for a softmax of durations, which has none and is
+            compared with bins 'full'.
         weights: `[B, T, U+1]` weight of each cell on the student's frames, detached; cells of weight zero are not
             computed. A boolean mask, an occupancy, or None for all valid cells.
         teacher_frames: `[B, T]` frame of the teacher that each frame of the student is compared with, -1 for none; from
             `teacher_frame_map`. None: the same frame, of models with the same frame rate.
-        tile_cells: cells per tile; by default what fits the cache.
-        matmul_dtype: type of the matrix products. Default: float64 for float64 input, on a GPU the type of a half
-            precision encoder, else float32. The softmax is computed in float32 or float64 always.
-        dropout_seed: seed of the student's dropout; by default drawn from torch's global generator.
-        backend: 'torch', 'triton', or 'auto' for the Triton kernel where it is possible and PyTorch elsewhere.
+        **options: the fields of `LatticeOptions`: bins, divergence, temperature and more.
 
     Returns:
         `[B]` in nats, float64 for float64 input and float32 otherwise; zero for an utterance without cells.
@@ -78,23 +69,15 @@ def lattice_divergence(
     Raises:
         ValueError: on shapes, vocabularies, lengths, labels or choices that do not fit together.
     """
-    plan = plan_tiles(
+    plan = _plan_tiles(
         student,
         teacher,
         targets,
         logit_lengths,
         target_lengths,
         blank,
-        bins=bins,
-        divergence=divergence,
-        temperature=temperature,
-        top_k=top_k,
-        weights=weights,
-        teacher_frames=teacher_frames,
-        tile_cells=tile_cells,
-        matmul_dtype=matmul_dtype,
-        dropout_seed=dropout_seed,
-        backend=backend,
+        (weights, teacher_frames),
+        LatticeOptions(**options),
     )
     return tiled_divergence(student, plan)
 
@@ -107,6 +90,8 @@ def lattice_cell_divergence(
     logit_lengths: Tensor,
     target_lengths: Tensor,
     blank: int | Sequence[int],
+    weights: Tensor | None = None,
+    teacher_frames: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
     """The terms of `lattice_divergence`, `[B, T, U+1]`, weighted; zero elsewhere. Not differentiable.
@@ -114,7 +99,16 @@ def lattice_cell_divergence(
     For pictures, for choosing among alignments, and at half the price of the divergence with its gradient. Arguments,
     options and errors as in `lattice_divergence`.
     """
-    plan = plan_tiles(student, teacher, targets, logit_lengths, target_lengths, blank, **options)
+    plan = _plan_tiles(
+        student,
+        teacher,
+        targets,
+        logit_lengths,
+        target_lengths,
+        blank,
+        (weights, teacher_frames),
+        LatticeOptions(**options),
+    )
     values = tiled_values(student, plan)
     if plan.weights is not None:
         values = values * plan.weights
@@ -122,3 +116,138 @@ def lattice_cell_divergence(
     result = torch.zeros(batch, frames, plan.labels.shape[1], dtype=plan.dtype, device=values.device)
     result.view(-1)[plan.cells] = values
     return result
+
+
+@torch.no_grad()
+def _plan_tiles(
+    student: JointTensors,
+    teacher: JointTensors,
+    targets: Tensor,
+    logit_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int | Sequence[int],
+    cells: tuple[Tensor | None, Tensor | None],
+    options: LatticeOptions,
+) -> TilePlan:
+    """Checks the arguments of `lattice_divergence` and lists the cells to compare; `cells` are weights and frame map."""
+    weights, teacher_frames = cells
+    device = student.encoder.device
+    batch, frames, positions = *student.encoder.shape[:2], student.prediction.shape[1]
+    blanks = [blank] if isinstance(blank, int) else [int(b) for b in blank]
+    _check_models(student, teacher, targets, blanks, teacher_frames)
+    logit_lengths, target_lengths = logit_lengths.to(device), target_lengths.to(device)
+    _check_lengths(logit_lengths, target_lengths, batch, frames, positions)
+
+    filler = blanks[0] if blanks else 0
+    labels = targets.new_full((batch, positions), filler, dtype=torch.long, device=device)
+    labels[:, :-1] = torch.where(length_mask(target_lengths, positions - 1), targets.to(device), filler)
+    if not blanks and options.bins != 'full':
+        raise ValueError(
+            "Outputs without a blank, such as the durations of a TDT, are compared with bins='full' only."
+        )
+    if blanks and (options.bins != 'full' or device.type == 'cpu'):  # on an accelerator this would wait for it
+        _check_labels(labels, target_lengths, blanks, student.classes)
+
+    wanted = valid_cells(logit_lengths, target_lengths, frames, positions)
+    if weights is not None:
+        if weights.shape != wanted.shape:
+            raise ValueError(
+                f"weights must have shape {list(wanted.shape)}, one per cell of the student, got "
+                f"{list(weights.shape)}; bring weights on the teacher's frames over with to_student_frames."
+            )
+        wanted = wanted & (weights.to(device) != 0)
+    if teacher_frames is not None:
+        teacher_frames = teacher_frames.to(device)
+        wanted = wanted & (teacher_frames >= 0).unsqueeze(2)
+    elif teacher.encoder.shape[1] != frames:
+        raise ValueError(
+            f"The student has {frames} frames and the teacher {teacher.encoder.shape[1]}; say which belong together with "
+            "teacher_frames=teacher_frame_map(...)."
+        )
+    listed = wanted.view(-1).nonzero().squeeze(1)
+    dtype = compute_dtype(torch.promote_types(student.encoder.dtype, student.weight.dtype))
+    if weights is not None:
+        weights = None if weights.dtype == torch.bool else weights.to(device).reshape(-1)[listed].to(dtype)
+    matmul_dtype = options.matmul_dtype
+    if matmul_dtype is None:
+        half = device.type != 'cpu' and student.encoder.dtype in (torch.float16, torch.bfloat16)
+        matmul_dtype = student.encoder.dtype if half else dtype
+    seed = options.dropout_seed
+    if student.dropout and seed is None:
+        seed = draw_dropout_seed()
+    kernel = (options.bins, options.divergence, student.classes, dtype, matmul_dtype, device)
+    return TilePlan(
+        teacher=teacher.detach(),
+        teacher_frames=teacher_frames,
+        cells=listed,
+        weights=weights,
+        labels=labels,
+        blanks=torch.tensor(blanks, device=device),
+        dtype=dtype,
+        options=replace(
+            options,
+            temperature=float(options.temperature),
+            tile_cells=options.tile_cells or cells_per_tile(student.classes, device),
+            matmul_dtype=matmul_dtype,
+            dropout_seed=seed or 0,
+            backend=choose_backend(options.backend, *kernel),
+        ),
+    )
+
+
+def _check_models(
+    student: JointTensors, teacher: JointTensors, targets: Tensor, blanks: list[int], teacher_frames: Tensor | None
+) -> None:
+    batch, positions = student.prediction.shape[:2]
+    if student.classes != teacher.classes:
+        raise ValueError(
+            f"Student and teacher have {student.classes} and {teacher.classes} classes; distil the lattice of models "
+            "with one tokenizer and one type of joint, or use a full-sum objective, which needs neither."
+        )
+    if teacher.prediction.shape[:2] != student.prediction.shape[:2]:
+        raise ValueError(
+            f"The prediction networks of student and teacher ran over [B, U+1] = {[batch, positions]} and "
+            f"{list(teacher.prediction.shape[:2])}; run both on the same targets."
+        )
+    if targets.shape != (batch, positions - 1):
+        raise ValueError(
+            f"targets must have shape {[batch, positions - 1]} for prediction outputs of shape [B, U+1, H] with "
+            f"U+1 = {positions}, got {list(targets.shape)}."
+        )
+    if teacher.dropout:
+        raise ValueError("The teacher must not drop hidden units: put it into evaluation mode and pass dropout=0.")
+    if not all(0 <= b < student.classes for b in blanks):
+        raise ValueError(f"The blank must be one of the {student.classes} classes, got {blanks}.")
+    if teacher_frames is not None:
+        if teacher_frames.shape != student.encoder.shape[:2]:
+            raise ValueError(
+                f"teacher_frames must have shape {list(student.encoder.shape[:2])}, one per frame of the student, got "
+                f"{list(teacher_frames.shape)}."
+            )
+        if teacher_frames.numel() and int(teacher_frames.max()) >= teacher.encoder.shape[1]:
+            raise ValueError(
+                f"teacher_frames names frame {int(teacher_frames.max())} of a teacher with {teacher.encoder.shape[1]}."
+            )
+
+
+def _check_lengths(logit_lengths: Tensor, target_lengths: Tensor, batch: int, frames: int, positions: int) -> None:
+    for name, lengths, longest in (
+        ('logit_lengths', logit_lengths, frames),
+        ('target_lengths', target_lengths, positions - 1),
+    ):
+        if lengths.shape != (batch,):
+            raise ValueError(f"{name} must have shape [{batch}], one per utterance, got {list(lengths.shape)}.")
+        if batch and (int(lengths.min()) < 0 or int(lengths.max()) > longest):
+            raise ValueError(f"{name} must lie between 0 and {longest}, got {lengths.tolist()}.")
+
+
+def _check_labels(labels: Tensor, target_lengths: Tensor, blanks: list[int], classes: int) -> None:
+    real = labels[length_mask(target_lengths, labels.shape[1])]
+    if real.numel() == 0:
+        return
+    if int(real.min()) < 0 or int(real.max()) >= classes:
+        raise ValueError(f"Labels must lie between 0 and {classes - 1}, got {int(real.min())} to {int(real.max())}.")
+    if any(bool((real == b).any()) for b in blanks):
+        raise ValueError(
+            "The blank stands among the targets; targets hold labels only, pass the model's own blank id."
+        )

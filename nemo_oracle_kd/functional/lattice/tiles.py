@@ -24,8 +24,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo_oracle_kd.functional.lattice.bins import binned_divergence, full_divergence, select_singles
-from nemo_oracle_kd.functional.lattice.distances import work_buffers
+from nemo_oracle_kd.functional.lattice.distances import (
+    LatticeOptions,
+    binned_divergence,
+    full_divergence,
+    select_singles,
+    work_buffers,
+)
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 from nemo_oracle_kd.functional.lattice.tile_joint import JointGradients, TileJoint, zero_gradients
 from nemo_oracle_kd.functional.lattice.triton import fused_divergence
@@ -56,15 +61,8 @@ class TilePlan:
         weights: `[N]` their weights, or None.
         labels: `[B, U+1]` next label of each position, a blank where there is none.
         blanks: `[K]` ids of the blanks.
-        bins: 'full', 'topk' or 'collapsed'.
-        divergence: a key of `LATTICE_DIVERGENCES`.
-        top_k: classes of the teacher that 'topk' keeps.
-        temperature: divides the logits of both; the divergence is multiplied with its square.
-        tile_cells: cells per tile.
         dtype: of the divergence.
-        matmul_dtype: of hidden states and matrix products.
-        dropout_seed: seed of the student's joint dropout.
-        backend: 'torch', or 'triton' for the kernel of `lattice_triton`.
+        options: how cells are compared; every choice is made, nothing is None or 'auto'.
     """
 
     teacher: JointTensors
@@ -73,15 +71,8 @@ class TilePlan:
     weights: Tensor | None
     labels: Tensor
     blanks: Tensor
-    bins: str
-    divergence: str
-    top_k: int
-    temperature: float
-    tile_cells: int
     dtype: torch.dtype
-    matmul_dtype: torch.dtype
-    dropout_seed: int = 0
-    backend: str = 'torch'
+    options: LatticeOptions
 
 
 def tiled_divergence(student: JointTensors, plan: TilePlan) -> Tensor:
@@ -157,24 +148,25 @@ class _TiledDivergence(torch.autograd.Function):
 
 def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, factors: Tensor | None) -> Tensor:
     """Works off all tiles; adds gradients, each cell's times its factor, to `sums` and returns the cells' values `[N]`."""
+    options = plan.options
     frames, positions = student.encoder.shape[1], student.prediction.shape[1]
     gradient = sums.wanted()
     # Weights may be tiny (1 / number of cells), too tiny for float16: multiplied in last.
     scale = None
-    if gradient and factors is not None and plan.matmul_dtype != plan.dtype and factors.numel():
+    if gradient and factors is not None and options.matmul_dtype != plan.dtype and factors.numel():
         scale = factors.abs().amax().clamp(min=torch.finfo(factors.dtype).tiny)
         factors = factors / scale
-    size = min(plan.tile_cells, plan.cells.shape[0])
-    fused = plan.backend == 'triton'
-    settings = (size, plan.dtype, plan.matmul_dtype, plan.temperature, plan.dropout_seed, fused)
+    size = min(options.tile_cells, plan.cells.shape[0])
+    fused = options.backend == 'triton'
+    settings = (size, plan.dtype, options.matmul_dtype, options.temperature, options.dropout_seed, fused)
     student_side, teacher_side = TileJoint(student, *settings), TileJoint(plan.teacher, *settings)
-    work = work_buffers((size, student.classes), student_side.logits) if plan.bins == 'full' and not fused else []
+    work = work_buffers((size, student.classes), student_side.logits) if options.bins == 'full' and not fused else []
     values = torch.empty(plan.cells.shape[0], dtype=plan.dtype, device=plan.cells.device)
     labels = plan.labels.flatten()
     teacher_frames = None if plan.teacher_frames is None else plan.teacher_frames.flatten()
 
-    for tile, start in enumerate(range(0, plan.cells.shape[0], plan.tile_cells)):
-        cells = plan.cells[start : start + plan.tile_cells]
+    for tile, start in enumerate(range(0, plan.cells.shape[0], options.tile_cells)):
+        cells = plan.cells[start : start + options.tile_cells]
         count = cells.shape[0]
         frame = torch.div(cells, positions, rounding_mode='floor')
         utterance = torch.div(frame, frames, rounding_mode='floor')
@@ -186,13 +178,13 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
         p = teacher_side.project(teacher_frame, position, tile)
         if fused:
             biases = (student_side.bias, teacher_side.bias)
-            value = fused_divergence(plan.divergence, q, p, *biases, 1.0 / plan.temperature, gradient)
-        elif plan.bins == 'full':
-            value = full_divergence(plan.divergence, q, p, [buffer[:count] for buffer in work])
+            value = fused_divergence(options.divergence, q, p, *biases, 1.0 / options.temperature, gradient)
+        elif options.bins == 'full':
+            value = full_divergence(options.divergence, q, p, [buffer[:count] for buffer in work])
         else:
-            singles = select_singles(plan.bins, p, labels[position], plan.blanks, plan.top_k)
-            value = binned_divergence(plan.divergence, q, p, singles, gradient)
-        torch.mul(value, plan.temperature**2, out=values[start : start + count])
+            singles = select_singles(options.bins, p, labels[position], plan.blanks, options.top_k)
+            value = binned_divergence(options.divergence, q, p, singles, gradient)
+        torch.mul(value, options.temperature**2, out=values[start : start + count])
         if gradient:
             # d/dlogits of temperature^2 * divergence(logits / temperature) leaves one temperature.
             factor = None if factors is None else factors[start : start + count].unsqueeze(1)

@@ -3,7 +3,7 @@
 
 """Whether a tile of lattice cells is computed by PyTorch or by the Triton kernel, and the call of the latter.
 
-Triton is optional. For CUDA tensors it is taken of itself if it is installed, covers the divergence (all classes,
+Triton is optional. For CUDA tensors it is chosen automatically if it is installed, covers the divergence (all classes,
 float32 arithmetic) and gives what PyTorch gives in a trial on the device at hand; `NEMO_ORACLE_KD_TRITON=0` in the
 environment or `backend='torch'` turns it off. On a CPU it runs in Triton's interpreter alone, for tests.
 """
@@ -16,8 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.lattice.bins import full_divergence
-from nemo_oracle_kd.functional.lattice.distances import work_buffers
+from nemo_oracle_kd.functional.lattice.distances import full_divergence, work_buffers
 
 __all__ = ['LATTICE_BACKENDS', 'TRITON_SWITCH', 'choose_backend', 'fused_divergence']
 

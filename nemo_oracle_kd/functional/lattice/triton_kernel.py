@@ -5,7 +5,7 @@
 
 One program per cell reads the two rows of products, adds bias and temperature, and takes log-softmax statistics,
 divergence and gradient without writing anything in between: a tile of N x V numbers per model is read once from memory
-(again from the cache) and one gradient is written, in place of the dozen passes of `lattice_bins.full_divergence`.
+(again from the cache) and one gradient is written, in place of the dozen passes of `distances.full_divergence`.
 """
 
 import triton

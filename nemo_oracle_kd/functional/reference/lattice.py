@@ -4,11 +4,13 @@
 """The lattice divergence with the lattice: slow, large, readable and in float64. For tests and benchmarks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nemo_oracle_kd.functional.lattice.cells import valid_cells
+from nemo_oracle_kd.functional.lattice.distances import LatticeOptions
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 
 __all__ = ['reference_lattice_divergence', 'reference_distribution_divergence']
@@ -21,18 +23,16 @@ def reference_lattice_divergence(
     logit_lengths: Tensor,
     target_lengths: Tensor,
     blank: int | Sequence[int],
-    *,
-    bins: str = 'full',
-    divergence: str = 'kl',
-    temperature: float = 1.0,
-    top_k: int = 8,
     weights: Tensor | None = None,
     teacher_frames: Tensor | None = None,
+    **options: Any,
 ) -> Tensor:
     """`lattice_divergence` by building both lattices and leaving the gradient to autograd. `[B]` in float64.
 
     Memory: several times B T (U+1) V numbers. Arguments as in `lattice_divergence`; none are checked.
     """
+    chosen = LatticeOptions(**options)
+    temperature = chosen.temperature
     log_q = (_float64(student).logits() / temperature).log_softmax(-1)
     with torch.no_grad():
         teacher_logits = _float64(teacher).logits()
@@ -44,10 +44,10 @@ def reference_lattice_divergence(
         cells = valid_cells(logit_lengths, target_lengths, frames, positions)
         if teacher_frames is not None:
             cells = cells & (teacher_frames >= 0).unsqueeze(2)
-        single = _single_classes(bins, log_p, targets, target_lengths, blank, top_k)
+        single = _single_classes(chosen.bins, log_p, targets, target_lengths, blank, chosen.top_k)
     if single is not None:
         log_q, log_p = _merge(log_q, single), _merge(log_p, single)
-    values = temperature**2 * reference_distribution_divergence(divergence, log_p, log_q)
+    values = temperature**2 * reference_distribution_divergence(chosen.divergence, log_p, log_q)
     if weights is not None:
         values = values * weights.detach().to(values.dtype)
     return torch.where(cells, values, torch.zeros_like(values)).sum((1, 2))

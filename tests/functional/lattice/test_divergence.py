@@ -298,7 +298,7 @@ def test_the_two_softmaxes_of_a_tdt_joint_are_distilled_apart_and_all_blanks_cou
         student.head(0, CLASSES), teacher.head(0, CLASSES), targets, frames, labels, BLANK, bins='collapsed'
     )
     rest = (CLASSES, CLASSES + durations)
-    spans = lattice_divergence(student.head(*rest), teacher.head(*rest), targets, frames, labels, 0)
+    spans = lattice_divergence(student.head(*rest), teacher.head(*rest), targets, frames, labels, ())
     ours = torch.autograd.grad((tokens + spans).sum(), parameters(student))
     q, p = student.logits(), teacher.logits()
     only = JointTensors(student.encoder, student.prediction, student.weight[:CLASSES], student.bias[:CLASSES], 'tanh')
@@ -337,11 +337,18 @@ WRONG = {
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize('bins', ['full', 'collapsed'])
 @pytest.mark.parametrize('message', sorted(WRONG))
-def test_models_that_do_not_fit_are_refused_with_the_fix(message):
+def test_models_that_do_not_fit_are_refused_with_the_fix(message, bins):
     student, teacher = pair(gradient=False)
     with pytest.raises(ValueError, match=message):
-        lattice_divergence(*WRONG[message](student, teacher, *batch()), bins='collapsed')
+        lattice_divergence(*WRONG[message](student, teacher, *batch()), bins=bins)
+
+
+@pytest.mark.unit
+def test_outputs_without_a_blank_have_no_bins():
+    with pytest.raises(ValueError, match="bins='full' only"):
+        lattice_divergence(*pair(gradient=False), *batch(), (), bins='topk')
 
 
 @pytest.mark.unit

@@ -13,8 +13,7 @@ from lattice_cases import joint, loss_and_gradients, relative_error
 
 from nemo_oracle_kd.functional import LATTICE_DIVERGENCES, lattice_divergence
 from nemo_oracle_kd.functional.lattice import triton as lattice_triton
-from nemo_oracle_kd.functional.lattice.bins import full_divergence
-from nemo_oracle_kd.functional.lattice.distances import work_buffers
+from nemo_oracle_kd.functional.lattice.distances import full_divergence, work_buffers
 from nemo_oracle_kd.functional.lattice.triton import fused_divergence
 
 # Columns beyond the last class are -inf - -inf; what becomes of them is not used.

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Lattice distillation with a free shift: the least divergence over a window of shifts, hard or soft.
+"""By how many frames the student is later than its teacher: estimated from emission times, or searched for.
 
-For a student whose delay is unknown or differs between utterances (window-shifted distillation, arXiv 2110.03334;
+`estimate_delay` compares when two models emit the same labels. The search takes the least divergence over a window of shifts,
+hard or soft, for a student whose delay is unknown or differs between utterances (window-shifted distillation, arXiv 2110.03334;
 delayed distillation, arXiv 2505.22069). All shifts are judged on the same cells, those that have a partner under every
 one of them: otherwise the shift that drops most cells would win.
 """
@@ -16,16 +17,98 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.lattice.cells import valid_cells
+from nemo_oracle_kd.functional.lattice.cells import teacher_frame_map, valid_cells
 from nemo_oracle_kd.functional.lattice.divergence import lattice_cell_divergence, lattice_divergence
-from nemo_oracle_kd.functional.lattice.frame_map import teacher_frame_map
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 from nemo_oracle_kd.functional.tensors import compute_dtype
 
-__all__ = ['WINDOW_MODES', 'WINDOW_UNITS', 'WindowedDivergence', 'best_shift', 'windowed_lattice_divergence']
+__all__ = [
+    'EmissionDelay',
+    'WINDOW_MODES',
+    'WINDOW_UNITS',
+    'WindowedDivergence',
+    'best_shift',
+    'estimate_delay',
+    'windowed_lattice_divergence',
+]
 
 WINDOW_MODES = ('minimum', 'soft')
 WINDOW_UNITS = ('utterance', 'frame')
+
+
+@dataclass(frozen=True)
+class EmissionDelay:
+    """Delay of the student behind the teacher in student frames; positive if the student is later.
+
+    Attributes:
+        shift: the median, rounded to frames: what to shift the teacher by.
+        median: over the labels that count.
+        mean: over them.
+        quartiles: first and third, a measure of how well one shift can serve.
+        labels: how many labels counted.
+        per_utterance: `[B]` rounded median of each utterance; `shift` where an utterance has no label.
+    """
+
+    shift: int
+    median: float
+    mean: float
+    quartiles: tuple[float, float]
+    labels: int
+    per_utterance: Tensor
+
+    def __str__(self) -> str:
+        low, high = self.quartiles
+        return (
+            f"the student emits {self.median:+.1f} frames after the teacher (mean {self.mean:+.1f}, quartiles "
+            f"{low:+.1f} to {high:+.1f}, {self.labels} labels); shift {self.shift}"
+        )
+
+
+@torch.no_grad()
+def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: float | Tensor = 1.0) -> EmissionDelay:
+    """Compares when two models emit the same labels, for instance on their best paths.
+
+    The median, since a few labels aligned far off must not move the shift. A label that one of the two emits in its very first
+    frame does not count, as long as there are others: that model could not have been earlier, so the distance is only a bound.
+    (A teacher that emits early has the whole first word there, and the student's best alignment as well, which makes zeros of
+    nearly half of the labels of short utterances.)
+
+    Args:
+        student_frames: `[B, U]` frame in which the student emits each label, -1 where it does not.
+        teacher_frames: `[B, U]` the same of the teacher, in its own frames.
+        frame_ratio: student frames per teacher frame, one number or `[B]` (T_student / T_teacher).
+
+    Returns:
+        the delay.
+
+    Raises:
+        ValueError: if shapes differ or no label was emitted by both.
+    """
+    if student_frames.dim() != 2 or student_frames.shape != teacher_frames.shape:
+        raise ValueError(
+            f"Emission frames must have one shape [B, U], got {list(student_frames.shape)} and "
+            f"{list(teacher_frames.shape)}; both models must be aligned to the same targets."
+        )
+    both = (student_frames >= 0) & (teacher_frames >= 0)
+    if not bool(both.any()):
+        raise ValueError("No label was emitted by both models, so there is no delay to estimate; align them first.")
+    later = both & (student_frames > 0) & (teacher_frames > 0)
+    both = later if bool(later.any()) else both
+    ratio = torch.as_tensor(frame_ratio, dtype=torch.float64, device=student_frames.device).reshape(-1, 1)
+    # Centres of frames, so that a ratio of 2 does not look like half a frame of delay.
+    delay = (student_frames.double() + 0.5) - (teacher_frames.double() + 0.5) * ratio
+    every = delay[both]
+    low, median, high = torch.quantile(every, every.new_tensor([0.25, 0.5, 0.75])).tolist()
+    shift = round(median)
+    each = [round(float(d[m].quantile(0.5))) if bool(m.any()) else shift for d, m in zip(delay, both)]
+    return EmissionDelay(
+        shift=shift,
+        median=median,
+        mean=float(every.mean()),
+        quartiles=(low, high),
+        labels=int(both.sum()),
+        per_utterance=torch.tensor(each, device=student_frames.device),
+    )
 
 
 @dataclass
@@ -50,11 +133,6 @@ def windowed_lattice_divergence(
     target_lengths: Tensor,
     blank: int | Sequence[int],
     shifts: Sequence[int],
-    *,
-    mode: str = 'minimum',
-    unit: str = 'utterance',
-    softness: float = 0.1,
-    weights: Tensor | None = None,
     **options: Any,
 ) -> WindowedDivergence:
     """Divergence under the best of several shifts, per utterance or per frame of the student.
@@ -73,11 +151,8 @@ def windowed_lattice_divergence(
         target_lengths: `[B]` valid labels.
         blank: id of the blank, or of all blanks.
         shifts: by how many student frames the student may be later, such as `range(0, 10)`.
-        mode: 'minimum' or 'soft'.
-        unit: what chooses its own shift, an 'utterance' or a 'frame'.
-        softness: nats per cell, for 'soft'.
-        weights: `[B, T, U+1]` on the student's frames, as in `lattice_divergence`.
-        **options: bins, divergence, temperature, top_k, tile_cells and matmul_dtype of `lattice_divergence`.
+        **options: `mode`, `unit` and `softness` of `best_shift`; `weights`, `[B, T, U+1]` on the student's frames, and the
+            fields of `LatticeOptions` as in `lattice_divergence`.
 
     Returns:
         the loss and the shifts it chose.
@@ -86,7 +161,9 @@ def windowed_lattice_divergence(
         ValueError: on unknown choices, no shift, or as in `lattice_divergence`.
     """
     shifts = sorted({int(shift) for shift in shifts})
-    _check_window(shifts, mode, unit, softness)
+    search = {name: options.pop(name) for name in ('mode', 'unit', 'softness') if name in options}
+    weights = options.pop('weights', None)
+    _check_window(shifts, **search)
     if student.dropout:
         raise ValueError("Shifts cannot be compared under a random dropout: pass the student's joint with dropout=0.")
     device = student.encoder.device
@@ -106,7 +183,7 @@ def windowed_lattice_divergence(
         return lattice_divergence(*arguments, weights=weights, teacher_frames=teacher_frames, **options)
 
     trials = [(shift, each, weights) for shift, each in zip(shifts, maps)]
-    return best_shift(cell_values, loss, trials, mode=mode, unit=unit, softness=softness)
+    return best_shift(cell_values, loss, trials, **search)
 
 
 def best_shift(
@@ -166,7 +243,9 @@ def best_shift(
     return WindowedDivergence(total.to(dtype), chosen.to(dtype))
 
 
-def _check_window(shifts: Sequence[int], mode: str, unit: str, softness: float) -> None:
+def _check_window(
+    shifts: Sequence[int], mode: str = 'minimum', unit: str = 'utterance', softness: float = 0.1
+) -> None:
     if mode not in WINDOW_MODES or unit not in WINDOW_UNITS:
         raise ValueError(
             f"Unknown window '{mode}' per '{unit}'; choose one of {', '.join(WINDOW_MODES)} per one of "
