@@ -7,7 +7,6 @@ Shapes are `[B, T, V]` for posteriors, `[B, T, U+1, V]` for transducer logits, `
 lengths and results; logarithms are natural.
 """
 
-from nemo_oracle_kd.functional.blank_frames import BLANK_MODES, blank_frame_weights
 from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy
 from nemo_oracle_kd.functional.ctc_paths import (
     PATH_PADDING,
@@ -17,6 +16,8 @@ from nemo_oracle_kd.functional.ctc_paths import (
     spike_times,
 )
 from nemo_oracle_kd.functional.frames import (
+    BLANK_MODES,
+    blank_frame_weights,
     frame_agreement,
     frame_entropy,
     frame_kl,
@@ -28,6 +29,7 @@ from nemo_oracle_kd.functional.full_sum import (
     CONFIDENCE_MODES,
     FULL_SUM_DISTANCES,
     FULL_SUM_NORMALIZATIONS,
+    NBEST_OVER,
     confidence_weight,
     full_sum_comparable,
     full_sum_distance,
@@ -57,7 +59,7 @@ from nemo_oracle_kd.functional.lattice.shifts import (
 )
 from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
-from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding, length_mask, recursion_dtype
+from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, fill_padding, length_mask, recursion_dtype
 from nemo_oracle_kd.functional.transducer.alignment import (
     TransducerOccupancy,
     TransducerPath,
@@ -84,7 +86,8 @@ from nemo_oracle_kd.functional.transducer.nbest_sum import rnnt_tree_full_sum, r
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree, TreeCells, build_nbest_tree
 
 __all__ = [
-    # masking
+    # tensors
+    'NEG_INF',
     'compute_dtype',
     'fill_padding',
     'length_mask',
@@ -98,14 +101,13 @@ __all__ = [
     'ctc_best_path',
     'ctc_greedy_path',
     'spike_times',
-    # frame_divergences
+    # frames
     'frame_agreement',
     'frame_entropy',
     'frame_kl',
     'guided_ctc',
     'occupancy_kl',
     'softmax_l2',
-    # blank_frames
     'BLANK_MODES',
     'blank_frame_weights',
     # resample
@@ -134,6 +136,7 @@ __all__ = [
     'CONFIDENCE_MODES',
     'FULL_SUM_DISTANCES',
     'FULL_SUM_NORMALIZATIONS',
+    'NBEST_OVER',
     'confidence_weight',
     'full_sum_comparable',
     'full_sum_distance',

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo_oracle_kd.functional.ctc_lattice import NEG_INF, CTCLattice, build_lattice, final_scores, forward_scores
-from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
+from nemo_oracle_kd.functional.ctc_lattice import CTCLattice, build_lattice, final_scores, forward_scores
+from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, length_mask
 
 __all__ = ['ctc_full_sum', 'ctc_occupancy']
 

@@ -18,11 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.tensors import length_mask, recursion_dtype
+from nemo_oracle_kd.functional.tensors import NEG_INF, length_mask, recursion_dtype
 
 __all__ = ['CTCLattice', 'build_lattice', 'forward_scores', 'final_scores']
-
-NEG_INF = float('-inf')
 
 
 class CTCLattice(NamedTuple):

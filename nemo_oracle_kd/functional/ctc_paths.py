@@ -9,8 +9,8 @@ A path is `[B, T]`, one label per frame, the blank id in blanks and -1 in the pa
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.ctc_lattice import NEG_INF, build_lattice, final_scores
-from nemo_oracle_kd.functional.tensors import fill_padding, length_mask
+from nemo_oracle_kd.functional.ctc_lattice import build_lattice, final_scores
+from nemo_oracle_kd.functional.tensors import NEG_INF, fill_padding, length_mask
 
 __all__ = ['PATH_PADDING', 'ctc_best_path', 'ctc_greedy_path', 'spike_times', 'collapse_path']
 

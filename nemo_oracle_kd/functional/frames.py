@@ -1,21 +1,42 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Distances between the frame posteriors of a CTC student and a CTC teacher.
+"""Distances between the frame posteriors of a CTC student and a CTC teacher, and which frames are worth matching.
 
 The losses return one value per utterance, `[B]`, the *sum* over its valid frames, so that splitting a batch, padding
 it further or adding classes nobody uses changes nothing; the caller chooses a reduction. Inputs may be
 log-probabilities or logits: all are normalised here, so a constant added to the logits of a frame changes nothing, and
 log-probabilities pass unchanged (log-softmax is idempotent). The teacher is detached. float16 and bfloat16 are
 computed in float32; float64 stays float64.
+
+A teacher with NaN in a valid frame, a broken model that is, makes the value of the utterance NaN, so that it shows, and its
+gradient zero, so that it does not spread to the student's weights.
+
+CTC posteriors are peaky: most frames are almost surely blank and drown the few that carry labels. `blank_frame_weights` has the
+modes of blank elimination and symmetric selection (arXiv 2506.01503) and a plain weight.
 """
+
+import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding, length_mask
+from nemo_oracle_kd.functional.tensors import check_lengths, compute_dtype, fill_padding, length_mask
 
-__all__ = ['frame_kl', 'softmax_l2', 'guided_ctc', 'occupancy_kl', 'frame_entropy', 'frame_agreement']
+__all__ = [
+    'BLANK_MODES',
+    'blank_frame_weights',
+    'frame_agreement',
+    'frame_entropy',
+    'frame_kl',
+    'guided_ctc',
+    'occupancy_kl',
+    'softmax_l2',
+]
+
+BLANK_MODES = ('keep', 'drop', 'window', 'weight')
+"""What a frame counts whose best label is blank, see `blank_frame_weights`."""
 
 
 def frame_kl(
@@ -43,8 +64,8 @@ def frame_kl(
     Raises:
         ValueError: on shapes that do not fit or a temperature that is not positive.
     """
-    student, teacher = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
-    return temperature**2 * _sum_over_frames(_kl(teacher, student), lengths, frame_weights)
+    student, teacher, broken = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
+    return temperature**2 * _show(broken, _sum_over_frames(_kl(teacher, student), lengths, frame_weights))
 
 
 def softmax_l2(
@@ -72,8 +93,9 @@ def softmax_l2(
     Raises:
         ValueError: on shapes that do not fit or a temperature that is not positive.
     """
-    student, teacher = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
-    return _sum_over_frames((student.exp() - teacher.exp()).square().sum(dim=2), lengths, frame_weights)
+    student, teacher, broken = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
+    squares = (student.exp() - teacher.exp()).square().sum(dim=2)
+    return _show(broken, _sum_over_frames(squares, lengths, frame_weights))
 
 
 def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Tensor, blank: int) -> Tensor:
@@ -91,13 +113,16 @@ def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Te
         `[B]`, between minus the number of spike frames and zero.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: on shapes, lengths or a blank that do not fit.
     """
     _check_pair(student_log_probs, teacher_log_probs, lengths)
+    _check_blank(blank, student_log_probs.shape[2])
     student = _normalised(student_log_probs, lengths)
-    spike = teacher_log_probs.argmax(dim=2).to(student.device)
+    spike = teacher_log_probs.argmax(dim=2)
+    broken = _of_utterances(teacher_log_probs.gather(2, spike.unsqueeze(2)).squeeze(2).isnan(), lengths)
+    spike = spike.to(student.device)
     posterior = student.gather(2, spike.unsqueeze(2)).squeeze(2).exp()
-    return _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype))
+    return _show(broken, _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype)))
 
 
 def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) -> Tensor:
@@ -120,7 +145,65 @@ def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) 
     _check_pair(student_log_probs, occupancy, lengths)
     student = _normalised(student_log_probs, lengths)
     target = fill_padding(occupancy.detach(), lengths).to(student.dtype)
-    return _sum_over_frames((torch.xlogy(target, target) - _cross(target, student)).sum(dim=2), lengths)
+    absent = target.sum(dim=2).isnan()
+    target.masked_fill_(absent.unsqueeze(2), 0.0)
+    values = (torch.xlogy(target, target) - _cross(target, student)).sum(dim=2)
+    return _show(absent.any(dim=1), _sum_over_frames(values, lengths))
+
+
+@torch.no_grad()
+def blank_frame_weights(
+    teacher_log_probs: Tensor,
+    lengths: Tensor,
+    blank: int,
+    mode: str = 'keep',
+    window: int = 0,
+    weight: float = 1.0,
+) -> Tensor:
+    """Weight of each frame by the teacher's preferred label.
+
+    A frame is a blank frame where the teacher's argmax is blank, and a spike frame otherwise. Spike frames weigh 1.
+
+    Args:
+        teacher_log_probs: `[B, T, V]` log-probabilities or logits.
+        lengths: `[B]` valid frames.
+        blank: id of the blank.
+        mode: what a blank frame weighs: 'keep' 1, 'drop' 0, 'window' 1 within `window` frames of a spike frame on
+            either side and 0 elsewhere, 'weight' the given `weight`.
+        window: frames on each side of a spike, for 'window'; 0 equals 'drop'.
+        weight: weight of a blank frame, for 'weight'.
+
+    Returns:
+        `[B, T]` weights, zero in the padding.
+
+    Raises:
+        ValueError: on an unknown mode, a negative window or weight, or shapes, lengths or a blank that do not fit.
+    """
+    if mode not in BLANK_MODES:
+        raise ValueError(f"Unknown blank mode '{mode}'; choose one of {', '.join(BLANK_MODES)}.")
+    if window < 0 or weight < 0:
+        raise ValueError(f"window and weight must not be negative, got {window} and {weight}.")
+    if teacher_log_probs.dim() != 3 or lengths.shape != teacher_log_probs.shape[:1]:
+        raise ValueError(
+            f"teacher_log_probs must have shape [B, T, V] and lengths [B], got {list(teacher_log_probs.shape)} and "
+            f"{list(lengths.shape)}."
+        )
+    check_lengths(lengths, teacher_log_probs.shape[1])
+    _check_blank(blank, teacher_log_probs.shape[2])
+    valid = length_mask(lengths.to(teacher_log_probs.device), teacher_log_probs.shape[1])
+    dtype = compute_dtype(teacher_log_probs.dtype)
+    spike = ((teacher_log_probs.argmax(dim=2) != blank) & valid).to(dtype)
+    if mode == 'keep':
+        weights = torch.ones_like(spike)
+    elif mode == 'drop':
+        weights = spike
+    elif mode == 'window':
+        # Windows grow from valid spikes only: an argmax in the padding must not reach back into the utterance.
+        padded = F.pad(spike, (window, window))
+        weights = padded.unfold(1, 2 * window + 1, 1).amax(dim=2) if spike.numel() else spike
+    else:
+        weights = torch.where(spike > 0, spike, torch.full_like(spike, weight))
+    return weights * valid
 
 
 def frame_entropy(log_probs: Tensor, lengths: Tensor) -> Tensor:
@@ -136,8 +219,10 @@ def frame_entropy(log_probs: Tensor, lengths: Tensor) -> Tensor:
     Raises:
         ValueError: on shapes that do not fit.
     """
+    check_lengths(lengths, log_probs.shape[1])
     normalised = _normalised(log_probs, lengths)
     total = _sum_over_frames(-_cross(normalised.exp(), normalised).sum(dim=2), lengths)
+    total = _show(_is_broken(normalised).any(dim=1), total)
     return total / lengths.to(total.device).clamp(min=1)
 
 
@@ -178,6 +263,14 @@ def _check_pair(student: Tensor, teacher: Tensor, lengths: Tensor) -> None:
         raise ValueError(
             f"lengths must have shape [{student.shape[0]}], one per utterance, got {list(lengths.shape)}."
         )
+    check_lengths(lengths, student.shape[1])
+
+
+def _check_blank(blank: int, classes: int) -> None:
+    if not 0 <= blank < classes:
+        raise ValueError(
+            f"Blank {blank} does not exist among the {classes} classes of the posteriors; pass the models' own blank id."
+        )
 
 
 def _normalised(log_probs: Tensor, lengths: Tensor, temperature: float = 1.0) -> Tensor:
@@ -188,14 +281,32 @@ def _normalised(log_probs: Tensor, lengths: Tensor, temperature: float = 1.0) ->
 
 def _normalised_pair(
     student: Tensor, teacher: Tensor, lengths: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both normalised, the teacher without NaN, and the utterances `[B]` in which it had some."""
     _check_pair(student, teacher, lengths)
     if not temperature > 0:
         raise ValueError(f"The temperature must be positive, got {temperature}.")
     student = _normalised(student, lengths, temperature)
     with torch.no_grad():
         teacher = _normalised(teacher, lengths, temperature).to(student.dtype)
-    return student, teacher
+        absent = _is_broken(teacher)
+        teacher.masked_fill_(absent.unsqueeze(2), 0.0)
+    return student, teacher, absent.any(dim=1)
+
+
+def _is_broken(normalised: Tensor) -> Tensor:
+    """`[B, T]` frames without posteriors. One NaN, or an infinite logit, makes all classes of a frame NaN: a look at one is enough."""
+    return normalised[:, :, :1].isnan().any(dim=2)
+
+
+def _of_utterances(frames: Tensor, lengths: Tensor) -> Tensor:
+    """`[B]` utterances with a valid frame among `frames [B, T]`."""
+    return (frames & length_mask(lengths.to(frames.device), frames.shape[1])).any(dim=1)
+
+
+def _show(broken: Tensor, values: Tensor) -> Tensor:
+    """`values [B]`, NaN with gradient zero where the teacher is broken."""
+    return values.masked_fill(broken.to(values.device), math.nan)
 
 
 def _cross(p: Tensor, log_q: Tensor) -> Tensor:

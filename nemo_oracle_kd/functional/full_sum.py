@@ -24,6 +24,7 @@ __all__ = [
     'FULL_SUM_DISTANCES',
     'FULL_SUM_NORMALIZATIONS',
     'CONFIDENCE_MODES',
+    'NBEST_OVER',
     'full_sum_distance',
     'full_sum_comparable',
     'full_sum_norm_distance',
@@ -39,6 +40,7 @@ FULL_SUM_NORMALIZATIONS = ('none', 'token')
 """Scores per sequence (the paper) or per token."""
 
 NBEST_OVER = ('first', 'all')
+"""Of an N-best list: the best text, or the mean over all."""
 
 CONFIDENCE_MODES = ('constant', 'probability', 'sigmoid')
 

@@ -1,12 +1,17 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Length masks, and padding that can reach neither values nor gradients."""
+"""Length masks, padding that can reach neither values nor gradients, and number types."""
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ['length_mask', 'fill_padding', 'compute_dtype', 'recursion_dtype']
+__all__ = ['NEG_INF', 'check_lengths', 'compute_dtype', 'fill_padding', 'length_mask', 'recursion_dtype']
+
+NEG_INF = -math.inf
+"""The log-probability of what is impossible."""
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -39,6 +44,24 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
     if lengths.dim() != 1:
         raise ValueError(f"Lengths must have shape [B], got {list(lengths.shape)}; pass one length per utterance.")
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def check_lengths(lengths: Tensor, longest: int, name: str = 'lengths') -> None:
+    """Refuses lengths that cannot be. Their range is looked at on a CPU only: an accelerator would have to be waited for.
+
+    Raises:
+        ValueError: if they are no integers, negative or greater than `longest`.
+    """
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(
+            f"{name} must hold integers, got {lengths.dtype}; pass numbers of frames or labels, not shares."
+        )
+    if (
+        lengths.device.type == 'cpu'
+        and lengths.numel()
+        and not 0 <= int(lengths.min()) <= int(lengths.max()) <= longest
+    ):
+        raise ValueError(f"{name} must lie between 0 and {longest}, got {lengths.tolist()}.")
 
 
 def fill_padding(x: Tensor, lengths: Tensor, value: float = 0.0) -> Tensor:

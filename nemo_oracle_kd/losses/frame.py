@@ -35,8 +35,6 @@ __all__ = [
     'SoftmaxL2Loss',
 ]
 
-BLANK_MODES = ('keep', 'drop', 'window', 'weight')
-
 
 @dataclass
 class BlankFramesConfig:
@@ -54,8 +52,8 @@ class BlankFramesConfig:
         return cls(mode=str(mode))
 
     def problems(self, path: str) -> Iterator[str]:
-        if self.mode not in BLANK_MODES:
-            yield f"`{path}.mode` is {self.mode!r}: choose one of {', '.join(BLANK_MODES)}"
+        if self.mode not in F.BLANK_MODES:
+            yield f"`{path}.mode` is {self.mode!r}: choose one of {', '.join(F.BLANK_MODES)}"
         if self.window < 0:
             yield f"`{path}.window` must be at least 0 frames, not {self.window}"
         if not (math.isfinite(self.weight) and self.weight >= 0):

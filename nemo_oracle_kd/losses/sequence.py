@@ -35,8 +35,6 @@ __all__ = [
     'TextDistillationLoss',
 ]
 
-NBEST_OVER = ('first', 'all')
-
 
 @dataclass
 class ConfidenceConfig:
@@ -132,8 +130,8 @@ class FullSumNormConfig(DistanceConfig):
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
-        if self.over not in NBEST_OVER:
-            yield f"`{path}.over` is {self.over!r}: choose one of {', '.join(NBEST_OVER)}"
+        if self.over not in F.NBEST_OVER:
+            yield f"`{path}.over` is {self.over!r}: choose one of {', '.join(F.NBEST_OVER)}"
         if self.nbest < 2:
             yield (
                 f"`{path}.nbest` is {self.nbest}, but a single text always has posterior 1: use 2 or more, or the objective "

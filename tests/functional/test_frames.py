@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_oracle_kd.functional import (
+    blank_frame_weights,
     ctc_occupancy,
     frame_agreement,
     frame_entropy,
@@ -255,3 +256,64 @@ def test_input_that_does_not_fit_is_refused_with_the_fix():
         guided_ctc(x, x, torch.tensor([4]), 0)
     with pytest.raises(ValueError, match=r'shape \[B, T, V\]'):
         occupancy_kl(x, x[0], lengths)
+
+
+@pytest.mark.parametrize(
+    'lengths, sentence',
+    [
+        (torch.tensor([4, 5]), r'lengths must lie between 0 and 4, got \[4, 5\]'),
+        (torch.tensor([4, -1]), 'lengths must lie between 0 and 4'),
+        (torch.tensor([1.0, 0.5]), 'lengths must hold integers, got torch.float32'),
+    ],
+)
+@pytest.mark.parametrize(
+    'function',
+    [
+        frame_kl,
+        softmax_l2,
+        occupancy_kl,
+        frame_agreement,
+        lambda s, t, n: guided_ctc(s, t, n, BLANK),
+        lambda s, t, n: frame_entropy(s, n),
+        lambda s, t, n: blank_frame_weights(t, n, BLANK),
+    ],
+)
+def test_lengths_that_cannot_be_are_refused(function, lengths, sentence):
+    x = torch.zeros(2, 4, 3)
+    with pytest.raises(ValueError, match=sentence):
+        function(x, x, lengths)
+
+
+@pytest.mark.parametrize('blank', [-1, 3, 99])
+def test_a_blank_that_does_not_exist_is_refused(blank):
+    x, lengths = torch.zeros(2, 4, 3), torch.tensor([4, 4])
+    with pytest.raises(ValueError, match=f'Blank {blank} does not exist among the 3 classes'):
+        guided_ctc(x, x, lengths, blank)
+    with pytest.raises(ValueError, match=f'Blank {blank} does not exist among the 3 classes'):
+        blank_frame_weights(x, lengths, blank, 'drop')
+
+
+@pytest.mark.parametrize('where', ['one class of a frame', 'a frame', 'an infinite logit'])
+@EVERY_LOSS
+def test_a_broken_teacher_shows_in_the_value_and_does_not_spread_to_the_student(name, where):
+    """Defect: NaN was logged as 0.0, or trained on as a label, and its gradient made the student's weights NaN."""
+    student, teacher = torch.randn(2, 3, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    lengths = torch.tensor([6, 4, 5])
+    student.requires_grad_()
+    intact = LOSSES[name](student, teacher, lengths)
+    (expected,) = torch.autograd.grad(intact[1:].sum(), student)
+    if where == 'one class of a frame':
+        teacher[0, 2, 3] = math.nan
+    elif where == 'a frame':
+        teacher[0, 2] = math.nan
+    else:
+        teacher[0, 2, 1] = math.inf
+        if name == 'guided_ctc':  # which an argmax understands
+            return
+    value = LOSSES[name](student, teacher, lengths)
+    assert value[0].isnan() and torch.equal(value[1:], intact[1:])
+    (gradient,) = torch.autograd.grad(value.sum(), student)
+    assert torch.equal(gradient, expected) and (gradient[0] == 0).all()
+    (unweighted,) = torch.autograd.grad((0.0 * LOSSES[name](student, teacher, lengths)).sum(), student)
+    assert unweighted.isfinite().all()
+    assert frame_entropy(teacher, lengths).isnan().tolist() == [True, False, False]

@@ -122,6 +122,8 @@ def next_classes(
         raise ValueError(
             f"Lengths must have shape [{batch}], got {list(logit_lengths.shape)}, {list(target_lengths.shape)}."
         )
+    if logit_lengths.is_floating_point() or target_lengths.is_floating_point():
+        raise ValueError(f"Lengths must hold integers, got {logit_lengths.dtype} and {target_lengths.dtype}.")
     if not all(0 <= blank < classes for blank in blanks):
         raise ValueError(f"Blank ids {list(blanks)} do not exist among the {classes} classes of the logits.")
     target_lengths = target_lengths.to(targets.device)

@@ -9,7 +9,7 @@ nodes of an utterance that end in the same k labels, behind a difference between
 position. Either way every value is computed once, exactly.
 
 Of the V log-probabilities of a cell the lattices need those of the blanks, and those of the labels that lead from the
-position's nodes to their children. An RNN-T recursion runs on the tree with them (`nbest_lattice`). TDT and multi-blank
+position's nodes to their children. An RNN-T recursion runs on the tree with them (`nbest_sum`). TDT and multi-blank
 transducers, whose arcs skip frames, sum over one lattice per hypothesis made of them; the joint, by far the larger part
 of the work, is shared all the same.
 """
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.tensors import NEG_INF
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree
 
 __all__ = ['JointPositions', 'joint_positions', 'spread_lattices']
-
-NEG_INF = -torch.inf
 
 
 @dataclass(frozen=True, eq=False)

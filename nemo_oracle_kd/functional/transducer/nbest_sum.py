@@ -13,20 +13,17 @@ handed back to the cells before it in proportion to what they contributed. That 
 their occupancies, each times the gradient of its score, without a pass per hypothesis.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo_oracle_kd.functional.tensors import compute_dtype, recursion_dtype
+from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, recursion_dtype
 from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree
 
 __all__ = ['rnnt_tree_full_sum', 'rnnt_tree_scores', 'tree_full_sum']
-
-NEG_INF = -math.inf
 
 
 def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
@@ -187,6 +184,11 @@ def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -
         raise ValueError(
             f"The hypotheses have label {tree.largest_label}, but the logits only {classes} classes; build the tree "
             "with the tokenizer of the model that is evaluated."
+        )
+    if tree.label.device.type == 'cpu' and bool((tree.label == blank).any()):
+        raise ValueError(
+            f"The blank, {blank}, stands among the labels of the hypotheses; they hold labels only: leave blanks out, or pass "
+            "the model's own blank id."
         )
     if logit_lengths.device.type == 'cpu' and batch:  # on an accelerator this would wait for it
         if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:

@@ -6,7 +6,7 @@
 Hypotheses of an N-best list differ in a few words and share the rest. In a transducer everything at position u
 depends on the audio and on the first u labels only: hypotheses with a common prefix have prediction network, joint
 and forward scores in common there. A node of the tree is a distinct prefix; work done once per node instead of once
-per hypothesis and position gives the same numbers. See `nbest_lattice` for the recursion.
+per hypothesis and position gives the same numbers. See `nbest_sum` for the recursion.
 
 CTC has nothing to share: its posteriors do not depend on the labels, and its lattices are small.
 

@@ -18,7 +18,6 @@ scores are the forward scores of the lattice read from its end: both directions 
 Scores are float64 wherever the device has it; they are small beside the logits.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo_oracle_kd.functional.tensors import recursion_dtype
+from nemo_oracle_kd.functional.tensors import NEG_INF, recursion_dtype
 
 __all__ = ['Arc', 'ForwardBackward', 'arc_full_sum', 'forward_backward', 'best_arcs']
-
-NEG_INF = -math.inf
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,7 @@ def test_fastemit_multiplies_the_gradient_of_the_labels_and_leaves_the_value():
         (lambda a: a.update(targets=torch.full((2, 2), 9)), 'class ids between 0 and 3'),
         (lambda a: a.update(blank=4), 'do not exist among the 4 classes'),
         (lambda a: a['targets'].fill_(3), 'stands among the targets'),
+        (lambda a: a.update(logit_lengths=torch.tensor([4.0, 3.0])), 'must hold integers'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_with_a_sentence(change, message):
