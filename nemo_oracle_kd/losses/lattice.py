@@ -3,8 +3,9 @@
 
 """Objectives that compare the lattices of two transducers, cell by cell.
 
-Each objective is one config dataclass and one :class:`LatticeDistillationLoss`. All return one value per utterance `[B]`;
-the mathematics is in `nemo_oracle_kd.functional`, where the lattice is computed in tiles and never stored. They work on the
+Each objective is one config dataclass (`losses/lattice_settings.py`) and one :class:`LatticeDistillationLoss`. All return one
+value per utterance `[B]`. The formula of a cell is in `functional/lattice/distances.py`, the sum over cells, in tiles and never
+stored, in `functional/lattice/divergence.py`. They work on the
 whole batch, whether NeMo's joint is fused with its loss or not. The teacher side is detached everywhere.
 """
 
@@ -90,7 +91,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
     needs_teacher_lattice = True
     #: what it reads: the whole `lattice`, the `joint` without a prediction network, or the `encoder` alone
     reads: str = 'lattice'
-    #: which classes are compared one by one, see `functional.lattice.bins`
+    #: which classes are compared one by one, see `functional/lattice/distances.py`
     bins = 'full'
 
     def __init__(self, config: LatticeConfig, transducer: F.Transducer, name: str = 'lattice'):
@@ -111,7 +112,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
 
         Args:
             student: the student's lattice, with gradient.
-            teacher: the teacher's, on the student's frames (`on_frames_of`); detached here.
+            teacher: the teacher's, on the student's frames (`common_frames`); detached here.
             targets: `[B, U]` labels of the transcript.
             target_lengths: `[B]` valid labels.
             step: optimizer steps done so far.

@@ -123,6 +123,8 @@ class WindowConfig:
 class LatticeConfig:
     """`sum_{t,u} D( P~(.|t,u), P(.|t,u) )`: soft distillation over the whole vocabulary (arXiv 2210.05793).
 
+    `losses/lattice.py` computes it; D is in `functional/lattice/distances.py`.
+
     The default weight suits a sum over the cells of an utterance; with `normalization: cells` take 0.1 to 1.
     """
 
