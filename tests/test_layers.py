@@ -15,6 +15,7 @@ PACKAGE = 'nemo_oracle_kd'
 ALLOWED = {
     'errors': (1, set()),
     'strict_config': (1, {'errors'}),
+    'folder_lock': (1, set()),
     'functional': (1, set()),
     'losses': (2, {1}),
     'modules': (2, {1}),
@@ -37,6 +38,7 @@ LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'nemo_oracle_kd/bridge/register', 'hydra_
 LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'strict_config', 'conf')
 #: what of NeMo's collections may be named outside bridge/: classes that stand in its documentation
 PUBLIC_COLLECTIONS = {
+    'experiments': ('nemo.collections.asr.models',),
     'models': ('nemo.collections.asr.models.', 'nemo.collections.asr.losses.', 'nemo.collections.asr.metrics.wer.WER')
     + ('nemo.collections.common.parts.preprocessing.parsers.make_parser',),
 }

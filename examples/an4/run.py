@@ -11,17 +11,13 @@ in docs/experiments/an4.md. An interrupted run goes on where it stopped.
 """
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'asr_ctc'))
-
-from comparison import Distilled, Plan, compare_and_report, print_table  # noqa: E402
-
-from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
-from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
-from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
-from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+from nemo_oracle_kd.corpus.manifest import read_manifest
+from nemo_oracle_kd.evaluation.report import Report
+from nemo_oracle_kd.experiments.comparison import print_table
+from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, compare_and_report
+from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.recipe_arguments import (
     add_data_arguments,
     add_run_arguments,
     one_sentence,
@@ -60,6 +56,17 @@ def main() -> None:
         run(args)
 
 
+def speed_job(train: Path, copies: Path) -> Job:
+    """Copies of the recordings at several speeds; those of other recordings do not stay in the folder."""
+    return Job(
+        'speed_copies',
+        [*CLI, 'perturb', '--manifest', str(train), '--output', str(copies)],
+        outputs=[copies / 'train.jsonl'],
+        inputs=[train],
+        scratch=[copies],
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     """Makes the data, trains, scores and writes the report."""
     out = args.out.resolve()
@@ -67,22 +74,7 @@ def run(args: argparse.Namespace) -> None:
     for manifest in (train, dev, test):
         read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
     out.mkdir(parents=True, exist_ok=True)
-    copies = out / 'data'
-    speeds = Job(
-        'speed_copies',
-        [
-            sys.executable,
-            '-m',
-            'nemo_oracle_kd.cli.main',
-            'perturb',
-            '--manifest',
-            str(train),
-            '--output',
-            str(copies),
-        ],
-        outputs=[copies / 'train.jsonl'],
-        inputs=[train],
-    )
+    speeds = speed_job(train, out / 'data')
     report = Report(
         title='Oracle distillation on AN4',
         results={},
@@ -105,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
         ],
     )
     plan = Plan(STUDENTS, updates=args.updates, teacher_seconds=args.teacher_seconds)
-    data = {'train': train, 'teacher_train': copies / 'train.jsonl', 'dev': dev, 'test': test}
+    data = {'train': train, 'teacher_train': out / 'data' / 'train.jsonl', 'dev': dev, 'test': test}
     results = compare_and_report(plan, data, out, args.seeds, args.parallel, report, extra_jobs=[speeds])
     print_table(results)
     print(f'results: {out / "results.json"}\nreport:  {out / "report.html"}')

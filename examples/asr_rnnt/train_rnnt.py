@@ -3,7 +3,7 @@
 
 """Trains a NeMo transducer (RNN-T, TDT, multi-blank): a student, alone or distilled, or a conventional teacher.
 
-An ordinary NeMo recipe: nothing in it knows of distillation, which comes from the command line (or not at all).
+The training is that of NeMo's own recipes: nothing in it knows of distillation, which comes from the command line (or not at all).
 
 The student alone:
 
@@ -19,33 +19,17 @@ The same student distilled from a teacher, oracle or not (`nemo-oracle-kd preset
 Sub-word models: add a `model.tokenizer` section to the config, as in NeMo's recipes.
 """
 
-import lightning.pytorch as pl
-import torch
-from nemo.collections.asr.models import EncDecRNNTBPEModel, EncDecRNNTModel
 from nemo.core.config import hydra_runner
-from nemo.utils import logging
-from nemo.utils.exp_manager import exp_manager
-from nemo.utils.trainer_utils import resolve_trainer_cfg
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from nemo_oracle_kd.experiments.recipes import config_folder
+from nemo_oracle_kd.experiments.train import train
 
 
-@hydra_runner(config_path='../../conf/rnnt', config_name='separable_rnnt_char')
+@hydra_runner(config_path=config_folder('rnnt'), config_name='separable_rnnt_char')
 def main(cfg: DictConfig) -> None:
-    """Trains, and saves a `.nemo` if `save_to` is set."""
-    logging.info(f'Hydra config:\n{OmegaConf.to_yaml(cfg)}')
-    if cfg.get('num_threads') is not None:
-        torch.set_num_threads(cfg.num_threads)
-    if cfg.get('seed') is not None:
-        pl.seed_everything(cfg.seed, workers=True)
-    trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
-    exp_manager(trainer, cfg.get('exp_manager', None))
-    model_class = EncDecRNNTBPEModel if 'tokenizer' in cfg.model else EncDecRNNTModel
-    model = model_class(cfg=cfg.model, trainer=trainer)
-    model.maybe_init_from_pretrained_checkpoint(cfg)
-    trainer.fit(model)
-    if cfg.get('save_to') is not None:
-        model.save_to(cfg.save_to)
-        logging.info(f'Saved {cfg.save_to}')
+    """Trains, tests if there is a test manifest, and saves a `.nemo` if `save_to` is set."""
+    train(cfg)
 
 
 if __name__ == '__main__':

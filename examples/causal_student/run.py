@@ -18,28 +18,22 @@ it stopped.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-for folder in ('asr_ctc', 'noisy_teachers', 'causal_student'):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
-
-from comparison import print_table  # noqa: E402
-from ladder import CLI, PLAIN, RECIPE, SMALL, Recipe, steps, write_split  # noqa: E402
-
-from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically  # noqa: E402
-from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun  # noqa: E402
-from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
-from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
+from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun, print_table
+from nemo_oracle_kd.experiments.jobs import Job
+from nemo_oracle_kd.experiments.pseudo_labels import PLAIN, SMALL, SMALL_RNNT, Split, labelling_job, write_split
+from nemo_oracle_kd.experiments.recipe_arguments import (
     add_data_arguments,
     add_run_arguments,
     add_update_arguments,
     one_sentence,
     positive,
 )
-from nemo_oracle_kd.experiments.recipes import quoted, recipe_run  # noqa: E402
+from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
 CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
 ALONE, WARM, CONTROL = 'student_alone', 'warm_start', 'full_context_'
@@ -117,13 +111,10 @@ def teacher_jobs(parts: dict[str, Path], dev: Path, out: Path) -> list[Job]:
         words, waits = [*SMALL, *overrides], [job.name for job in jobs]
         if jobs:
             words.append(f'+init_from_nemo_model={quoted(out / f"{LATE}.nemo")}')
-        run = recipe_run(name, 0, out / 'teachers', RECIPE, data, words, depends=waits, save_to=out / f'{name}.nemo')
-        jobs.append(run.job)
-    scored = out / 'labels' / 'scored.jsonl'
-    command = [*CLI, 'score', '--teacher', str(out / f'{EARLY}.nemo'), '--manifest', str(parts['unsupervised'])]
-    command += ['--output', str(scored), '--nbest', '1', '--batch-size', '16']
-    inputs, waits = [parts['unsupervised']], [jobs[-1].name]
-    return [*jobs, Job('labels', command, outputs=[scored], depends=waits, inputs=inputs, scratch=[scored.parent])]
+        training = Training(SMALL_RNNT, data, words, save_to=out / f'{name}.nemo')
+        jobs.append(recipe_run(name, 0, out / 'teachers', training, waits).job)
+    teacher, waits = out / f'{EARLY}.nemo', [jobs[-1].name]
+    return [*jobs, labelling_job('labels', teacher, parts['unsupervised'], out / 'labels', nbest=1, depends=waits)]
 
 
 def student_runs(args: argparse.Namespace, parts: dict[str, Path], dev: Path, out: Path) -> list[SystemRun]:
@@ -134,7 +125,7 @@ def student_runs(args: argparse.Namespace, parts: dict[str, Path], dev: Path, ou
         group, own = out / f'seed_{seed}', {'train': parts['supervised'], 'dev': dev}
         for full in contexts:
             words = [*SMALL, *steps(args.warm_updates, 1), *([] if full else CAUSAL)]
-            runs.append(recipe_run((CONTROL if full else '') + WARM, seed, group, RECIPE, own, words))
+            runs.append(recipe_run((CONTROL if full else '') + WARM, seed, group, Training(SMALL_RNNT, own, words)))
         for name in args.students:
             student, data = STUDENTS[name], own
             warm = (CONTROL if student.full_context else '') + WARM
@@ -147,7 +138,7 @@ def student_runs(args: argparse.Namespace, parts: dict[str, Path], dev: Path, ou
                 data, waits = {**own, 'train': [parts['supervised'], scored]}, [*waits, 'labels']
             if student.preset == 'lattice':
                 words.append(f'oracle_kd.teacher.restore_from={quoted(out / f"{student.teacher}.nemo")}')
-            runs.append(recipe_run(name, seed, group, RECIPE, data, words, depends=waits))
+            runs.append(recipe_run(name, seed, group, Training(SMALL_RNNT, data, words), waits))
     return runs
 
 
@@ -166,7 +157,7 @@ def run(args: argparse.Namespace) -> dict:
     data['test'] = args.test.resolve()
     for manifest in data.values():
         read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
-    parts = write_split(Recipe(supervised=0.5, unsupervised=0.5), data['train'], out / 'data')
+    parts = write_split(Split(supervised=0.5, unsupervised=0.5), data['train'], out / 'data')
     teaching = teacher_jobs(parts, data['dev'], out)
     runs = student_runs(args, parts, data['dev'], out)
     names = [name for name in STUDENTS if name in args.students]
@@ -178,9 +169,8 @@ def run(args: argparse.Namespace) -> dict:
         pairs=pairs,
         settings={'updates': args.updates, 'warm_updates': args.warm_updates, 'supervised_share': SHARE},
         extra_jobs=teaching,
-        max_parallel=args.parallel,
     )
-    results = comparison.run()
+    results = comparison.run(args.parallel)
     labelled = read_manifest(out / 'labels' / 'scored.jsonl', check_audio=False)
     found = score([row['reference_text'] for row in labelled], [row['text'] for row in labelled])
     results['pseudo_labels'] = {'wer': found.wer, 'cer': found.cer, 'utterances': len(labelled)}

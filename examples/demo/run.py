@@ -11,17 +11,14 @@ are the recipes of `examples/asr_ctc` with overrides; an interrupted run goes on
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'asr_ctc'))
-
-from comparison import Distilled, Plan, compare_and_report, print_table  # noqa: E402
-
-from nemo_oracle_kd.evaluation.report import Report  # noqa: E402
-from nemo_oracle_kd.experiments.jobs import Job  # noqa: E402
-from nemo_oracle_kd.experiments.recipe_arguments import one_sentence, positive  # noqa: E402
+from nemo_oracle_kd.evaluation.report import Report
+from nemo_oracle_kd.experiments.comparison import print_table
+from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, compare_and_report
+from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.recipe_arguments import one_sentence, positive
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
@@ -63,12 +60,13 @@ def run(args: argparse.Namespace) -> None:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     corpus = out / 'corpus'
-    command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'synthesize', str(corpus)]
+    command = [*CLI, 'synthesize', str(corpus)]
     sizes = ['--train', str(args.utterances), '--dev', '100', '--test', '200', '--seed', str(args.seed)]
     synthesis = Job(
         'corpus',
         [*command, *sizes],
         outputs=[corpus / f'{part}.jsonl' for part in ('train', 'dev', 'test')],
+        scratch=[corpus],
     )
     report = Report(
         title='Oracle distillation, from nothing',

@@ -4,20 +4,17 @@
 """The jobs behind `run.py`: split, ladder of teachers, their pseudo-labels, one warm start and all students for each seed."""
 
 import json
-import random
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest, write_text_atomically
+from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
 from nemo_oracle_kd.evaluation.error_rates import score
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
-from nemo_oracle_kd.experiments.jobs import Job
-from nemo_oracle_kd.experiments.recipes import quoted, recipe_run
+from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.pseudo_labels import PLAIN, SMALL, SMALL_RNNT, Split, labelling_job, write_split
+from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-RECIPE = (Path(__file__).resolve().parents[1] / 'asr_rnnt' / 'train_rnnt.py', 'separable_rnnt_char')
-CLI = [sys.executable, '-m', 'nemo_oracle_kd.cli.main']
 ALONE, WARM = 'student_alone', 'warm_start'
 
 
@@ -74,16 +71,6 @@ METHODS = {
 #: from every teacher; the other methods from GOOD_AND_BAD
 EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber', 'full_sum_mse')
 GOOD_AND_BAD = ('S', 'S25')
-#: of every model: 80 ms frames and a small joint, for the sake of a CPU
-SMALL = [
-    'model.encoder.jasper.1.stride=[4]',
-    'model.model_defaults.joint_hidden=32',
-    'model.train_ds.max_duration=5.0',
-    'model.train_ds.batch_size=32',
-    'exp_manager.create_tensorboard_logger=false',
-]
-#: of every student after the warm start: masked audio would hide that it has become surer than its teacher
-PLAIN = ['model.spec_augment.freq_masks=0', 'model.spec_augment.time_masks=0']
 
 
 @dataclass
@@ -111,37 +98,10 @@ class Recipe:
     teacher_seed: int = 0
     split_seed: int = 0
 
-
-def write_split(recipe: Recipe, train: Path, folder: Path) -> dict[str, Path]:
-    """Writes the parts of the training manifest: `all`, `supervised`, `few` and `unsupervised`.
-
-    Supervised rows say so. The unsupervised part keeps its texts for the measurement of pseudo-labels; students are given
-    what `score` makes of it, where the truth is called `reference_text`, which NeMo does not read.
-    """
-    rows = read_manifest(train)
-    random.Random(recipe.split_seed).shuffle(rows)
-    count = round(recipe.supervised * len(rows))
-    supervised = [{**row, 'supervised': True} for row in rows[:count]]
-    parts = {
-        'all': rows,
-        'supervised': supervised,
-        'few': supervised[: max(count // 2, 1)],
-        'unsupervised': rows[count : count + round(recipe.unsupervised * len(rows))],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f'{name}.jsonl' for name in parts}
-    for name, part in parts.items():
-        write_manifest(paths[name], part)
-    return paths
-
-
-def steps(count: int, validations: int = 2) -> list[str]:
-    """Overrides for a training of `count` optimizer steps."""
-    return [
-        f'trainer.max_steps={count}',
-        'trainer.max_epochs=-1',
-        f'trainer.val_check_interval={max(count // validations, 1)}',
-    ]
+    @property
+    def split(self) -> Split:
+        """Which utterances keep their labels."""
+        return Split(self.supervised, self.unsupervised, self.split_seed)
 
 
 def teacher_runs(recipe: Recipe, parts: dict[str, Path], dev: Path, out: Path) -> list[SystemRun]:
@@ -152,33 +112,24 @@ def teacher_runs(recipe: Recipe, parts: dict[str, Path], dev: Path, out: Path) -
         overrides = [*SMALL, *steps(teacher.updates), f'model.width={teacher.width}', *teacher.overrides]
         data = {'train': parts[teacher.labels], 'dev': dev}
         group = out / 'teachers'
-        save_to = group / f'{name}.nemo'
-        runs.append(recipe_run(name, recipe.teacher_seed, group, RECIPE, data, overrides, save_to=save_to))
+        training = Training(SMALL_RNNT, data, overrides, save_to=group / f'{name}.nemo')
+        runs.append(recipe_run(name, recipe.teacher_seed, group, training))
     return runs
 
 
 def label_jobs(recipe: Recipe, parts: dict[str, Path], test: Path, out: Path) -> list[Job]:
     """What the teachers do: label the unsupervised part, and the test set."""
-    jobs = []
-    for name in recipe.teachers:
-        folder = out / 'labels' / name
-        command = [
-            'score',
-            '--teacher',
-            str(out / 'teachers' / f'{name}.nemo'),
-            '--manifest',
-            str(parts['unsupervised']),
-        ]
-        jobs.append(
-            Job(
-                f'labels/{name}',
-                [*CLI, *command, '--output', str(folder / 'scored.jsonl'), '--nbest', '8', '--batch-size', '16'],
-                outputs=[folder / 'scored.jsonl'],
-                depends=[f'teachers/{name}'],
-                inputs=[parts['unsupervised']],
-                scratch=[folder],
-            )
+    jobs = [
+        labelling_job(
+            f'labels/{name}',
+            out / 'teachers' / f'{name}.nemo',
+            parts['unsupervised'],
+            out / 'labels' / name,
+            nbest=8,
+            depends=[f'teachers/{name}'],
         )
+        for name in recipe.teachers
+    ]
     scores = out / 'teachers' / 'scores.json'
     models = [str(out / 'teachers' / f'{name}.nemo') for name in recipe.teachers]
     command = ['evaluate', *models, '--manifest', str(test), '--json', str(scores)]
@@ -206,7 +157,8 @@ def student_runs(
         group = out / f'seed_{seed}'
         alone = {'train': parts['supervised'], 'dev': dev}
         warm = group / 'training' / WARM / 'model.nemo'
-        runs.append(recipe_run(WARM, seed, group, RECIPE, alone, [*SMALL, *steps(recipe.warm_updates)]))
+        start = Training(SMALL_RNNT, alone, [*SMALL, *steps(recipe.warm_updates)])
+        runs.append(recipe_run(WARM, seed, group, start))
         for name, (method, teacher) in systems(recipe.teachers).items():
             overrides = [*SMALL, *PLAIN, *steps(recipe.updates), f'+init_from_nemo_model={quoted(warm)}']
             data, waits = alone, [f'seed_{seed}/{WARM}']
@@ -219,7 +171,7 @@ def student_runs(
                 scored = out / 'labels' / teacher / 'scored.jsonl'
                 data = {'train': [parts['supervised'], scored], 'dev': dev}
                 waits.append(f'labels/{teacher}')
-            runs.append(recipe_run(name, seed, group, RECIPE, data, overrides, depends=waits))
+            runs.append(recipe_run(name, seed, group, Training(SMALL_RNNT, data, overrides), waits))
     return runs
 
 
@@ -259,7 +211,7 @@ def run_ladder(recipe: Recipe, data: dict[str, Path], out: Path, seeds: Sequence
     Returns:
         The content of `results.json`: that of a comparison, `method` and `teacher` of every distilled system, and `teachers`.
     """
-    parts = write_split(recipe, data['train'], out / 'data')
+    parts = write_split(recipe.split, data['train'], out / 'data')
     teaching = [run.job for run in teacher_runs(recipe, parts, data['dev'], out)]
     teaching += label_jobs(recipe, parts, data['test'], out)
     settings = {
@@ -280,9 +232,8 @@ def run_ladder(recipe: Recipe, data: dict[str, Path], out: Path, seeds: Sequence
         pairs=pairs,
         settings=settings,
         extra_jobs=teaching,
-        max_parallel=parallel,
     )
-    results = comparison.run()
+    results = comparison.run(parallel)
     for name, (method, teacher) in made.items():
         if method is not None:
             results['systems'][name].update(method=method, teacher=teacher)

@@ -19,19 +19,14 @@ run goes on where it stopped.
 """
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'asr_ctc'))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from ladder import LADDER, METHODS, Recipe, run_ladder
 
-from comparison import print_table  # noqa: E402
-from ladder import LADDER, METHODS, Recipe, run_ladder  # noqa: E402
-
-from nemo_oracle_kd.corpus.manifest import read_manifest  # noqa: E402
-from nemo_oracle_kd.evaluation.plots import save_png, to_svg  # noqa: E402
-from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher  # noqa: E402
-from nemo_oracle_kd.experiments.recipe_arguments import (  # noqa: E402
+from nemo_oracle_kd.corpus.manifest import read_manifest
+from nemo_oracle_kd.evaluation.plots import save_png, to_svg
+from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher
+from nemo_oracle_kd.experiments.comparison import print_table
+from nemo_oracle_kd.experiments.recipe_arguments import (
     add_data_arguments,
     add_run_arguments,
     add_update_arguments,

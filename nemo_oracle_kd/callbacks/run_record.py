@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nemo.core.classes.common import Serialization
 
 from nemo_oracle_kd.callbacks.training_clock import CLOCKS, TrainingClock
 from nemo_oracle_kd.corpus.manifest import write_text_atomically
+from nemo_oracle_kd.folder_lock import locked
 
 __all__ = ['RunRecord']
 
@@ -42,7 +44,7 @@ class RunRecord(Callback, Serialization):
     ``last_val_wer``, ``best_val_wer``. It appears only when the training has ended by itself.
 
     A resumed run continues the file: lines after the update of the checkpoint are dropped, since they will be trained
-    again.
+    again. A second training that would write into the same folder at the same time is refused (`FolderBusy`).
 
     Args:
         directory: where to write; by default the trainer's log folder.
@@ -75,6 +77,7 @@ class RunRecord(Callback, Serialization):
         self._written_update = 0
         self._max_updates: int | None = None
         self._val_wers: list[float] = []
+        self._lock: ExitStack | None = None
 
     @property
     def curve_path(self) -> Path:
@@ -98,6 +101,15 @@ class RunRecord(Callback, Serialization):
         """Opens the record: a fresh one, or the lines up to the checkpoint's update."""
         if self.directory is None:
             self.directory = str(trainer.log_dir or trainer.default_root_dir)
+        if trainer.is_global_zero:
+            self._lock = ExitStack()
+            self._lock.enter_context(
+                locked(
+                    self.directory,
+                    f"another training writes its record into '{self.directory}': wait for it to end, or give "
+                    "RunRecord another directory",
+                )
+            )
         self._max_updates = trainer.max_steps if trainer.max_steps > 0 else None
         self._written_update = trainer.global_step
         kept = [row for row in read_rows(self.curve_path) if row['update'] <= trainer.global_step]
@@ -105,7 +117,6 @@ class RunRecord(Callback, Serialization):
             kept = []
         self._val_wers = [row['val_wer'] for row in kept if row.get('val_wer') is not None]
         if trainer.is_global_zero:
-            self.curve_path.parent.mkdir(parents=True, exist_ok=True)
             self.run_path.unlink(missing_ok=True)
             write_text_atomically(self.curve_path, ''.join(json.dumps(row) + '\n' for row in kept))
         self.clock.start()
@@ -155,6 +166,16 @@ class RunRecord(Callback, Serialization):
             'best_val_wer': min(self._val_wers, default=None),
         }
         write_text_atomically(self.run_path, json.dumps(summary, indent=2) + '\n')
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Lets others write, once the training has ended, well or not."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Does so too after an error, for which Lightning may leave out the tear-down."""
+        self.teardown(trainer, pl_module, 'fit')
 
     def _write(self, trainer: pl.Trainer, values: dict[str, float | None]) -> None:
         row = {

@@ -22,6 +22,7 @@ all systems of a seed are trained, a further job transcribes the test set with `
      "seeds": [...],                     which seeds the lists are about, in their order
      "units": {"wer": "percent", ...},
      "settings": {...},                  as given
+     "fingerprints": {SEED: ...},        of everything that decides the figures of a seed
      "test": {"manifest": NAME, "utterances": n},
      "intervals": {NAME: {"wer": [low, high], "cer": [low, high]}},
      "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],
@@ -34,7 +35,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,12 @@ from typing import Any
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
 from nemo_oracle_kd.evaluation.error_rates import Score, pool_seeds, read_transcriptions, score
 from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
-from nemo_oracle_kd.experiments.jobs import Job, PathLike
+from nemo_oracle_kd.experiments.jobs import CLI, Job, PathLike, fingerprints, order_jobs
 from nemo_oracle_kd.experiments.runner import JobResult, JobRunner
+from nemo_oracle_kd.folder_lock import locked
+
+#: what recipes draw from the results, into the same folder
+PAGES = ('report.html', 'figure.png', 'figure.svg')
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,6 @@ class Comparison:
         pairs: further paired comparisons as ``(baseline, system)``.
         settings: put into the results as they are; plain JSON values.
         extra_jobs: jobs that are no systems, such as making the corpus.
-        max_parallel: jobs at a time, each on one thread.
-        progress: whether to show progress.
 
     Raises:
         FileNotFoundError: if there is no test manifest (at the start of the run if a job makes it).
@@ -94,15 +96,11 @@ class Comparison:
         pairs: Sequence[tuple[str, str]] = (),
         settings: Mapping[str, Any] | None = None,
         extra_jobs: Sequence[Job] = (),
-        max_parallel: int = 2,
-        progress: bool = True,
     ) -> None:
         self.directory = Path(directory)
         self.test_manifest = Path(test_manifest)
         self.settings = dict(settings or {})
         self.extra_jobs = list(extra_jobs)
-        self.max_parallel = max_parallel
-        self.progress = progress
         self.seeds: dict[int, list[SystemRun]] = {}
         for run in runs:
             self.seeds.setdefault(run.seed, []).append(run)
@@ -153,7 +151,7 @@ class Comparison:
 
     def _evaluation(self, seed: int) -> Job:
         scores = self.directory / f'seed_{seed}' / 'scores.json'
-        command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'evaluate']
+        command = [*CLI, 'evaluate']
         command += [str(self.model_path(name, seed)) for name in self.names]
         command += ['--manifest', str(self.test_manifest), '--json', str(scores)]
         command += ['--output-dir', str(self.transcripts_path('x', seed).parent)]
@@ -165,15 +163,24 @@ class Comparison:
             inputs=[self.test_manifest],
         )
 
-    def run(self) -> dict:
+    def run(self, max_parallel: int = 2, progress: bool = True) -> dict:
         """Runs what is not done yet.
+
+        Results and pages of other settings or data do not stay beside the models of these: they are renamed before the first
+        job starts.
+
+        Args:
+            max_parallel: jobs at a time, each on one thread.
+            progress: whether to show progress.
 
         Returns:
             The content of ``results.json``.
 
         Raises:
             nemo_oracle_kd.experiments.runner.JobsFailed: if a job failed; finished seeds are in ``results.json`` all
-            the same. nemo_oracle_kd.experiments.runner.JobsInterrupted: on Ctrl-C or SIGTERM.
+                the same.
+            nemo_oracle_kd.experiments.runner.JobsInterrupted: on Ctrl-C or SIGTERM.
+            nemo_oracle_kd.folder_lock.FolderBusy: if another comparison works in the folder.
         """
         run_of = {run.job.name: run for runs in self.seeds.values() for run in runs}
         evaluations = {self._evaluation_name(seed): seed for seed in self.seeds}
@@ -187,11 +194,29 @@ class Comparison:
                 content = self.collect([seed for seed in self.seeds if seed in finished])
                 write_text_atomically(self.results_path, json.dumps(content, indent=2) + '\n')
 
-        jobs = self.jobs()
-        JobRunner(
-            jobs, self.directory / 'jobs', self.max_parallel, on_finished=on_finished, progress=self.progress
-        ).run()
+        busy = f"Another comparison works in '{self.directory}'; wait for it to end, stop it, or give another folder."
+        with locked(self.directory, busy):
+            self._set_aside_results_of_other_settings()
+            JobRunner(
+                self.jobs(), self.directory / 'jobs', max_parallel, on_finished=on_finished, progress=progress
+            ).run()
         return json.loads(self.results_path.read_text(encoding='utf-8'))
+
+    def _evaluation_fingerprints(self) -> dict[str, str]:
+        """What decides the figures of each seed: every training, its data, and the test set."""
+        prints = fingerprints(order_jobs(self.jobs()))
+        return {str(seed): prints[self._evaluation_name(seed)] for seed in self.seeds}
+
+    def _set_aside_results_of_other_settings(self) -> None:
+        if not self.results_path.is_file():
+            return
+        now = self._evaluation_fingerprints()
+        earlier = json.loads(self.results_path.read_text(encoding='utf-8')).get('fingerprints', {})
+        if earlier and all(now.get(seed, value) == value for seed, value in earlier.items()):
+            return
+        for path in (self.directory / name for name in ('results.json', *PAGES)):
+            if path.is_file():
+                path.replace(path.with_name(f'{path.stem}.previous{path.suffix}'))
 
     def _take_model(self, run: SystemRun, anew: bool) -> None:
         source, target = Path(run.model), self.model_path(run.name, run.seed)
@@ -214,6 +239,7 @@ class Comparison:
         Returns:
             The content of ``results.json``.
         """
+        prints = self._evaluation_fingerprints()
         scores = {name: [self._score(name, seed) for seed in seeds] for name in self.names}
         words = {name: pool_seeds([one.words for one in runs]) for name, runs in scores.items()}
         characters = {name: pool_seeds([one.characters for one in runs]) for name, runs in scores.items()}
@@ -239,6 +265,7 @@ class Comparison:
             'seeds': list(seeds),
             'units': {'wer': 'percent', 'cer': 'percent', 'train_seconds': 'seconds'},
             'settings': self.settings,
+            'fingerprints': {str(seed): prints[str(seed)] for seed in seeds},
             'test': {'manifest': self.test_manifest.name, 'utterances': len(read_manifest(self.test_manifest))},
             'intervals': intervals,
             'paired': [
@@ -269,3 +296,16 @@ def read_curve(path: PathLike) -> list[dict]:
             row['val_wer'] = 100.0 * row['val_wer']
         rows.append(row)
     return rows
+
+
+def print_table(results: dict) -> None:
+    """Mean and spread of every system, on the terminal."""
+    print(f'{"system":38}{"WER %":>8}{"spread":>8}{"CER %":>8}{"weights":>10}{"seconds":>9}')
+    for name, system in results['systems'].items():
+        wer, cer, seconds = system['wer'], system['cer'], system['train_seconds']
+        mean = sum(wer) / len(wer)
+        spread = (sum((value - mean) ** 2 for value in wer) / max(len(wer) - 1, 1)) ** 0.5
+        print(
+            f'{name:38}{mean:8.1f}{spread:8.1f}{sum(cer) / len(cer):8.1f}{system["parameters"]:10d}'
+            f'{sum(seconds) / len(seconds):9.0f}'
+        )

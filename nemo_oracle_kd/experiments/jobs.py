@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 from nemo_oracle_kd.corpus.manifest import write_text_atomically
 
 PathLike = str | Path
+#: how a job calls this package's command
+CLI = [sys.executable, '-m', 'nemo_oracle_kd.cli.main']
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted
+from nemo_oracle_kd.folder_lock import FolderBusy
 
 __all__ = ['add_data_arguments', 'add_run_arguments', 'add_update_arguments', 'one_sentence', 'positive']
 
@@ -61,10 +62,12 @@ class _Distinct(argparse.Action):
 
 @contextmanager
 def one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turns what a user can mend into one sentence and an exit status: bad arguments or data, failed or stopped jobs."""
+    """Turns what a user can mend into one sentence and an exit status.
+
+    That is bad arguments or data, failed or stopped jobs, and a folder in which another run works."""
     try:
         yield
-    except (JobsFailed, JobsInterrupted) as error:  # they say what to do
+    except (JobsFailed, JobsInterrupted, FolderBusy) as error:  # they say what to do
         raise SystemExit(str(error)) from None
     except (ValueError, OSError) as error:
         parser.exit(2, f'{parser.prog}: error: {error}\n')

@@ -1,18 +1,34 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trainings by the repository's own recipes, as jobs: what their command lines have in common."""
+"""Trainings from the installed configs, as jobs: what their command lines have in common."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from nemo_oracle_kd.experiments.comparison import SystemRun
 from nemo_oracle_kd.experiments.jobs import Job
 
-__all__ = ['quoted', 'recipe_run']
+__all__ = ['Training', 'config_folder', 'quoted', 'recipe_run', 'steps']
+
+
+def config_folder(family: str) -> str:
+    """Absolute path of the installed configs `conf/FAMILY`, which a recipe finds from any folder that it is copied to."""
+    return str(resources.files('nemo_oracle_kd.conf') / family)
+
+
+def steps(count: int, validations: int = 2) -> list[str]:
+    """Overrides for a training of `count` optimizer steps."""
+    return [
+        f'trainer.max_steps={count}',
+        'trainer.max_epochs=-1',
+        f'trainer.val_check_interval={max(count // validations, 1)}',
+    ]
 
 
 def quoted(path: Path) -> str:
@@ -20,17 +36,26 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "\\'") + "'"
 
 
-def recipe_run(
-    name: str,
-    seed: int,
-    group: Path,
-    recipe: tuple[Path, str],
-    data: Mapping[str, Path | Sequence[Path]],
-    overrides: Sequence[str] = (),
-    callbacks: Sequence[str] = (),
-    depends: Sequence[str] = (),
-    save_to: Path | None = None,
-) -> SystemRun:
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, and how.
+
+    Attributes:
+        config: family and name of an installed config, such as `ctc/separable_ctc_char`.
+        data: `train`, one manifest or several that are read together, and `dev`.
+        overrides: further words of the command line.
+        callbacks: further `trainer.callbacks`, as YAML mappings.
+        save_to: where the model goes; by default `model.nemo` among the training's files.
+    """
+
+    config: str
+    data: Mapping[str, Path | Sequence[Path]]
+    overrides: Sequence[str] = ()
+    callbacks: Sequence[str] = ()
+    save_to: Path | None = None
+
+
+def recipe_run(name: str, seed: int, group: Path, training: Training, depends: Sequence[str] = ()) -> SystemRun:
     """One training on one thread, recorded by `RunRecord` in processor seconds, that resumes from its checkpoints.
 
     Args:
@@ -38,26 +63,24 @@ def recipe_run(
         seed: random seed of the training.
         group: folder that it belongs to, such as `OUT/seed_0`; its name is that of the job's group, and the training's
             files go to `GROUP/training/NAME`.
-        recipe: script and name of its config, which lies under `conf/` of the repository.
-        data: `train`, one manifest or several that are read together, and `dev`.
-        overrides: further words of the command line.
-        callbacks: further `trainer.callbacks`, as YAML mappings.
+        training: what is trained.
         depends: jobs to wait for.
-        save_to: where the model goes; by default `model.nemo` among the training's files.
     """
-    script, config = recipe
+    family, config_name = training.config.split('/')
     folder = group / 'training' / name
-    model = save_to or folder / 'model.nemo'
-    train = data['train']
+    model = training.save_to or folder / 'model.nemo'
+    train = training.data['train']
     manifests = [train] if isinstance(train, Path) else list(train)
     joined = ', '.join(quoted(manifest) for manifest in manifests)
     record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {quoted(folder)}, clock: cpu}}'
     command = [
         sys.executable,
-        str(script),
-        f'--config-name={config}',
+        '-m',
+        'nemo_oracle_kd.experiments.train',
+        f'--config-path={config_folder(family)}',
+        f'--config-name={config_name}',
         'model.train_ds.manifest_filepath=' + (joined if isinstance(train, Path) else f'[{joined}]'),
-        f'model.validation_ds.manifest_filepath={quoted(data["dev"])}',
+        f'model.validation_ds.manifest_filepath={quoted(training.data["dev"])}',
         f'seed={seed}',
         'num_threads=1',
         f'save_to={quoted(model)}',
@@ -68,16 +91,16 @@ def recipe_run(
         'trainer.enable_progress_bar=false',
         'trainer.log_every_n_steps=100',
         'trainer.check_val_every_n_epoch=null',
-        f'+trainer.callbacks=[{", ".join([record, *callbacks])}]',
-        *overrides,
+        f'+trainer.callbacks=[{", ".join([record, *training.callbacks])}]',
+        *training.overrides,
     ]
-    recipe_config = next((script.parents[2] / 'conf').rglob(f'{config}.yaml'))
+    config_file = Path(config_folder(family)) / f'{config_name}.yaml'
     job = Job(
         f'{group.name}/{name}',
         command,
         outputs=[model, folder / 'run.json'],
         depends=depends,
-        inputs=[recipe_config, *manifests, data['dev']],
+        inputs=[config_file, *manifests, training.data['dev']],
         scratch=[folder],
         metrics=folder / 'curve.jsonl',
         directory=group,

@@ -8,12 +8,12 @@
 * A failed job stops the jobs that depend on it, no others; what failed is told at the end in one sentence per job.
 * Ctrl-C or SIGTERM ends the running commands, first politely, then surely. Starting the same call again goes on.
 * Two runners cannot work in one folder at a time.
+* A checkpoint that was cut off while it was written does not block its training, which then starts from its beginning.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -21,12 +21,14 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_oracle_kd.experiments.jobs import Job, JobRecord, fingerprints, order_jobs
 from nemo_oracle_kd.experiments.progress import Progress
+from nemo_oracle_kd.folder_lock import locked
 
 THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
@@ -84,6 +86,11 @@ def _die_with_parent() -> Callable[[], None] | None:
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def _damaged_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints that were cut off: PyTorch writes zip archives, whose table of contents comes last."""
+    return [path for path in sorted(folder.rglob('*.ckpt')) if path.is_file() and not zipfile.is_zipfile(path)]
+
+
 def _last_lines(path: Path, count: int = 8) -> str:
     lines = [line for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
     return '\n'.join(f'    {line[:300]}' for line in lines[-count:])
@@ -137,16 +144,9 @@ class JobRunner:
         Raises:
             JobsFailed: if a job failed; all jobs that do not depend on it have run.
             JobsInterrupted: on Ctrl-C or SIGTERM, after all running commands have ended.
-            RuntimeError: if another runner works in the same folder.
+            FolderBusy: if another runner works in the same folder.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / '.lock', 'w') as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(
-                    f"Another run works in '{self.directory}'; wait for it to end or stop it first."
-                ) from None
+        with locked(self.directory, f"Another run works in '{self.directory}'; wait for it to end or stop it first."):
             progress = Progress(len(self.jobs), self.max_parallel, self._show_progress)
             previous = self._catch_sigterm()
             try:
@@ -209,6 +209,10 @@ class JobRunner:
             )
             return
         resumes = record is not None and not record.finished and record.fingerprint == fingerprint
+        damaged = [path for folder in job.scratch for path in _damaged_checkpoints(Path(folder))] if resumes else []
+        if damaged:
+            progress.say(f"Job '{job.name}' starts from its beginning, for its checkpoint '{damaged[0]}' is damaged.")
+            resumes = False
         if not resumes:
             for folder in job.scratch:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -217,9 +221,8 @@ class JobRunner:
                     output.unlink()
         for output in job.outputs:
             Path(output).parent.mkdir(parents=True, exist_ok=True)
-        for (
-            other
-        ) in self.jobs:  # what was made from the old outputs is void, also if this run is killed before it gets there
+        # What was made from the old outputs is void, also if this run is killed before it gets there.
+        for other in self.jobs:
             if job.name in other.depends:
                 self._record(other).unlink(missing_ok=True)
         earlier = record.seconds if resumes else 0.0

@@ -14,6 +14,7 @@ import torch
 from nemo_oracle_kd.callbacks import RunRecord, TimeBudget
 from nemo_oracle_kd.callbacks.run_record import read_rows
 from nemo_oracle_kd.callbacks.training_clock import TrainingClock
+from nemo_oracle_kd.folder_lock import FolderBusy, locked
 
 
 def trainer_with(folder, callbacks, **options):
@@ -176,3 +177,37 @@ def test_nemo_builds_both_callbacks_from_a_recipe(tmp_path):
     record, budget = resolve_trainer_cfg(config)['callbacks']
     assert isinstance(record, RunRecord) and record.directory == str(tmp_path)
     assert budget.seconds == 5.0
+
+
+@pytest.mark.integration
+def test_two_trainings_cannot_write_one_record_at_a_time_but_one_after_the_other(tmp_path, manifest):
+    record = RunRecord(str(tmp_path / 'record'), every_n_updates=1)
+
+    class AnotherTraining(pl.Callback):
+        """Starts a second training into the same folder in the middle of the first."""
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            second = trainer_with(tmp_path / 'second', [RunRecord(str(tmp_path / 'record'))], max_steps=1)
+            with pytest.raises(FolderBusy, match='another training writes its record into .*give RunRecord another'):
+                second.fit(build(manifest, second))
+
+    trainer = trainer_with(tmp_path / 'first', [record, AnotherTraining()], max_steps=1)
+    trainer.fit(build(manifest, trainer))
+    lines = read_rows(tmp_path / 'record' / 'curve.jsonl')
+    assert [row['update'] for row in lines][:1] == [1] and (tmp_path / 'record' / 'run.json').is_file()
+    after = trainer_with(tmp_path / 'after', [RunRecord(str(tmp_path / 'record'))], max_steps=2)
+    after.fit(build(manifest, after))
+    assert json.loads((tmp_path / 'record' / 'run.json').read_text())['updates'] == 2
+
+
+@pytest.mark.integration
+def test_a_training_that_fails_leaves_the_folder_free(tmp_path, manifest):
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, *arguments):
+            raise RuntimeError('out of memory')
+
+    trainer = trainer_with(tmp_path, [RunRecord(str(tmp_path / 'record')), Fails()], max_steps=1)
+    with pytest.raises(RuntimeError, match='out of memory'):
+        trainer.fit(build(manifest, trainer))
+    with locked(tmp_path / 'record', 'still held'):
+        pass

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import tiny
 from load_script import load_script
+from recipes import composed
+
+from nemo_oracle_kd.experiments.pseudo_labels import Split, write_split
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / 'examples' / 'causal_student'
 
 
 @pytest.fixture(scope='module')
@@ -20,19 +22,9 @@ def recipe():
     return load_script('examples/causal_student/run.py')
 
 
-def composed(run):
-    """The settings that a training's command line stands for."""
-    from hydra import compose, initialize_config_dir
-
-    import nemo_oracle_kd  # noqa: F401  registers the presets
-
-    with initialize_config_dir(str(ROOT / 'conf' / 'rnnt'), version_base=None):
-        return compose(run.job.command[2].split('=')[1], overrides=list(run.job.command[3:]))
-
-
 def test_every_student_starts_from_the_warm_start_of_its_kind_and_reads_what_its_method_needs(recipe, tmp_path):
     manifest = Path(tiny.write_tone_corpus(tmp_path, 'train', 10))
-    parts = recipe.write_split(recipe.Recipe(), manifest, tmp_path / 'data')
+    parts = write_split(Split(), manifest, tmp_path / 'data')
     args = argparse.Namespace(seeds=[3], students=list(recipe.STUDENTS), updates=40, warm_updates=24)
     teaching = recipe.teacher_jobs(parts, manifest, tmp_path)
     runs = {run.name: run for run in recipe.student_runs(args, parts, manifest, tmp_path)}
@@ -54,12 +46,11 @@ def test_every_student_starts_from_the_warm_start_of_its_kind_and_reads_what_its
             assert (kd.objectives.lattice.delay.mode == 'estimate') == ('estimated' in name)
 
 
-def test_a_causal_encoder_does_not_look_ahead_and_one_with_full_context_does(recipe):
-    from delays import look_ahead
+def test_a_causal_encoder_does_not_look_ahead_and_one_with_full_context_does():
     from nemo.collections.asr.models import EncDecRNNTModel
     from omegaconf import OmegaConf, open_dict
 
-    found = []
+    look_ahead, found = load_script('examples/causal_student/delays.py').look_ahead, []
     for causal in (True, False):
         cfg = OmegaConf.load(ROOT / 'conf' / 'rnnt' / 'separable_rnnt_char.yaml').model
         with open_dict(cfg):

@@ -8,14 +8,12 @@ import os
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 from tiny_scores import read_rows, write_rows
 
 from nemo_oracle_kd.cli.main import main
-
-ROOT = Path(__file__).resolve().parents[2]
+from nemo_oracle_kd.experiments.recipes import config_folder
 
 
 @pytest.mark.integration
@@ -53,9 +51,12 @@ def test_a_recipe_trains_on_scored_and_supervised_rows_with_a_preset(tone_corpus
         '+oracle_kd.objectives.full_sum.dead_zone=0.5',
         'save_to=student.nemo',
     ]
-    recipe = [sys.executable, str(ROOT / 'examples/asr_rnnt/train_rnnt.py'), *options]
+    # as the jobs of the comparisons do it: the module, with an installed config
+    module = ['-m', 'nemo_oracle_kd.experiments.train']
+    config = [f'--config-path={config_folder("rnnt")}', '--config-name=separable_rnnt_char']
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    run = subprocess.run(recipe, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *module, *config, *options]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert (tmp_path / 'student.nemo').is_file(), run.stderr[-3000:]
     last = json.loads((tmp_path / 'record/curve.jsonl').read_text().splitlines()[-1])
     values = [last[name] for name in logged]

@@ -4,25 +4,26 @@
 """The recipe of good and bad teachers: its split, the command lines that it builds, and what waits for what."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from load_script import load_script
+from recipes import composed
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'examples' / 'noisy_teachers'))
+from nemo_oracle_kd.experiments.jobs import fingerprints, order_jobs
+from nemo_oracle_kd.experiments.pseudo_labels import Split, write_split
 
-from ladder import LADDER, METHODS, Recipe, label_jobs, student_runs, systems, teacher_runs, write_split  # noqa: E402
-
-from nemo_oracle_kd.experiments.jobs import fingerprints, order_jobs  # noqa: E402
+ladder = load_script('examples/noisy_teachers/ladder.py')
+LADDER, METHODS, Recipe, label_jobs = ladder.LADDER, ladder.METHODS, ladder.Recipe, ladder.label_jobs
+student_runs, systems, teacher_runs = ladder.student_runs, ladder.systems, ladder.teacher_runs
 
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("it's, a=path")
     manifest = tiny.write_tone_corpus(folder, 'train', 10)
-    parts = write_split(Recipe(), Path(manifest), folder / 'out' / 'data')
+    parts = write_split(Recipe().split, Path(manifest), folder / 'out' / 'data')
     return folder / 'out', Path(manifest), parts
 
 
@@ -38,22 +39,17 @@ def test_the_split_is_seeded_and_no_utterance_is_in_both_parts(work, tmp_path):
     assert not names['supervised'] & names['unsupervised'] and names['few'] < names['supervised']
     assert all(row['supervised'] is True for row in rows['supervised'])
     assert not any('supervised' in row for row in rows['unsupervised'])
-    again = write_split(Recipe(), manifest, tmp_path / 'again')
-    other = write_split(Recipe(split_seed=1), manifest, tmp_path / 'other')
+    again = write_split(Recipe().split, manifest, tmp_path / 'again')
+    other = write_split(Split(unsupervised=1 / 3, seed=1), manifest, tmp_path / 'other')
     assert again['supervised'].read_text() == parts['supervised'].read_text() != other['supervised'].read_text()
 
 
 def test_every_command_composes_and_all_students_get_the_same_updates_from_the_same_start(work):
-    from hydra import compose, initialize_config_dir
-
-    import nemo_oracle_kd  # noqa: F401  registers the presets
-
     out, manifest, parts = work
     recipe = Recipe(updates=40, warm_updates=24)
     runs = teacher_runs(recipe, parts, manifest, out) + student_runs(recipe, parts, manifest, out, [0, 3])
     for run in runs:
-        with initialize_config_dir(str(ROOT / 'conf' / 'rnnt'), version_base=None):
-            cfg = compose(run.job.command[2].split('=')[1], overrides=list(run.job.command[3:]))
+        cfg = composed(run)
         assert cfg.seed == run.seed and Path(cfg.save_to) == Path(run.model)
         train = cfg.model.train_ds.manifest_filepath
         if run.name in LADDER:

@@ -4,35 +4,28 @@
 """The recipe scripts as a user runs them, and the command lines that the comparison builds."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import tiny
+from load_script import load_script
 from omegaconf import OmegaConf
+from recipes import ROOT, composed, run_alone
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ROOT / 'examples' / 'asr_ctc'
-sys.path.insert(0, str(RECIPES))
+from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, system_runs
+from nemo_oracle_kd.experiments.recipes import config_folder
+from nemo_oracle_kd.experiments.runner import JobRunner
 
 TINY = ['trainer.max_steps=2', 'trainer.max_epochs=-1', 'trainer.check_val_every_n_epoch=null']
 TINY += ['trainer.val_check_interval=2', 'num_threads=1', 'exp_manager.create_checkpoint_callback=false']
 
 
-def _run(script, folder, *overrides):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(RECIPES / script), *overrides]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.integration
 def test_an_oracle_teacher_and_its_student_come_from_the_two_recipes(tone_corpus, tmp_path):
     data = [f'model.train_ds.manifest_filepath={tone_corpus}', f'model.validation_ds.manifest_filepath={tone_corpus}']
-    oracle = _run(
-        'train_oracle_ctc.py',
+    oracle = run_alone(
+        'asr_ctc/train_oracle_ctc.py',
         tmp_path,
         '--config-name=oracle_separable_ctc_char',
         *data,
@@ -43,8 +36,8 @@ def test_an_oracle_teacher_and_its_student_come_from_the_two_recipes(tone_corpus
     )
     assert (tmp_path / 'oracle.nemo').is_file(), oracle.stderr[-2000:]
     record = '{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: record}'
-    student = _run(
-        'train_ctc.py',
+    student = run_alone(
+        'asr_ctc/train_ctc.py',
         tmp_path,
         *data,
         *TINY,
@@ -64,8 +57,6 @@ def test_an_oracle_teacher_and_its_student_come_from_the_two_recipes(tone_corpus
 
 
 def _runs(tmp_path):
-    from comparison import Distilled, Plan, system_runs
-
     students = {
         'student_alone': None,
         'student_from_oracle_teacher': Distilled(
@@ -81,17 +72,10 @@ def _runs(tmp_path):
 
 
 def test_every_command_of_the_comparison_composes_and_all_students_get_the_same_updates(tmp_path):
-    from hydra import compose, initialize_config_dir
-
-    import nemo_oracle_kd  # noqa: F401  registers the presets
-
     runs, manifest = _runs(tmp_path)
     assert len(runs) == 12
     for run in runs:
-        script, config, overrides = run.job.command[1], run.job.command[2].split('=')[1], run.job.command[3:]
-        folder = ROOT / 'conf' / ('oracle_ctc' if 'oracle' in script else 'ctc')
-        with initialize_config_dir(str(folder), version_base=None):
-            cfg = compose(config, overrides=list(overrides))
+        cfg = composed(run)
         assert cfg.model.train_ds.manifest_filepath == str(manifest) and cfg.seed == run.seed
         assert Path(cfg.save_to) == Path(run.model)
         targets = [callback['_target_'].rsplit('.', 1)[1] for callback in cfg.trainer.callbacks]
@@ -108,3 +92,39 @@ def test_students_wait_for_their_teacher_of_the_same_seed(tmp_path):
     assert waits['seed_3/student_guided_ctc'] == ['corpus', 'seed_3/oracle_teacher']
     assert waits['seed_0/student_occupancy'] == ['corpus', 'seed_0/conventional_teacher']
     assert waits['seed_0/student_alone'] == waits['seed_0/oracle_teacher'] == ['corpus']
+
+
+def test_other_recordings_in_the_same_folder_leave_no_copies_of_the_old_ones(tmp_path):
+    recipe = load_script('examples/an4/run.py')
+    copies, seen = tmp_path / 'out' / 'data', []
+    for number, count in ((1, 3), (2, 2)):  # the same names of files and texts, other recordings, and fewer
+        manifest = tiny.write_tone_corpus(tmp_path / str(number), 'train', count, seed=number)
+        JobRunner([recipe.speed_job(manifest, copies)], tmp_path / 'out' / 'jobs', progress=False).run()
+        rows = [json.loads(line) for line in (copies / 'train.jsonl').read_text().splitlines()]
+        made = {path: path.read_bytes() for path in copies.rglob('*.flac')}
+        assert len(rows) >= 3 * count and len(made) % count == 0
+        seen.append(made)
+    assert len(seen[1]) == len(seen[0]) * 2 // 3
+    assert not set(seen[0].values()) & set(seen[1].values())
+
+
+def test_the_config_decides_the_class_of_the_model():
+    from nemo_oracle_kd.experiments.train import model_class
+
+    sections = {'EncDecCTCModel': [], 'EncDecCTCModelBPE': ['tokenizer'], 'EncDecRNNTModel': ['joint']}
+    sections |= {'EncDecRNNTBPEModel': ['joint', 'tokenizer'], 'EncDecOracleCTCModel': ['oracle']}
+    sections |= {'EncDecOracleCTCModelBPE': ['oracle', 'tokenizer'], 'EncDecOracleRNNTModel': ['joint', 'oracle']}
+    sections |= {'EncDecOracleRNNTModelBPE': ['joint', 'oracle', 'tokenizer']}
+    for name, keys in sections.items():
+        assert model_class(OmegaConf.create(dict.fromkeys(keys, {}))).__name__ == name
+    for path in Path(config_folder('.')).glob('*/*_*.yaml'):  # and that is what the installed configs say
+        family, config = path.parent.name, OmegaConf.load(path)
+        if 'model' in config:
+            found = model_class(config.model).__name__
+            assert ('Oracle' in found, 'RNNT' in found) == ('oracle' in family, 'rnnt' in family)
+            assert ('BPE' in found) == path.stem.endswith('_bpe')
+
+
+def test_recipes_import_only_the_package_and_their_own_folder():
+    for path in sorted((ROOT / 'examples').rglob('*.py')):
+        assert 'sys.path' not in path.read_text() and '../' not in path.read_text(), path

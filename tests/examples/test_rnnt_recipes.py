@@ -4,16 +4,12 @@
 """The recipes of transducers: an oracle teacher and a student, trained by their scripts for two steps."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from recipes import run_alone
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ['trainer.max_steps=2', 'trainer.max_epochs=-1', 'trainer.check_val_every_n_epoch=null']
 TINY += [
     'trainer.val_check_interval=2',
@@ -25,9 +21,7 @@ TINY += [
 
 def _run(script, folder, manifest, *overrides):
     data = [f'model.train_ds.manifest_filepath={manifest}', f'model.validation_ds.manifest_filepath={manifest}']
-    command = [sys.executable, str(ROOT / 'examples' / 'asr_rnnt' / script), *data, *TINY, *overrides]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return run_alone(f'asr_rnnt/{script}', folder, *data, *TINY, *overrides)
 
 
 def _config(path):

@@ -15,6 +15,7 @@ from nemo_oracle_kd.evaluation.error_rates import read_transcriptions, score
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
 from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.runner import JobsFailed
+from nemo_oracle_kd.folder_lock import FolderBusy, locked
 
 COPY = """
 import json, pathlib, shutil, sys
@@ -61,16 +62,17 @@ def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tm
         tmp_path / 'out',
         baseline='alone',
         settings={'updates': 7},
-        progress=False,
     )
     with pytest.raises(JobsFailed, match='out of memory'):
-        comparison.run()
+        comparison.run(progress=False)
     results = json.loads((tmp_path / 'out' / 'results.json').read_text())
     assert results['seeds'] == [0]
 
-    comparison = Comparison(make_runs(models, tmp_path, [0, 1]), manifest, tmp_path / 'out', 'alone', progress=False)
+    (tmp_path / 'out' / 'report.html').write_text('of seed 0')
+    comparison = Comparison(make_runs(models, tmp_path, [0, 1]), manifest, tmp_path / 'out', 'alone')
     before = (tmp_path / 'out' / 'seed_0' / 'scores.json').stat().st_mtime_ns
-    results = comparison.run()
+    results = comparison.run(progress=False)
+    assert (tmp_path / 'out' / 'report.html').read_text() == 'of seed 0'  # the same settings: nothing is set aside
     assert (tmp_path / 'out' / 'seed_0' / 'scores.json').stat().st_mtime_ns == before  # not evaluated again
     assert results == json.loads((tmp_path / 'out' / 'results.json').read_text())
     assert results['seeds'] == [0, 1] and set(results['systems']) == {'alone', 'distilled'}
@@ -92,6 +94,23 @@ def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tm
     assert pair['difference'] == pytest.approx(
         sum(results['systems']['distilled']['wer']) / 2 - sum(results['systems']['alone']['wer']) / 2
     )
+
+    # Other settings, and it is interrupted before a seed is finished: nothing of the old ones stands beside the new models.
+    other = Comparison(make_runs(models, tmp_path, [0, 1], fail_in=[0, 1]), manifest, tmp_path / 'out', 'alone')
+    with pytest.raises(JobsFailed):
+        other.run(progress=False)
+    assert not (tmp_path / 'out' / 'results.json').exists() and not (tmp_path / 'out' / 'report.html').exists()
+    assert json.loads((tmp_path / 'out' / 'results.previous.json').read_text()) == results
+    assert (tmp_path / 'out' / 'report.previous.html').read_text() == 'of seed 0'
+
+
+@pytest.mark.unit
+def test_a_second_comparison_in_one_folder_is_refused(tmp_path):
+    (tmp_path / 'test.jsonl').write_text('')
+    run = SystemRun('a', 0, Job('a0', ['true']), tmp_path / 'x.nemo', tmp_path)
+    with locked(tmp_path / 'out', 'not used'):
+        with pytest.raises(FolderBusy, match="Another comparison works in '.*out'"):
+            Comparison([run], tmp_path / 'test.jsonl', tmp_path / 'out', 'a').run(progress=False)
 
 
 @pytest.mark.unit

@@ -3,26 +3,26 @@
 
 """Mistakes on the command line of a recipe are one sentence, before anything is trained."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import tiny
+from load_script import load_script
+from recipes import run_alone
 
-EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
-
-
-def run(recipe, *arguments):
-    command = [sys.executable, str(EXAMPLES / recipe / 'run.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+from nemo_oracle_kd.experiments.recipe_arguments import one_sentence
+from nemo_oracle_kd.folder_lock import locked
 
 
 @pytest.mark.parametrize('recipe', ['an4', 'noisy_teachers', 'causal_student'])
-def test_data_that_are_not_there_are_one_sentence(recipe, tmp_path):
-    ended = run(recipe, '--data', tmp_path / 'none', '--test', 'test.jsonl', '--out', tmp_path / 'out')
+def test_a_recipe_copied_alone_starts_and_data_that_are_not_there_are_one_sentence(recipe, tmp_path):
+    missing = ['--data', tmp_path / 'none', '--test', 'test.jsonl', '--out', tmp_path / 'out']
+    ended = run_alone(f'{recipe}/run.py', tmp_path, *missing)
     assert ended.returncode == 2 and 'Traceback' not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith('run.py: error: Manifest') and 'train.jsonl' in ended.stderr
+
+
+def test_the_demo_copied_alone_starts(tmp_path):
+    ended = run_alone('demo/run.py', tmp_path, '--updates', '0')
+    assert ended.returncode == 2 and 'must be at least 1, not 0' in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,21 @@ def test_data_that_are_not_there_are_one_sentence(recipe, tmp_path):
         (['--parallel', '-1'], 'must be at least 1, not -1'),
     ],
 )
-def test_counts_below_one_and_repeated_seeds_are_refused(arguments, sentence, tmp_path):
+def test_counts_below_one_and_repeated_seeds_are_refused(arguments, sentence, tmp_path, monkeypatch, capsys):
+    recipe = load_script('examples/noisy_teachers/run.py')
     manifest = tiny.write_tone_corpus(tmp_path, 'train', 2)
-    ended = run('noisy_teachers', '--data', tmp_path, '--test', manifest, '--out', tmp_path / 'out', *arguments)
-    assert ended.returncode == 2 and sentence in ended.stderr and not (tmp_path / 'out').exists()
+    command = ['run.py', '--data', tmp_path, '--test', manifest, '--out', tmp_path / 'out', *arguments]
+    monkeypatch.setattr('sys.argv', list(map(str, command)))
+    with pytest.raises(SystemExit) as ended:
+        recipe.main()
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err and not (tmp_path / 'out').exists()
+
+
+def test_a_second_run_in_one_folder_is_told_in_a_sentence(tmp_path):
+    parser = load_script('examples/demo/run.py').make_parser()
+    with locked(tmp_path, 'not used'):
+        with pytest.raises(SystemExit, match='^Another run works here.$'), one_sentence(parser):
+            with locked(tmp_path, 'Another run works here.'):
+                pass
+    with locked(tmp_path, 'free again'):
+        pass

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.progress import describe, last_metrics
 from nemo_oracle_kd.experiments.runner import JobRunner, JobsFailed
+from nemo_oracle_kd.folder_lock import FolderBusy
 
 
 def job_that_appends(name, path, text='x', **keywords):
@@ -102,6 +104,7 @@ import sys
 from pathlib import Path
 from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.runner import JobRunner
+from nemo_oracle_kd.folder_lock import FolderBusy
 
 folder = Path(sys.argv[1])
 worker = '''
@@ -190,11 +193,38 @@ def test_scratch_of_a_changed_job_is_removed_before_it_starts(tmp_path):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize('damaged', [True, False])
+def test_a_checkpoint_cut_off_while_it_was_written_does_not_block_the_job(tmp_path, damaged, capsys):
+    scratch = tmp_path / 'scratch'
+    torch.save({'step': 7}, tmp_path / 'whole.ckpt')
+    # As a training does: it resumes from its checkpoint, whatever that is; the first start leaves one and ends badly.
+    code = textwrap.dedent(f"""
+        import pathlib, sys, zipfile
+        folder = pathlib.Path({str(tmp_path)!r})
+        path, starts = folder / 'scratch' / 'logs' / 'a-last.ckpt', folder / 'starts'
+        if path.exists():
+            zipfile.ZipFile(path).close()
+            sys.exit()
+        path.parent.mkdir(parents=True)
+        path.write_bytes((folder / 'whole.ckpt').read_bytes()[: {-200 if damaged else None}])
+        first = not starts.exists()
+        starts.open('a').write('x')
+        sys.exit(first)
+        """)
+    job = Job('j', [sys.executable, '-c', code], scratch=[scratch])
+    with pytest.raises(JobsFailed):
+        JobRunner([job], tmp_path / 'jobs').run()
+    assert JobRunner([job], tmp_path / 'jobs').run()['j'].state == 'done'
+    assert (tmp_path / 'starts').read_text() == ('xx' if damaged else 'x')
+    assert ("starts from its beginning, for its checkpoint" in capsys.readouterr().err) == damaged
+
+
+@pytest.mark.unit
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     first = start(tmp_path)
     wait_for(lambda: (tmp_path / 'scratch').exists())
     try:
-        with pytest.raises(RuntimeError, match='Another run works in'):
+        with pytest.raises(FolderBusy, match='Another run works in'):
             JobRunner([Job('a', ['true'])], tmp_path / 'jobs').run()
     finally:
         first.send_signal(signal.SIGTERM)

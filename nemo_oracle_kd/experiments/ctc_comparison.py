@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The comparison that the AN4 recipe and the demo share: students alone and distilled, from two kinds of teacher.
+"""The comparison that the AN4 recipe and the demo share: CTC students alone and distilled, from two kinds of teacher.
 
-Every system is trained by an ordinary recipe of this folder with overrides on its command line; `jobs/logs` of an output
-folder holds what each printed, and each command can be run by hand.
+Every system is trained by :mod:`nemo_oracle_kd.experiments.train` with overrides on its command line. The folder `jobs` of an
+output folder holds what each training printed (`jobs/seed_N/NAME.log`), and each command can be run by hand.
 """
 
+from __future__ import annotations
+
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,15 @@ from nemo_oracle_kd.evaluation.plots import colour_of
 from nemo_oracle_kd.evaluation.report import Report, write_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
-from nemo_oracle_kd.experiments.jobs import Job
-from nemo_oracle_kd.experiments.recipes import quoted, recipe_run
+from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-RECIPES = Path(__file__).resolve().parent
-STUDENT = (RECIPES / 'train_ctc.py', 'separable_ctc_char')
+__all__ = ['Distilled', 'Plan', 'compare_and_report', 'system_runs']
+
+STUDENT = 'ctc/separable_ctc_char'
 TEACHERS = {
-    'conventional_teacher': (RECIPES / 'train_ctc.py', 'separable_ctc_char_teacher'),
-    'oracle_teacher': (RECIPES / 'train_oracle_ctc.py', 'oracle_separable_ctc_char'),
+    'conventional_teacher': 'ctc/separable_ctc_char_teacher',
+    'oracle_teacher': 'oracle_ctc/oracle_separable_ctc_char',
 }
 LABELS = {
     'student_from_conventional_teacher': 'student of the conventional teacher',
@@ -90,14 +92,10 @@ def system_runs(
                 'trainer.val_check_interval=200',
                 *plan.teacher_overrides.get(name, ()),
             ]
-            runs.append(recipe_run(name, seed, group, TEACHERS[name], teacher_data, overrides, [budget], depends))
+            training = Training(TEACHERS[name], teacher_data, overrides, [budget])
+            runs.append(recipe_run(name, seed, group, training, depends))
         for name, distilled in plan.students.items():
-            overrides = [
-                f'trainer.max_steps={plan.updates}',
-                'trainer.max_epochs=-1',
-                f'trainer.val_check_interval={max(plan.updates // 8, 1)}',
-                *plan.student_overrides,
-            ]
+            overrides = [*steps(plan.updates, validations=8), *plan.student_overrides]
             waits = list(depends)
             if distilled is not None:
                 teacher = group / f'{distilled.teacher}.nemo'
@@ -108,7 +106,7 @@ def system_runs(
                     *distilled.overrides,
                 ]
                 waits.append(f'seed_{seed}/{distilled.teacher}')
-            runs.append(recipe_run(name, seed, group, STUDENT, data, overrides, depends=waits))
+            runs.append(recipe_run(name, seed, group, Training(STUDENT, data, overrides), waits))
     return runs
 
 
@@ -116,7 +114,7 @@ def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
     """Whether the oracle teacher of a seed listens."""
     folder = out / f'seed_{seed}' / 'diagnosis'
     teacher = out / f'seed_{seed}' / 'oracle_teacher.nemo'
-    command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'diagnose', str(teacher)]
+    command = [*CLI, 'diagnose', str(teacher)]
     return Job(
         f'seed_{seed}/diagnosis',
         [*command, '--manifest', str(dev), '--output', str(folder)],
@@ -157,9 +155,8 @@ def compare_and_report(
         pairs=[('student_from_conventional_teacher', 'student_from_oracle_teacher')],
         settings={'updates': plan.updates, 'teacher_seconds': plan.teacher_seconds, **report.settings},
         extra_jobs=[*extra_jobs, diagnosis_job(out, seeds[0], data['dev'])],
-        max_parallel=parallel,
     )
-    results = comparison.run()
+    results = comparison.run(parallel)
     names = ['oracle_teacher', 'conventional_teacher', 'student_from_oracle_teacher', 'student_alone']
     shown = {LABELS.get(name, name.replace('_', ' ')): comparison.model_path(name, seeds[0]) for name in names}
     report.results = results
@@ -170,16 +167,3 @@ def compare_and_report(
     report.diagnosis, report.verdict = diagnosis_parts(diagnosis)
     write_report(report, out / 'report.html')
     return results
-
-
-def print_table(results: dict) -> None:
-    """Mean and spread of every system, on the terminal."""
-    print(f'{"system":38}{"WER %":>8}{"spread":>8}{"CER %":>8}{"weights":>10}{"seconds":>9}')
-    for name, system in results['systems'].items():
-        wer, cer, seconds = system['wer'], system['cer'], system['train_seconds']
-        mean = sum(wer) / len(wer)
-        spread = (sum((value - mean) ** 2 for value in wer) / max(len(wer) - 1, 1)) ** 0.5
-        print(
-            f'{name:38}{mean:8.1f}{spread:8.1f}{sum(cer) / len(cer):8.1f}{system["parameters"]:10d}'
-            f'{sum(seconds) / len(seconds):9.0f}'
-        )
