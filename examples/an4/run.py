@@ -11,6 +11,7 @@ in docs/experiments/an4.md. An interrupted run goes on where it stopped.
 """
 
 import argparse
+from pathlib import Path
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation.report import Report
