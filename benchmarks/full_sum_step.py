@@ -69,6 +69,8 @@ def write_corpus(folder, rows, seconds, labels):
         lines.append(json.dumps(row) + '\n')
     path = folder / 'scored.jsonl'
     path.write_text(''.join(lines), encoding='utf-8')
+    # what `nemo-oracle-kd score` writes beside its rows: whose scores these are
+    Path(f'{path}.header.json').write_text(json.dumps({'teacher': {'class': 'EncDecRNNTModel'}}), encoding='utf-8')
     return path
 
 

@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
     from nemo_oracle_kd.distillation.compatibility import report
+    from nemo_oracle_kd.distillation.data.rows import training_problems
     from nemo_oracle_kd.distillation.teachers import make_teacher
 
     for source in (args.student, teacher.get('restore_from')):
@@ -90,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     student = restore_frozen(args.student)
     beside = make_teacher(config.teacher)
     found = report(student, beside, config)
-    found.problems += _data_problems(student, beside, config, train_ds)
+    if train_ds is not None:
+        found.problems += training_problems(student, config, beside, train_ds)
     print(found)
     names = ', '.join(config.objectives)
     print('not possible as it stands' if found.problems else f'ready to distil {names}')
@@ -159,35 +161,3 @@ def _use_stored_scores(section: dict[str, Any], train_ds: Any) -> None:
     rows = read_manifest(train_ds['manifest_filepath'], check_audio=False) if train_ds is not None else []
     if any(OBJECTIVES[name].loss.needs_stored_scores for name in names) or any(LOG_PROB_KEY in row for row in rows):
         section['teacher']['scores'] = 'manifest'
-
-
-def _data_problems(student: Any, teacher: Any, config: Any, train_ds: Any) -> list[str]:
-    """What is wrong with the training data; nothing if none were named."""
-    if train_ds is None:
-        return []
-    from nemo_oracle_kd.bridge.model import describe
-    from nemo_oracle_kd.bridge.vocabulary import TextCodec
-    from nemo_oracle_kd.distillation.data.rows import _fingerprint
-    from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
-    from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
-    from nemo_oracle_kd.errors import ConfigError
-    from nemo_oracle_kd.losses.objectives import needs_of
-
-    needs = needs_of(config.objectives)
-    if not needs.sequence:
-        return []
-    codec = TextCodec(student, describe(student).vocabulary)
-
-    def check_scores() -> None:
-        if not config.teacher.online and needs.scores:
-            StoredScores(train_ds, _fingerprint(config.teacher), bool(needs.nbest), needs_scores=True)
-        if needs.nbest:
-            check_nbest_texts(train_ds, codec, needs.most_texts)
-
-    problems = []
-    for check in (lambda: check_training_texts(train_ds, codec, teacher and teacher.codec), check_scores):
-        try:
-            check()
-        except ConfigError as error:
-            problems += error.messages
-    return problems

@@ -14,16 +14,14 @@ from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.compatibility import CompatibilityReport, report
-from nemo_oracle_kd.distillation.data.audio import check_training_data
 from nemo_oracle_kd.distillation.data.rows import TrainingRows
-from nemo_oracle_kd.distillation.data.texts import check_nbest_texts, check_training_texts
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.families.frame import FrameFamily
 from nemo_oracle_kd.distillation.families.lattice import LatticeFamily
 from nemo_oracle_kd.distillation.families.sequence import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.teachers import Teacher, make_teacher
-from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of, objectives_of
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
 __all__ = ['Distiller']
 
@@ -72,7 +70,6 @@ class Distiller:
         Raises:
             ConfigError: student, teacher and data do not fit together.
             FileNotFoundError: there is no such teacher.
-            ValueError: a training manifest lacks what the distillation needs.
         """
         try:
             return self._attach(student)
@@ -81,22 +78,13 @@ class Distiller:
             raise
 
     def _attach(self, student: Any) -> CompatibilityReport:
-        config, needs = self.config, needs_of(self.config.objectives)
+        config = self.config
         self._hooks = LossHooks(student, self._step_loss)
         if self.teacher is None:
             self.teacher = make_teacher(config.teacher)
         found = report(student, self.teacher, config)
         found.raise_problems()
-        facts = describe(student)
-        train_ds = student.cfg.get('train_ds')
-        oracle = self.teacher is not None and self.teacher.description.reads_transcript
-        check_training_data(train_ds, oracle, facts.sample_rate)
-        self._rows = TrainingRows.attach(student, config)
-        if needs.sequence:
-            codec = TextCodec(student, facts.vocabulary)
-            check_training_texts(train_ds, codec, self.teacher and self.teacher.codec)
-            if needs.nbest:
-                check_nbest_texts(train_ds, codec, needs.most_texts)
+        self._rows = TrainingRows.attach(student, config, self.teacher)
         self.families = self._families(student)
         if self.teacher is not None:
             self.teacher.expect(set().union(*(family.signals for family in self.families)))

@@ -21,7 +21,7 @@ from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.bridge.model import describe
-from nemo_oracle_kd.distillation.data.audio import check_training_data
+from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_data
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
@@ -157,12 +157,14 @@ class OracleMixin(OracleTranscriptionMixin):
         """Lightning hook, before a checkpoint is resumed: checks the data; loads and freezes the audio encoder if asked to.
 
         Raises:
-            ValueError: a training manifest lacks a transcript or audio.
+            ConfigError: a training manifest lacks a transcript or audio.
         """
         super().setup(stage)
         if stage == 'fit':
             # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence
-            check_training_data(self._cfg.get('train_ds'), needs_text=True, sample_rate=describe(self).sample_rate)
+            needs = DataNeeds(filled_text=True)
+            rate = describe(self).sample_rate
+            check_training_data(self._cfg.get('train_ds'), needs, rate, audio=self.global_rank == 0)
             self.initialise_audio_encoder()
             if self.oracle.freeze_audio_encoder and self.oracle.audio_only_steps == 0:
                 self.encoder.freeze_audio()

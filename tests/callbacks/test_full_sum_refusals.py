@@ -3,13 +3,12 @@
 
 """What distillation by sequence probability refuses before the first step, and with which fix."""
 
-import json
-
 import pytest
 import tiny
 from tiny_scores import distillation, fit, read_rows, transducer_config, write_rows
 
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.format import row_hash
 
 
 def _refused(manifest, callback, sentence, error=ConfigError, **options):
@@ -95,12 +94,64 @@ def test_nothing_to_train_on_is_refused(tone_corpus):
 
 def test_stored_scores_of_an_oracle_are_refused_as_far_as_the_header_tells(scored_tones, tmp_path):
     rows = read_rows(scored_tones / 'reference.jsonl')
-    manifest = write_rows(rows, tmp_path / 'oracle.jsonl')
-    header = json.loads((scored_tones / 'reference.jsonl.header.json').read_text())
-    header['teacher']['class'] = 'EncDecOracleCTCModel'
-    (tmp_path / 'oracle.jsonl.header.json').write_text(json.dumps(header))
+    manifest = write_rows(rows, tmp_path / 'oracle.jsonl', 'EncDecOracleCTCModel')
     _refused(manifest, distillation({'full_sum': {}}), 'those of a EncDecOracleCTCModel, which has read the texts')
     assert fit(manifest, distillation({'hard': {}}), 1)[0]['hard'] > 0
+
+
+def test_scores_without_a_header_are_refused_where_an_oracles_would_do_harm(scored_tones, tone_teacher, tmp_path):
+    """Shards joined by `cat`, say: the rows alone do not tell whether the teacher had read the texts."""
+    rows = read_rows(scored_tones / 'decode.jsonl')
+    manifest = write_rows(rows, tmp_path / 'joined.jsonl', teacher_class=None)
+    for objective in ('full_sum', 'full_sum_norm'):
+        _refused(
+            manifest,
+            distillation({objective: {}}),
+            f'no header joined.jsonl.header.json .*, and {objective} would.*--merge',
+        )
+    assert fit(manifest, distillation({'hard': {}}), 1)[0]['hard'] > 0
+    named = {'scores': 'manifest', 'restore_from': str(tone_teacher)}  # the model itself tells as well
+    assert fit(manifest, distillation({'full_sum': {}}, named), 1)[0]['full_sum'] > 0
+    (tmp_path / 'joined.jsonl.header.json').write_text('{"teacher": {}}')
+    _refused(manifest, distillation({'full_sum': {}}), 'that names the teacher')
+    (tmp_path / 'joined.jsonl.header.json').write_text('{"teacher')
+    _refused(manifest, distillation({'full_sum': {}}), 'joined.jsonl.header.json is damaged')
+
+
+def test_rows_that_changed_since_they_were_scored_are_refused(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
+    for row in rows:
+        row['teacher_row'] = row_hash(row)
+    assert fit(write_rows(rows, tmp_path / 'as_scored.jsonl'), distillation({'full_sum': {}}), 1)[0]['full_sum'] > 0
+    rows[2]['duration'] += 0.25
+    rows[5]['audio_filepath'] = rows[6]['audio_filepath']
+    manifest = write_rows(rows, tmp_path / 'changed.jsonl')
+    sentence = '2 of 16 rows .*changed.jsonl, line 3, .* other than when they were scored .*--overwrite'
+    _refused(manifest, distillation({'full_sum': {}}), sentence)
+
+
+def test_everything_that_is_wrong_with_the_data_is_said_at_once(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'reference.jsonl')
+    rows[1].pop('teacher_log_prob')
+    rows[2]['audio_filepath'] = 'gone.wav'
+    rows[3]['text'] = rows[3]['teacher_nbest'][0]['text'] = 'ABC'
+    manifest = write_rows(rows, tmp_path / 'bad.jsonl', 'EncDecOracleCTCModel')
+    callback = distillation({'full_sum': {}})
+    with pytest.raises(ConfigError, match='4 mistakes') as error:
+        fit(manifest, callback, 1)
+    told = ('does not exist', 'have no `teacher_log_prob`', 'has read the texts', 'in lower case')
+    assert all(part in message for part, message in zip(told, error.value.messages))
+
+
+def test_a_label_loss_of_no_row_is_told(tone_corpus, tone_teacher, monkeypatch):
+    from nemo.utils import logging
+
+    told = []
+    monkeypatch.setattr(logging, 'warning', lambda message, *args, **options: told.append(message))
+    teacher, options = {'restore_from': str(tone_teacher)}, {'label_loss': {'weight': 1.0, 'on': 'supervised'}}
+    logged, _, _ = fit(tone_corpus, distillation({'full_sum': {}}, teacher, **options), 1)
+    assert logged['label_loss'] == 0
+    assert sum("NeMo's own loss is 0 on all rows: mark rows" in str(message) for message in told) == 1
 
 
 def test_labels_that_are_not_those_of_the_text_are_refused_at_the_first_batch(scored_tones):

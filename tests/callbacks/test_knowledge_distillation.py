@@ -240,9 +240,12 @@ def test_unknown_keys_are_refused_when_the_callback_is_made(tone_teacher):
 @pytest.mark.parametrize(
     'change, sentence',
     [
-        (lambda row: row.pop('text'), 'line 2: `text` is missing'),
-        (lambda row: row.update(duration=0.0), 'line 2: `duration` is 0.0'),
-        (lambda row: row.update(audio_filepath='gone.wav'), 'line 2: audio file .*gone.wav does not exist'),
+        (lambda row: row.pop('text'), r'line 2, .*\) have no `text`'),
+        (lambda row: row.update(duration=0.0), r'line 2, 0.0\) have a `duration` that is no length'),
+        (
+            lambda row: row.update(audio_filepath='gone.wav'),
+            r'line 2, gone.wav\) name an audio file that does not exist',
+        ),
     ],
 )
 def test_a_bad_training_row_is_refused_before_the_first_step(tone_corpus, tone_teacher, tmp_path, change, sentence):
@@ -262,7 +265,7 @@ def test_audio_without_samples_is_refused_before_the_first_step(tone_corpus, ton
     rows[3]['audio_filepath'] = str(tmp_path / 'empty.wav')
     manifest = tmp_path / 'bad.jsonl'
     manifest.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    with pytest.raises(ValueError, match='empty.wav .* holds no audio: remove the row'):
+    with pytest.raises(ValueError, match=r'empty.wav\) name a file that holds no audio: remove the rows'):
         _fit(manifest, _callback(tone_teacher))
 
 

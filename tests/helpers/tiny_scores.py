@@ -9,13 +9,16 @@ import tiny
 from lightning.pytorch.callbacks import LambdaCallback
 
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
+from nemo_oracle_kd.labelling.format import header_path
 
 FINGERPRINT = '01234567-89abcdef-00000000'
 
 
-def write_rows(rows, path):
-    """Writes a manifest."""
+def write_rows(rows, path, teacher_class='EncDecCTCModel'):
+    """Writes a manifest and, if its rows have scores, a header that says whose they are."""
     path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    if teacher_class and any('teacher_log_prob' in row for row in rows):
+        header_path(path).write_text(json.dumps({'teacher': {'class': teacher_class}}))
     return path
 
 

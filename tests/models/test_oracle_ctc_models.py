@@ -220,9 +220,12 @@ def test_self_conditioning_without_an_audio_branch_is_refused():
 @pytest.mark.parametrize(
     'change, sentence',
     [
-        (lambda row: row.pop('text'), 'line 2: `text` is missing'),
+        (lambda row: row.pop('text'), r'line 2, .*\) have no `text`'),
         (lambda row: row.update(text=''), '1 of 16 rows .* have an empty `text`'),
-        (lambda row: row.update(audio_filepath='gone.wav'), 'line 2: audio file .*gone.wav does not exist'),
+        (
+            lambda row: row.update(audio_filepath='gone.wav'),
+            r'line 2, gone.wav\) name an audio file that does not exist',
+        ),
     ],
 )
 def test_a_bad_training_row_is_refused_before_the_first_step(tone_corpus, tmp_path, change, sentence):

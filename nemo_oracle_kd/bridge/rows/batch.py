@@ -8,9 +8,12 @@ native ones by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item th
 are switched on at run time; the fifth item is taken off just before the batch goes to its device.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+from nemo_oracle_kd.bridge.rows.lines import Visitor
 from nemo_oracle_kd.bridge.rows.sources import Row, find_row_source
 from nemo_oracle_kd.errors import ConfigError
 
@@ -22,8 +25,8 @@ _HOOK = 'on_before_batch_transfer'
 class UtteranceRows:
     """Rows of a training manifest by utterance.
 
-    Made by :meth:`attach`. An utterance is told by audio file, offset, duration and text, rows equal in all of them by their
-    line number; never by the order in which batches come.
+    Made by :meth:`find` or :meth:`attach`. An utterance is told by the number of its line, or by audio file, offset, duration and
+    text; never by the order in which batches come.
     """
 
     def __init__(self, model: Any, source: Any, loader: Any):
@@ -34,8 +37,8 @@ class UtteranceRows:
         self._attached = False
 
     @classmethod
-    def attach(cls, model: Any) -> 'UtteranceRows':
-        """Makes the training loader say which utterances it yields.
+    def find(cls, model: Any) -> 'UtteranceRows':
+        """Finds the loader whose rows these are. Next come :meth:`read` and :meth:`begin`.
 
         To be called before the loader's first batch, in `Callback.setup('fit')`. Data that NeMo would set up just after that
         (`defer_setup`) are set up now.
@@ -47,17 +50,55 @@ class UtteranceRows:
             ConfigError: no training data, or data whose rows cannot be traced.
         """
         loader = _training_loader(model)
-        rows = cls(model, find_row_source(loader, model), loader)
-        rows._switch(True)
+        return cls(model, find_row_source(loader, model), loader)
+
+    @classmethod
+    def attach(cls, model: Any) -> 'UtteranceRows':
+        """:meth:`find`, :meth:`read` and :meth:`begin` in one.
+
+        Raises:
+            ConfigError: no training data, data whose rows cannot be traced, or manifests that cannot be read.
+        """
+        rows = cls.find(model)
+        problems = rows.read()
+        ConfigError.raise_if_any([*problems, *rows.unmatched])
+        rows.begin()
+        return rows
+
+    def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
+        """Reads the manifests, once, and finds the row of each utterance.
+
+        Args:
+            visitors: called with every line that the loader does not leave out.
+            mark: :attr:`marked` tells which rows have this key as true.
+
+        Returns:
+            Sentences about what could not be read; empty if all is well.
+        """
+        return self._source.read(visitors, mark)
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Sentences about utterances whose row :meth:`read` did not find."""
+        return list(self._source.unmatched)
+
+    @property
+    def marked(self) -> np.ndarray:
+        """For each utterance of the native data sets whether its row has the key that :meth:`read` was to look for, as true."""
+        return self._source.marked
+
+    def begin(self) -> None:
+        """Makes the loader say which utterances it yields."""
+        self._switch(True)
+        model = self._model
         inherited = getattr(model, _HOOK)
-        rows._previous_hook = vars(model).get(_HOOK)
+        self._previous_hook = vars(model).get(_HOOK)
 
         def take_rows(batch: Any, dataloader_idx: int) -> Any:
-            return inherited(rows.take(batch), dataloader_idx)
+            return inherited(self.take(batch), dataloader_idx)
 
-        rows._hook = take_rows
+        self._hook = take_rows
         setattr(model, _HOOK, take_rows)
-        return rows
 
     def detach(self) -> None:
         """Leaves the model and its loader as they were before."""

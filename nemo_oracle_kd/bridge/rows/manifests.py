@@ -1,16 +1,51 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which manifests a `train_ds` config reads, and their lines as NeMo itself reads them."""
+"""Which manifests a `train_ds` config reads, and what it says of their rows."""
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ['ManifestLine', 'TrainingManifests', 'read_lines', 'training_manifests']
+__all__ = ['Source', 'TrainingManifests', 'training_manifests']
 
 _BRACES = ('{', '_OP_', '(', '[', '<')  # what NeMo takes for the begin of a range of shards
+#: options of a data config that hold for the entries of its `input_cfg` as well
+_INHERITED = ('use_lhotse', 'text_field', 'min_duration', 'max_duration')
+
+
+@dataclass(frozen=True)
+class Source:
+    """Manifests that are read together: one of NeMo's data sets (a part of a concatenated one, a bucket), or one of Lhotse's.
+
+    Attributes:
+        files: paths, in order.
+        lhotse: whether Lhotse reads them.
+        tarred: whether the audio is in archives.
+        text_field: the key of the transcript.
+        shortest: rows with a smaller `duration` in seconds are left out by the loader; `None`: none are.
+        longest: likewise those with a greater one.
+        tags: keys that Lhotse's `input_cfg` adds to the rows.
+    """
+
+    files: tuple[str, ...]
+    lhotse: bool = False
+    tarred: bool = False
+    text_field: str = 'text'
+    shortest: float | None = None
+    longest: float | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    def loads(self, row: Mapping[str, Any], duration: Any) -> bool:
+        """Whether the loader does not leave the row out."""
+        if self.lhotse and row.get('_skipme', False):
+            return False
+        if not isinstance(duration, (int, float)):
+            return True
+        if self.shortest is not None and duration < self.shortest:
+            return False
+        return self.longest is None or duration <= self.longest or self.longest <= 0
 
 
 @dataclass(frozen=True)
@@ -18,63 +53,68 @@ class TrainingManifests:
     """The manifests of a data set.
 
     Attributes:
-        groups: paths, one tuple for each entry of `manifest_filepath` that NeMo makes a data set of its own from (concat,
-            buckets); a single tuple otherwise.
+        sources: one for each entry that NeMo makes a data set of its own from, or Lhotse a source; one otherwise.
         complete: whether all data come from these manifests (`False` with Lhotse shars or cut sets among them).
-        tags: for each group, the keys that Lhotse's `input_cfg` adds to its rows.
-        text_fields: keys other than `text` that Lhotse is told to read transcripts from.
     """
 
-    groups: tuple[tuple[str, ...], ...]
+    sources: tuple[Source, ...]
     complete: bool
-    tags: tuple[dict[str, Any], ...] = ()
-    text_fields: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.tags:
-            object.__setattr__(self, 'tags', tuple({} for _ in self.groups))
 
     @property
     def files(self) -> list[str]:
         """All paths, in order."""
-        return [path for group in self.groups for path in group]
+        return [path for source in self.sources for path in source.files]
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """Keys other than `text` that transcripts are read from."""
+        return tuple(dict.fromkeys(s.text_field for s in self.sources if s.text_field != 'text'))
 
 
-@dataclass(frozen=True)
-class ManifestLine:
-    """One line as NeMo's native loaders read it.
-
-    Attributes:
-        number: running number over the non-blank lines of all manifests read together, from 0: the `id` of NeMo's entries.
-        key: audio file (resolved), offset, duration and text.
-        text: the line itself.
-    """
-
-    number: int
-    key: tuple[Any, ...]
-    text: str
-
-
-def training_manifests(config: Mapping[str, Any]) -> TrainingManifests:
+def training_manifests(
+    config: Mapping[str, Any] | None, inherited: Mapping[str, Any] | None = None
+) -> TrainingManifests:
     """Finds the manifests of a `train_ds` config: paths, lists and lists of lists, shard ranges, Lhotse's `input_cfg`.
 
     Args:
-        config: `model.cfg.train_ds`.
+        config: `model.cfg.train_ds`, or `None`.
+        inherited: options of the config around it.
     """
+    if config is None:
+        return TrainingManifests((), False)
+    options = {
+        **(inherited or {}),
+        **{name: config[name] for name in _INHERITED if config.get(name, None) is not None},
+    }
     if config.get('multi_config', False):
-        parts = [part for name, part in config.items() if hasattr(part, 'get') and name != 'sampler_weights']
-        return _joined([training_manifests(part) for part in parts])
-    text_field = config.get('text_field', None) if config.get('use_lhotse', True) else None
-    text_fields = () if text_field in (None, 'text') else (text_field,)
+        parts = [part for name, part in config.items() if isinstance(part, Mapping) and name != 'sampler_weights']
+        return _joined([training_manifests(part, options) for part in parts])
     if config.get('input_cfg', None) is not None:
-        found = _from_input_cfg(config.get('input_cfg'))
-        return replace(found, text_fields=found.text_fields + text_fields)
+        return _from_input_cfg(config.get('input_cfg'), {'use_lhotse': True, **options})
+    lhotse = bool(options.get('use_lhotse', False))
     groups = _groups(config.get('manifest_filepath', None))
+    sources = tuple(
+        Source(
+            files=tuple(path for path in group if _is_plain(path)),
+            lhotse=lhotse,
+            tarred=bool(config.get('is_tarred', False) or config.get('tarred_audio_filepaths', None)),
+            text_field=str(options.get('text_field', 'text')) if lhotse else 'text',
+            shortest=options.get('min_duration'),
+            longest=options.get('max_duration'),
+        )
+        for group in groups
+    )
     others = any(config.get(name, None) is not None for name in ('shar_path', 'cuts_path'))
-    return TrainingManifests(groups, bool(groups) and not others, text_fields=text_fields)
+    others = others or any(not _is_plain(path) for group in groups for path in group)
+    return TrainingManifests(sources, bool(groups) and not others)
 
 
-def _from_input_cfg(value: Any) -> TrainingManifests:
+def _is_plain(path: str) -> bool:
+    """Whether a manifest is a file of lines, and not a compressed one or a command, which Lhotse reads as well."""
+    return not path.endswith('.gz') and not path.startswith('pipe:')
+
+
+def _from_input_cfg(value: Any, options: Mapping[str, Any]) -> TrainingManifests:
     if isinstance(value, (str, os.PathLike)):
         from omegaconf import OmegaConf
 
@@ -83,19 +123,19 @@ def _from_input_cfg(value: Any) -> TrainingManifests:
         value = OmegaConf.load(value)
     parts = []
     for entry in value:
-        part = training_manifests(entry)
+        part = training_manifests(entry, options)
         tags = dict(entry.get('tags', None) or {})  # those of a group are set after those of its entries
-        parts.append(replace(part, tags=tuple({**inner, **tags} for inner in part.tags)))
+        sources = (_with_tags(source, tags) for source in part.sources)
+        parts.append(TrainingManifests(tuple(sources), part.complete))
     return _joined(parts)
 
 
+def _with_tags(source: Source, tags: Mapping[str, Any]) -> Source:
+    return Source(**{**vars(source), 'tags': {**source.tags, **tags}})
+
+
 def _joined(parts: list[TrainingManifests]) -> TrainingManifests:
-    return TrainingManifests(
-        sum((part.groups for part in parts), ()),
-        all(part.complete for part in parts),
-        sum((part.tags for part in parts), ()),
-        sum((part.text_fields for part in parts), ()),
-    )
+    return TrainingManifests(sum((part.sources for part in parts), ()), all(part.complete for part in parts))
 
 
 def _groups(value: Any) -> tuple[tuple[str, ...], ...]:
@@ -120,36 +160,9 @@ def _paths(value: Any) -> Iterator[str]:
     value = str(value)
     if os.path.isfile(os.path.expanduser(value)):
         yield value
-    elif any(brace in value for brace in _BRACES):
+    elif any(brace in value for brace in _BRACES) and not value.startswith('pipe:'):
         from nemo.collections.asr.data.audio_to_text import expand_sharded_filepaths
 
         yield from expand_sharded_filepaths(value, shard_strategy='replicate', world_size=1, global_rank=0)
     else:
         yield from (part for part in value.split(',') if part)
-
-
-def read_lines(files: list[str]) -> Iterator[ManifestLine]:
-    """Reads manifests by NeMo's own parser, so that each key equals that of NeMo's entry for the line.
-
-    Raises:
-        ValueError: NeMo cannot read a line.
-    """
-    from nemo.collections.common.parts.preprocessing import manifest
-
-    parse = getattr(manifest, '__parse_item')
-    current: str | None = None
-
-    def parse_and_keep(line: str, file: str) -> dict:
-        nonlocal current
-        current = line
-        return parse(line, file)
-
-    for item in manifest.item_iter(list(files), parse_func=parse_and_keep):
-        yield ManifestLine(
-            item['id'], entry_key(item['audio_file'], item['offset'], item['duration'], item['text']), current
-        )
-
-
-def entry_key(audio_file: str, offset: float | None, duration: float | None, text: str) -> tuple[Any, ...]:
-    """What tells utterances apart; a missing offset is 0, as for the loader."""
-    return audio_file, float(offset or 0.0), None if duration is None else float(duration), text

@@ -3,13 +3,14 @@
 
 """Data sets that say which utterances a batch holds, and the manifest rows of these: NeMo's own and Lhotse's."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
-from tqdm import tqdm
+import numpy as np
 
-from nemo_oracle_kd.bridge.rows.manifests import entry_key, read_lines, training_manifests
+from nemo_oracle_kd.bridge.rows.lines import Visitor, read_through
+from nemo_oracle_kd.bridge.rows.manifests import training_manifests
+from nemo_oracle_kd.bridge.rows.matching import LinesOfEntries, Matcher, RowTable
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['LhotseRows', 'NativeRows', 'Row', 'find_row_source']
@@ -39,7 +40,7 @@ def find_row_source(loader: Any, model: Any) -> Union['NativeRows', 'LhotseRows'
     mapping = getattr(dataset, 'dataset', dataset)
     if isinstance(mapping, LhotseSpeechToTextBpeDataset):
         _check_whole_utterances(model.cfg.get('train_ds') or {})
-        return LhotseRows(mapping)
+        return LhotseRows(mapping, model.cfg.get('train_ds'))
     leaves: list[Any] = []
     if not _collect(dataset, leaves):
         kind = type(loader if dataset is None else dataset).__name__
@@ -58,7 +59,7 @@ def _check_whole_utterances(config: Any) -> None:
         )
     if config.get('multi_config', False):
         for part in config.values():
-            if hasattr(part, 'get'):
+            if isinstance(part, Mapping):
                 _check_whole_utterances(part)
 
 
@@ -86,34 +87,45 @@ class NativeRows:
 
     def __init__(self, leaves: Sequence[Any], config: Any):
         self.leaves = list(leaves)
-        self.entries = [entry for leaf in self.leaves for entry in leaf.manifest_processor.collection]
+        self.entries = LinesOfEntries([leaf.manifest_processor.collection for leaf in self.leaves])
         self.before: list[tuple[bool, Any]] = []
-        self.lines = self._match(config)
+        self.manifests = training_manifests(config)
+        self.sharded = bool(config.get('shard_manifests', False))
+        self.table: RowTable | None = None
+        self.unmatched: list[str] = []
 
-    def _match(self, config: Any) -> list[str]:
-        """The line of each entry."""
-        groups = training_manifests(config).groups
-        # the numbers of NeMo's entries count the lines that one data set reads: all of them, those of its own entry of
-        # manifest_filepath, or (shard_manifests) those of this process
-        numbered = len(self.leaves) in (1, len(groups)) and not config.get('shard_manifests', False)
-        if len(self.leaves) == 1 or not numbered:
-            groups = (tuple(path for group in groups for path in group),)
-        lines: dict[tuple[Any, ...], list[tuple[int, int, str]]] = {}
-        for number, group in enumerate(groups):
-            for line in tqdm(read_lines(list(group)), desc='reading manifest rows', unit='row', delay=5, leave=False):
-                lines.setdefault(line.key, []).append((number, line.number, line.text))
-        found = []
-        for number, leaf in enumerate(self.leaves):
-            for entry in leaf.manifest_processor.collection:
-                key = entry_key(entry.audio_file, entry.offset, entry.duration, entry.text_raw)
-                found.append(_line_of(entry, lines.get(key, []), number if numbered else None))
-        return found
+    def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
+        """Reads the manifests once, finds the line of each entry and shows the lines to visitors.
+
+        Returns:
+            Sentences about what could not be read.
+        """
+        matcher = Matcher(self.entries, self.manifests, self.sharded, mark)
+        problems = read_through(self.manifests, visitors, [matcher])
+        try:
+            self.table = matcher.finish()
+        except ConfigError as error:
+            self.unmatched = [] if problems else error.messages  # lines that could not be read explain the others
+        return problems
+
+    @property
+    def marked(self) -> np.ndarray:
+        """For each entry whether its row has the key that :meth:`read` was to look for, as true."""
+        return self.table.marked
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.entries)
 
     def row(self, index: int) -> Row:
-        row, entry = json.loads(self.lines[index]), self.entries[index]
+        entry = self.entries[index]
+        try:
+            row = self.table.row(index)
+            intact = row.get('duration', entry.duration) == entry.duration
+        except ValueError:
+            intact = False
+        if not intact:
+            path = self.table.files[self.table.file[index]]
+            raise RuntimeError(f"{path} was changed during the training: leave manifests as they are, and start again")
         row.update(audio_filepath=entry.audio_file, text=entry.text_raw, duration=entry.duration)
         return row
 
@@ -127,30 +139,16 @@ class NativeRows:
                 vars(leaf).pop('_process_sample', None)
                 if stream is not None:
                     leaf._dataset = stream
+            if self.table is not None:
+                self.table.close()
             return
         self.before = [(leaf.return_sample_id, getattr(leaf, '_dataset', None)) for leaf in self.leaves]
-        first = 0
-        for leaf in self.leaves:
+        for leaf, first in zip(self.leaves, self.entries.firsts.tolist()):
             leaf.return_sample_id = True
             if first and hasattr(leaf, '_dataset'):
                 leaf._dataset = leaf._dataset.compose(_NumberedStream(first))
             elif first:
                 leaf._process_sample = _NumberedSamples(leaf, first)
-            first += len(leaf.manifest_processor.collection)
-
-
-def _line_of(entry: Any, candidates: list[tuple[int, int, str]], group: int | None) -> str:
-    texts = {text for _, _, text in candidates}
-    if len(texts) > 1:  # same audio, same text, other keys: the line number decides
-        texts = {text for number, line, text in candidates if (number, line) == (group, entry.id)}
-    if len(texts) != 1:
-        problem = "several rows" if texts or candidates else "no row"
-        raise ConfigError(
-            f"{problem} of model.train_ds.manifest_filepath could be that of {entry.audio_file} (offset {entry.offset}, duration "
-            f"{entry.duration}, text {entry.text_raw[:60]!r}): keep one row per utterance, and do not change the manifest after "
-            "the loader was set up"
-        )
-    return texts.pop()
 
 
 class _NumberedSamples:
@@ -178,9 +176,17 @@ class _NumberedStream:
 class LhotseRows:
     """Rows of Lhotse's cuts, which carry all keys of their manifest line."""
 
-    def __init__(self, dataset: Any):
+    unmatched: tuple[str, ...] = ()
+    marked = np.zeros(0, dtype=np.bool_)
+
+    def __init__(self, dataset: Any, config: Any):
         self.dataset = dataset
+        self.manifests = training_manifests(config)
         self.before = dataset.return_cuts
+
+    def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
+        """Reads the manifests once, for visitors; see `NativeRows.read`."""
+        return read_through(self.manifests, visitors) if visitors else []
 
     def __len__(self) -> int:
         return 0

@@ -1,82 +1,83 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A look at the training manifests before the first step: a missing transcript or empty audio is found now or after hours."""
+"""Whether the audio of the training rows is there: a missing or empty file is found now or after hours."""
 
-import random
+import math
+import os
 from collections.abc import Iterator
-from typing import Any
 
 from tqdm import tqdm
 
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
+from nemo_oracle_kd.bridge.rows.lines import ManifestLine
+from nemo_oracle_kd.distillation.data.findings import Findings, Sample
 
-__all__ = ['check_training_data', 'manifest_paths']
+__all__ = ['AudioCheck']
 
 #: opening every file of a large corpus takes minutes, so beyond this a fixed random sample is opened
 AUDIO_SAMPLE = 5000
 
-
-def manifest_paths(dataset: Any | None) -> list[str]:
-    """Paths of the manifests in a NeMo data-set config; empty for data that has none (Lhotse shars, custom loaders)."""
-
-    def flatten(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield from (part for part in value.split(',') if part)
-        elif value is not None:
-            for part in value:
-                yield from flatten(part)
-
-    return list(flatten(dataset.get('manifest_filepath'))) if dataset is not None else []
+_SENTENCES = {
+    'duration': "have a `duration` that is no length in seconds above 0: correct it",
+    'offset': "have an `offset` that is no time in seconds of at least 0: correct it",
+    'missing': (
+        "name an audio file that does not exist (relative paths are looked up beside the manifest): correct the path, or remove "
+        "the rows"
+    ),
+    'empty': "name a file that holds no audio: remove the rows",
+}
 
 
-def check_training_data(dataset: Any | None, needs_text: bool, sample_rate: int | None = None) -> None:
-    """Reads the manifests of a `train_ds` config and refuses what would fail, or silently train on nothing, later.
+class AudioCheck:
+    """Durations and offsets of all rows, their files, and the content of a sample of these.
 
-    Every row must have `text` and a positive `duration`, and its audio must exist and hold samples (tarred data: the rows
-    alone are checked).
+    Formats that libsndfile does not know (mp4, opus in webm) are left to the loader. So is audio in archives.
 
     Args:
-        dataset: `model.train_ds`, or `None`.
-        needs_text: also refuse empty transcripts, which an oracle teacher cannot read.
-        sample_rate: what the model reads, in Hz; NeMo resamples to the data's own setting without comparing the two.
-
-    Raises:
-        ValueError: names the manifest, the row and the fix.
+        files: look at files; one process is enough for that.
     """
-    if dataset is None:
-        return
-    rate = dataset.get('sample_rate', None)
-    if sample_rate is not None and rate is not None and int(rate) != sample_rate:
-        raise ValueError(
-            f"model.train_ds.sample_rate is {rate} Hz, but the model reads {sample_rate} Hz: set "
-            f"model.train_ds.sample_rate={sample_rate} (NeMo resamples when it loads audio)"
-        )
-    tarred = bool(dataset.get('is_tarred', False) or dataset.get('tarred_audio_filepaths', None))
-    for path in manifest_paths(dataset):
-        if '_OP_' in path or '{' in path:  # sharded manifests are expanded by the loader
-            continue
-        rows = read_manifest(path, require_text=True, check_audio=not tarred)
-        if needs_text:
-            empty = [row[AUDIO_KEY] for row in rows if not row['text'].strip()]
-            if empty:
-                raise ValueError(
-                    f"{len(empty)} of {len(rows)} rows of {path} have an empty `text` (the first: {empty[0]}), but the oracle "
-                    "teacher reads the transcript: remove these rows or use a teacher that reads audio alone"
-                )
-        if not tarred:
-            _check_audio(rows, path)
+
+    def __init__(self, files: bool = True):
+        self.files = files
+        self.rows = 0
+        self._findings = Findings(_SENTENCES)
+        self._sample = Sample(AUDIO_SAMPLE)
+
+    def see(self, line: ManifestLine) -> None:
+        """Looks at a row."""
+        self.rows += 1
+        duration, offset = line.duration, line.row.get('offset')
+        # not (... > 0): NaN is neither; bool is an int to Python
+        if type(duration) is not float and not _is_number(duration) or not 0 < duration < math.inf:
+            self._findings.add('duration', line, f'{duration!r}')
+        if offset is not None and (not _is_number(offset) or not 0 <= offset < math.inf):
+            self._findings.add('offset', line, f'{offset!r}')
+        if not self.files or line.source.tarred:
+            return
+        path = line.audio_file
+        if '://' in path:  # an object store
+            return
+        if not os.path.isfile(path):
+            self._findings.add('missing', line, path)
+        elif self._sample.wants():
+            self._sample.keep((path, str(line)))
+
+    def finish(self) -> Iterator[str]:
+        """What is wrong."""
+        import soundfile
+
+        seen: dict[str, bool] = {}
+        kept = self._sample.kept
+        for path, place in tqdm(kept, desc='checking audio', unit='file', disable=len(kept) < 2000, leave=False):
+            if path not in seen:
+                try:
+                    seen[path] = soundfile.info(path).frames == 0
+                except (soundfile.LibsndfileError, OSError):
+                    seen[path] = False
+            if seen[path]:
+                self._findings.add('empty', place, path)
+        yield from self._findings.sentences(self.rows)
 
 
-def _check_audio(rows: list[dict], path: str) -> None:
-    import soundfile
-
-    if len(rows) > AUDIO_SAMPLE:
-        rows = random.Random(0).sample(rows, AUDIO_SAMPLE)
-    for row in tqdm(rows, desc='checking audio', unit='file', disable=len(rows) < 2000, leave=False):
-        try:
-            frames = soundfile.info(row[AUDIO_KEY]).frames
-        except soundfile.LibsndfileError:
-            continue  # formats that libsndfile does not know (mp4, opus in webm) are left to the loader
-        if frames == 0:
-            raise ValueError(f"{row[AUDIO_KEY]} in {path} holds no audio: remove the row from the manifest")
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

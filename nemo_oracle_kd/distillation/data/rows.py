@@ -1,27 +1,31 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The manifest rows behind the batches of a fit: the teacher's scores in them, and which of them are supervised."""
+"""The manifest rows behind the batches of a fit: checked in one pass, with the teacher's scores in them."""
 
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from nemo.utils import logging
 from torch import Tensor
 
+from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
-from nemo_oracle_kd.bridge.rows.manifests import training_manifests
 from nemo_oracle_kd.bridge.rows.shares import give_back
+from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
+from nemo_oracle_kd.distillation.data.checks import DataChecks, DataNeeds, rate_problems
+from nemo_oracle_kd.distillation.data.score_check import ScoringTeacher
 from nemo_oracle_kd.distillation.data.shares import set_supervised_share
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint, read_header
-from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
+from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint
+from nemo_oracle_kd.losses.objectives import needs_of, objectives_of
 
-__all__ = ['TrainingRows']
+__all__ = ['TrainingRows', 'data_needs', 'scoring_teacher', 'training_problems']
 
 
 class TrainingRows:
@@ -32,48 +36,65 @@ class TrainingRows:
         self._replaced_loader: Any = None
 
     @classmethod
-    def attach(cls, student: Any, config: DistillationConfig) -> Optional['TrainingRows']:
-        """Checks the rows of the training data and makes the loader say which of them a batch holds.
+    def attach(cls, student: Any, config: DistillationConfig, teacher: Any = None) -> Optional['TrainingRows']:
+        """Checks the training data and, where rows are needed, makes the loader say which of them a batch holds.
+
+        The manifests are read once for all of this.
 
         Args:
             student: with its training data set up.
             config: of the distillation.
+            teacher: a teacher beside the student, or `None`.
 
         Returns:
             `None` where no row has to be looked at: a teacher beside the student, and no rows marked as supervised.
 
         Raises:
-            ConfigError: rows or data that cannot be used.
+            ConfigError: rows or data that cannot be used, with all that is wrong about them.
         """
-        train_ds = student.cfg.get('train_ds') or {}
-        sequence = objectives_of('sequence', config.objectives)
-        on_supervised = config.label_loss.on == 'supervised'
-        wanted = not config.teacher.online or on_supervised or config.supervised_share is not None
-        if not wanted and not sequence:
-            return None
-        classes = {name: OBJECTIVES[name][1] for name in sequence}
-        stored = StoredScores(
-            train_ds,
-            None if config.teacher.online else _fingerprint(config.teacher),
-            needs_nbest='full_sum_norm' in classes,
-            needs_scores=not config.teacher.online and _reads_scores(config),
+        train_ds = student.cfg.get('train_ds')
+        sequence = bool(objectives_of('sequence', config.objectives))
+        wanted = (
+            not config.teacher.online or config.label_loss.on == 'supervised' or config.supervised_share is not None
         )
-        marked = stored.supervised_rows > 0 or (stored.any_supervised and train_ds.get('use_lhotse', False))
-        if on_supervised and not marked and all(options.weight.always_zero for options in config.objectives.values()):
-            raise ConfigError(
-                f"label_loss.on is supervised, but no row of model.train_ds says \"{SUPERVISED_KEY}\": true, and the weights of "
-                "the objectives are 0, so nothing would be trained: mark rows, or set label_loss.on to all"
-            )
-        if not config.teacher.online:
-            _refuse_oracle_scores(train_ds, config)
-        if not wanted and not marked:
+        needs = data_needs(config, teacher is not None and teacher.description.reads_transcript)
+        facts = describe(student)
+        codecs = (TextCodec(student, facts.vocabulary), teacher and teacher.codec) if sequence else None
+        checks = DataChecks(train_ds, needs, codecs, audio=student.global_rank == 0)
+        problems = rate_problems(train_ds, facts.sample_rate)
+
+        rows, untraceable = None, []
+        if needs.flags:
+            try:
+                rows = UtteranceRows.find(student)
+            except ConfigError as error:
+                untraceable = error.messages
+        problems += checks.read() if rows is None else rows.read(checks.visitors, SUPERVISED_KEY)
+        problems += checks.problems()
+        marked = _may_be_marked(checks, train_ds)
+        if wanted or marked:
+            problems += untraceable if rows is None else rows.unmatched
+        problems += _idle_problems(config, marked)
+        ConfigError.raise_if_any(problems)
+        if not (wanted or marked):
             return None
-        found = cls(UtteranceRows.attach(student), stored)
+        return cls._begin(student, config, rows, checks)
+
+    @classmethod
+    def _begin(
+        cls, student: Any, config: DistillationConfig, rows: UtteranceRows, checks: DataChecks
+    ) -> 'TrainingRows':
+        complete = checks.manifests.complete
+        if not complete:
+            logging.info(
+                "Not all training data have a manifest that could be read, so their scores are checked batch by batch."
+            )
+        checks.rules.expected = checks.scores.fingerprint
+        found = cls(rows, StoredScores(checks.rules, complete, not complete or checks.scores.supervised_rows > 0))
+        rows.begin()
         if config.supervised_share is not None:
             try:
-                found._replaced_loader = set_supervised_share(
-                    student, config.supervised_share, [row.get(SUPERVISED_KEY) is True for row in found.rows]
-                )
+                found._replaced_loader = set_supervised_share(student, config.supervised_share, rows.marked)
             except ConfigError:
                 found.detach(student)
                 raise
@@ -92,33 +113,102 @@ class TrainingRows:
         self.rows.detach()
 
 
-def _refuse_oracle_scores(train_ds: Mapping[str, Any], config: DistillationConfig) -> None:
-    """Scores of a model that had read the text, as far as the headers beside the manifests tell."""
-    names = [name for name in objectives_of('sequence', config.objectives) if name != 'hard']
-    for path in training_manifests(train_ds).files if names else ():
-        name = ((read_header(path) or {}).get('teacher') or {}).get('class', '')
-        if 'Oracle' in name:
-            raise ConfigError(
-                f"the scores of {path} are those of a {name}, which has read the texts and is sure of all of them, so that "
-                f"{', '.join(names)} would learn nothing from them: score the manifest by a teacher that reads audio alone"
-            )
+def training_problems(
+    student: Any, config: DistillationConfig, teacher: Any = None, train_ds: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What is wrong with training data for a distillation, without a loader; nothing is raised.
+
+    Args:
+        student: a NeMo model.
+        config: of the distillation.
+        teacher: a teacher beside the student, or `None`.
+        train_ds: config of the data, or `None`.
+    """
+    try:
+        checks, problems = _checks(student, config, teacher, train_ds)
+    except ConfigError as error:
+        return error.messages
+    problems += checks.read() + checks.problems()
+    return problems + _idle_problems(config, _may_be_marked(checks, train_ds))
 
 
-def _reads_scores(config: DistillationConfig) -> bool:
-    return any(
-        name != 'hard' or config.objectives[name].confidence.mode != 'constant'
-        for name in objectives_of('sequence', config.objectives)
+def _checks(
+    student: Any, config: DistillationConfig, teacher: Any, train_ds: Mapping[str, Any] | None, audio: bool = True
+) -> tuple[DataChecks, list[str]]:
+    """The checks of a distillation, and what is wrong before a row was seen."""
+    facts = describe(student)
+    needs = data_needs(config, teacher is not None and teacher.description.reads_transcript)
+    codecs = None
+    if objectives_of('sequence', config.objectives):
+        codecs = TextCodec(student, facts.vocabulary), None if teacher is None else teacher.codec
+    return DataChecks(train_ds, needs, codecs, audio), rate_problems(train_ds, facts.sample_rate)
+
+
+def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
+    """What a distillation asks of the training rows; a teacher that is named beside stored scores is restored for it.
+
+    Args:
+        config: of the distillation.
+        oracle: the teacher beside the student reads the transcript.
+
+    Raises:
+        ConfigError: the teacher that is named is not the one whose fingerprint is given.
+    """
+    needs, stored = needs_of(config.objectives), not config.teacher.online
+    label_loss = not config.label_loss.weight.always_zero and config.label_loss.on == 'all'
+    reads_text = len(objectives_of('frame', config.objectives)) < len(config.objectives)
+    on_supervised = config.label_loss.on == 'supervised' or config.supervised_share is not None
+    return DataNeeds(
+        text=label_loss or reads_text or oracle,
+        filled_text=oracle,
+        flags=stored or bool(needs.sequence) or on_supervised,
+        scores=stored and bool(needs.scores),
+        nbest=needs.most_texts if stored else 0,
+        likelihood=needs.true_likelihood if stored else (),
+        teacher=scoring_teacher(config.teacher) if stored else None,
     )
 
 
-def _fingerprint(teacher: TeacherConfig) -> str | None:
-    """Whose scores to accept; a teacher that is named besides is restored to ask it, and let go."""
+def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:
+    """Whose scores to accept; a teacher that is named besides is restored to ask it, and let go.
+
+    Args:
+        teacher: settings with stored scores.
+
+    Raises:
+        ConfigError: the teacher that is named is not the one whose fingerprint is given.
+    """
+    named = Fingerprint.parse(teacher.fingerprint) if teacher.fingerprint is not None else None
     if teacher.restore_from is None:
-        return teacher.fingerprint
-    own = model_fingerprint(restore_frozen(teacher.restore_from), teacher.head)
-    named = teacher.fingerprint
-    if named is not None and not own.same_scores(Fingerprint.parse(named)):
+        return None if named is None else ScoringTeacher(named)
+    model = restore_frozen(teacher.restore_from)
+    own = model_fingerprint(model, teacher.head)
+    if named is not None and not own.same_scores(named):
         raise ConfigError(
-            f"teacher.fingerprint is {named}, but the fingerprint of {teacher.restore_from} is {own}: remove one of the two"
+            f"teacher.fingerprint is {teacher.fingerprint}, but the fingerprint of {teacher.restore_from} is {own}: remove one of "
+            "the two"
         )
-    return str(own)
+    return ScoringTeacher(own, type(model).__name__)
+
+
+def _may_be_marked(checks: DataChecks, train_ds: Mapping[str, Any] | None) -> bool:
+    """Whether a row is marked as supervised; of data without a manifest, whether Lhotse may find one that is."""
+    lhotse = train_ds is not None and train_ds.get('use_lhotse', False)
+    if checks.scores is None:
+        return False
+    return checks.scores.supervised_rows > 0 or bool(lhotse and not checks.manifests.complete)
+
+
+def _idle_problems(config: DistillationConfig, marked: bool) -> list[str]:
+    """Refuses a label loss of no row where nothing else is trained on, and warns of one beside other objectives."""
+    if config.label_loss.on != 'supervised' or marked or config.label_loss.weight.always_zero:
+        return []
+    what = f"label_loss.on is supervised, but no row of model.train_ds says \"{SUPERVISED_KEY}\": true"
+    if all(options.weight.always_zero for options in config.objectives.values()):
+        return [
+            f"{what}, and the weights of the objectives are 0, so nothing would be trained: mark rows, or set label_loss.on to all"
+        ]
+    logging.warning(
+        f"{what}, so NeMo's own loss is 0 on all rows: mark rows with true transcripts, or set label_loss.on=all."
+    )
+    return []

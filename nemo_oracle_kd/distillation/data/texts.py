@@ -1,108 +1,153 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether the training texts can be written by both models: found before the first step, not after hours or never."""
+"""Whether the training texts are there and can be written by both models: found before the first step, not after hours."""
 
-import json
-import random
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from nemo.utils import logging
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.rows.manifests import read_lines, training_manifests
+from nemo_oracle_kd.bridge.rows.lines import ManifestLine
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
-from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
-from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.labelling.format import NBEST_KEY
+from nemo_oracle_kd.corpus.manifest import NBEST_KEY, SUPERVISED_KEY
+from nemo_oracle_kd.distillation.data.findings import Findings, Sample
 
-__all__ = ['check_nbest_texts', 'check_training_texts']
+__all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']
 
-#: more texts than this are sampled: tokenising all texts of a large corpus twice takes minutes
-TEXT_SAMPLE = 200_000
-#: likewise of N-best lists
-LIST_SAMPLE = 20_000
+#: of more texts than this a fixed random sample is tokenised, and every text with a character that no other had before
+TEXT_SAMPLE = 20_000
+#: of more N-best lists than this a fixed random sample is tokenised
+LIST_SAMPLE = 2_000
+
+_SENTENCES = {
+    'missing': "have no `text` that is a string: add the transcript",
+    'empty': (
+        "have an empty `text`, but the oracle teacher reads the transcript: remove these rows or use a teacher that reads audio "
+        "alone"
+    ),
+}
 
 
-def check_training_texts(train_ds: Mapping[str, Any] | None, student: TextCodec, teacher: TextCodec | None) -> None:
-    """Refuses training texts that one of the models cannot write: their score would be that of another text.
+class TranscriptCheck:
+    """Whether there is a transcript where one is read. NeMo itself takes an empty one for a missing one, without a word.
 
     Args:
-        train_ds: `model.cfg.train_ds`; data without a manifest are left to the checks of each batch.
+        unsupervised: rows that are not marked as supervised need a `text`.
+        filled: it must not be empty.
+    """
+
+    def __init__(self, unsupervised: bool = True, filled: bool = False):
+        self.unsupervised, self.filled = unsupervised, filled
+        self.rows = 0
+        self._findings = Findings(_SENTENCES)
+
+    def see(self, line: ManifestLine) -> None:
+        """Looks at a row."""
+        self.rows += 1
+        text = line.text
+        if type(text) is not str:
+            if self.unsupervised or line.row.get(SUPERVISED_KEY) is True:
+                self._findings.add('missing', line, line.audio)
+        elif self.filled and not text.strip():
+            self._findings.add('empty', line, line.audio)
+
+    def finish(self) -> Iterator[str]:
+        """What is wrong."""
+        yield from self._findings.sentences(self.rows)
+
+
+class WritableCheck:
+    """Refuses training texts that one of the models cannot write: their score would be that of another text.
+
+    Supervised rows are not looked at: nobody scores those.
+
+    Args:
         student: of the student. NeMo's character models drop what they have no label for, without a word.
         teacher: of a teacher beside the student, or `None`.
-
-    Raises:
-        ConfigError: how many texts, the first of them, and the fix.
     """
-    files = training_manifests(train_ds or {}).files
-    texts = list(dict.fromkeys(_texts(files)))
-    if len(texts) > TEXT_SAMPLE:
-        logging.info(f'{TEXT_SAMPLE} of {len(texts)} different training texts are checked')
-        texts = random.Random(0).sample(texts, TEXT_SAMPLE)
-    same = teacher is None or teacher.fingerprint == student.fingerprint
-    problems = [_problem(texts, student, 'student', lambda text: text)]
-    if not problems[0] and not same:
-        problems.append(_problem(texts, teacher, 'teacher', lambda text: student.decode(student.encode(text))))
-    ConfigError.raise_if_any(problem for problem in problems if problem)
+
+    def __init__(self, student: TextCodec, teacher: TextCodec | None = None):
+        self.student = student
+        self.teacher = None if teacher is None or teacher.fingerprint == student.fingerprint else teacher
+        self._sample = Sample(TEXT_SAMPLE)
+        self._characters: set[str] = set()
+        self._with_new_characters: list[str] = []
+
+    def see(self, line: ManifestLine) -> None:
+        """Looks at a row."""
+        text = line.text
+        if type(text) is not str or line.row.get(SUPERVISED_KEY) is True:
+            return
+        if not self._characters.issuperset(text):
+            self._characters.update(text)
+            self._with_new_characters.append(normalize_spaces(text))
+        if self._sample.wants():
+            self._sample.keep(text)
+
+    def finish(self) -> Iterator[str]:
+        """What is wrong."""
+        texts = list(dict.fromkeys(normalize_spaces(text) for text in self._sample.kept))
+        more = [text for text in dict.fromkeys(self._with_new_characters) if text not in set(texts)]
+        whole = self._sample.seen <= self._sample.size
+        problem = _problem(texts, more, whole, (self.student, 'student', lambda text: text))
+        if problem is None and self.teacher is not None:
+            read = lambda text: self.student.decode(self.student.encode(text))  # noqa: E731
+            problem = _problem(texts, more, whole, (self.teacher, 'teacher', read))
+        if problem is not None:
+            yield problem
 
 
-def check_nbest_texts(train_ds: Mapping[str, Any] | None, student: TextCodec, most: int) -> None:
+class ListCheck:
     """Refuses N-best lists of which the student can write one text at most: alone it has the share 1 of the list.
 
     Args:
-        train_ds: `model.cfg.train_ds`, whose scores were checked (`StoredScores`).
         student: of the student.
         most: hypotheses per utterance that are compared.
-
-    Raises:
-        ConfigError: no list has two texts that the student can write.
     """
-    files = training_manifests(train_ds or {}).files
-    generator, lists, seen = random.Random(0), [], 0
-    for line in read_lines(files) if files else ():
-        if _is_supervised(line.text):
-            continue
-        place = len(lists) if seen < LIST_SAMPLE else generator.randrange(seen + 1)
-        seen += 1
-        if place < LIST_SAMPLE:  # a sample of all rows without keeping them
-            entries = (json.loads(line.text).get(NBEST_KEY) or [])[:most]
-            lists[place : place + 1] = [[entry['text'] for entry in entries]]
-    short = sum(sum(_writable(text, student) for text in texts) < 2 for texts in lists)
-    if lists and short == len(lists):
-        raise ConfigError(
-            f"of each of {len(lists)} N-best lists of model.train_ds the student can write one text at most, and one alone always "
-            "has the share 1 of a list: bring the texts to the student's alphabet, or train with full_sum instead"
-        )
-    if short:
-        logging.warning(
-            f"Of {short} of {len(lists)} N-best lists of the training data the student can write one text at most; objectives over "
-            "the list learn nothing from these."
-        )
+
+    def __init__(self, student: TextCodec, most: int):
+        self.student, self.most = student, most
+        self._sample = Sample(LIST_SAMPLE)
+
+    def see(self, line: ManifestLine) -> None:
+        """Looks at a row."""
+        if line.row.get(SUPERVISED_KEY) is not True and self._sample.wants():
+            entries = line.row.get(NBEST_KEY)
+            self._sample.keep(entries[: self.most] if isinstance(entries, list) else None)
+
+    def finish(self) -> Iterator[str]:
+        """What is wrong."""
+        lists = self._sample.kept
+        try:
+            short = sum(sum(self._writable(entry['text']) for entry in entries) < 2 for entries in lists)
+        except (TypeError, KeyError, AttributeError):
+            return  # no lists of texts, of which the check of the scores has more to say
+        if lists and short == len(lists):
+            yield (
+                f"of each of {len(lists)} N-best lists of model.train_ds the student can write one text at most, and one alone "
+                "always has the share 1 of a list: bring the texts to the student's alphabet, or train with full_sum instead"
+            )
+        elif short:
+            logging.warning(
+                f"Of {short} of {len(lists)} N-best lists of the training data the student can write one text at most; "
+                "objectives over the list learn nothing from these."
+            )
+
+    def _writable(self, text: str) -> bool:
+        try:
+            self.student.encode(normalize_spaces(text))
+        except UnwritableText:
+            return False
+        return True
 
 
-def _writable(text: str, codec: TextCodec) -> bool:
-    try:
-        codec.encode(normalize_spaces(text))
-    except UnwritableText:
-        return False
-    return True
-
-
-def _is_supervised(line: str) -> bool:
-    return f'"{SUPERVISED_KEY}"' in line and json.loads(line).get(SUPERVISED_KEY) is True
-
-
-def _texts(files: list[str]) -> Iterator[str]:
-    for line in read_lines(files) if files else ():
-        if not _is_supervised(line.text):  # nobody scores those
-            yield normalize_spaces(line.key[3])
-
-
-def _problem(texts, codec: TextCodec, whose: str, read) -> str | None:
+def _problem(
+    texts: list[str], more: list[str], whole: bool, reader: tuple[TextCodec, str, Callable[[str], str]]
+) -> str | None:
+    codec, whose, read = reader
     count, first, example = 0, '', ''
-    for text in tqdm(texts, desc=f'checking texts ({whose})', unit='text', delay=3, leave=False):
+    for text in tqdm(texts + more, desc=f'checking texts ({whose})', unit='text', delay=3, leave=False):
         try:
             codec.encode(read(text))
         except UnwritableText as error:
@@ -110,9 +155,10 @@ def _problem(texts, codec: TextCodec, whose: str, read) -> str | None:
             first, example = (first, example) if first else (str(error), text)
     if not count:
         return None
+    number = f"{count} of {len(texts + more)} {'different' if whole else 'sampled'} texts"
     return (
-        f"{count} of {len(texts)} different texts of model.train_ds cannot be written in the labels of the {whose} (the first, "
-        f"{example[:60]!r}: {first}), so their score would be that of another text: {_fix(example, codec)}"
+        f"{number} of model.train_ds cannot be written in the labels of the {whose} (the first, {example[:60]!r}: {first}), so "
+        f"their score would be that of another text: {_fix(example, codec)}"
     )
 
 

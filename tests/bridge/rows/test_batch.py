@@ -134,7 +134,7 @@ def test_rows_of_several_manifests_concatenated_bucketed_or_in_a_list_are_told_a
         config = train_config(
             [str(first), str(second)], is_concat=True, concat_sampling_technique='round-robin', num_workers=workers
         )
-        config.train_ds.shuffle = False
+        config.train_ds.update(shuffle=False, concat_shuffle=False)  # the second is a switch of its own
         found = check(fit(config))
         assert {'u0', 'u6'} <= found and any(int(name[1:]) >= 6 for name in found)
 
@@ -344,7 +344,7 @@ def test_manifests_are_found_in_every_form_that_nemo_takes(corpus, tmp_path):
 
     def found(**config):
         manifests = training_manifests(config)
-        return manifests.groups, manifests.complete
+        return tuple(source.files for source in manifests.sources), manifests.complete
 
     assert found(manifest_filepath=first) == (((first,),), True)
     assert found(manifest_filepath=[[first], [second]]) == (((first,), (second,)), True)

@@ -9,8 +9,11 @@ import math
 import pytest
 import torch
 
+from nemo_oracle_kd.distillation.data.checks import DataChecks, DataNeeds
+from nemo_oracle_kd.distillation.data.score_check import ScoreRules, ScoringTeacher
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.format import Fingerprint
 
 TEACHER = 'aaaaaaaa-bbbbbbbb-cccccccc'
 OTHER = 'dddddddd-bbbbbbbb-cccccccc'
@@ -35,6 +38,18 @@ def labelled(number=0, **keys):
     return {'audio_filepath': f'/true/{number}.wav', 'duration': 2.0, 'text': 'c d', 'supervised': True, **keys}
 
 
+def read_scores(train_ds, fingerprint=None, needs_nbest=True, needs_scores=True, likelihood=()):
+    """What a training makes of scores: the check of all rows, and what it hands out per batch."""
+    teacher = None if fingerprint is None else ScoringTeacher(Fingerprint.parse(fingerprint))
+    nbest = 8 if needs_nbest else 0
+    needs = DataNeeds(flags=True, scores=needs_scores, nbest=nbest, likelihood=likelihood, teacher=teacher)
+    checks = DataChecks(train_ds, needs, audio=False)
+    ConfigError.raise_if_any(checks.read() + checks.problems())
+    stored = StoredScores(checks.rules, checks.manifests.complete, checks.scores.supervised_rows > 0)
+    stored.check = checks.scores
+    return stored
+
+
 @pytest.fixture
 def make(tmp_path):
     """Writes rows to a manifest and reads their scores."""
@@ -42,7 +57,7 @@ def make(tmp_path):
     def make(rows, fingerprint=None, needs_nbest=True, needs_scores=True, **config):
         path = tmp_path / f'{len(list(tmp_path.iterdir()))}.jsonl'
         path.write_text(''.join(json.dumps(row) + '\n' for row in rows), encoding='utf-8')
-        return StoredScores({'manifest_filepath': str(path), **config}, fingerprint, needs_nbest, needs_scores)
+        return read_scores({'manifest_filepath': str(path), **config}, fingerprint, needs_nbest, needs_scores)
 
     return make
 
@@ -50,7 +65,7 @@ def make(tmp_path):
 def test_a_batch_gets_scores_tokens_and_hypotheses_of_its_rows(make):
     rows = [scored(0), labelled(0), scored(1, text='', log_prob=0.0, others=[('b', -3.25)])]
     scores = make(rows, TEACHER)
-    assert (scores.rows, scores.supervised_rows, scores.any_supervised) == (3, 1, True)
+    assert (scores.check.rows, scores.check.supervised_rows, scores.any_supervised) == (3, 1, True)
     assert scores.supervised(rows).tolist() == [False, True, False]
     nll, tokens = scores.nll(rows)
     assert nll.dtype == torch.float64 and nll.tolist() == [2.5, math.inf, 0.0] and math.copysign(1.0, nll[2]) == 1.0
@@ -65,7 +80,7 @@ def test_a_batch_gets_scores_tokens_and_hypotheses_of_its_rows(make):
 
 def test_the_teacher_is_told_by_the_first_two_parts_of_the_fingerprint(make):
     rows = [scored(0), scored(1, teacher_fingerprint='aaaaaaaa-bbbbbbbb-eeeeeeee')]
-    assert str(make(rows).fingerprint).startswith('aaaaaaaa-bbbbbbbb')
+    assert str(make(rows).check.fingerprint).startswith('aaaaaaaa-bbbbbbbb')
     make(rows, TEACHER), make(rows, 'aaaaaaaa-bbbbbbbb')
     with pytest.raises(
         ConfigError, match='^2 of 2 rows .* were scored by another teacher or vocabulary than dddddddd'
@@ -108,7 +123,8 @@ def test_a_row_with_a_mistake_is_refused_with_count_place_and_fix(make, keys, se
     rows = [scored(0), scored(1, **keys), scored(2), scored(3, **keys), labelled(4)]
     with pytest.raises(ConfigError, match=sentence) as error:
         make(rows, TEACHER)
-    assert str(error.value).startswith('2 of 4 rows of model.train_ds (the first: /audio/1.wav, text')
+    assert str(error.value).startswith('2 of 4 rows of model.train_ds (the first: ')
+    assert '.jsonl, line 2, /audio/1.wav, text' in str(error.value)
     assert len(error.value.messages) == 1
 
 
@@ -157,7 +173,7 @@ def test_supervised_rows_need_no_score_and_what_they_have_is_not_used(make):
 def test_rows_that_the_loader_leaves_out_are_not_asked_for_scores(make):
     long, short = scored(9, teacher_log_prob=...), scored(0, teacher_log_prob=..., duration=0.1)
     scores = make([scored(0), long, short], max_duration=5.0, min_duration=0.2)
-    assert scores.rows == 1
+    assert scores.check.rows == 1
     with pytest.raises(ConfigError, match='2 of 3 rows'):
         make([scored(0), long, short])
     with pytest.raises(ConfigError, match='no row within min_duration'):
@@ -172,7 +188,7 @@ def test_another_text_field_of_lhotse_is_refused(make, tmp_path):
         make([scored(0)], use_lhotse=True, text_field='noisy')
     sources = [{'type': 'nemo', 'manifest_filepath': str(tmp_path / '0.jsonl'), 'text_field': 'other'}]
     with pytest.raises(ConfigError, match='text_field is .other.'):
-        StoredScores({'use_lhotse': True, 'input_cfg': sources}, None, False, True)
+        read_scores({'use_lhotse': True, 'input_cfg': sources}, None, False, True)
 
 
 def test_tags_of_lhotse_may_mark_a_source_as_supervised(tmp_path):
@@ -183,16 +199,17 @@ def test_tags_of_lhotse_may_mark_a_source_as_supervised(tmp_path):
         {'type': 'nemo', 'manifest_filepath': str(plain), 'weight': 0.1, 'tags': {'supervised': True}},
         {'type': 'nemo', 'manifest_filepath': str(rows), 'weight': 0.9},
     ]
-    scores = StoredScores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
-    assert (scores.rows, scores.supervised_rows) == (2, 1)
+    scores = read_scores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
+    assert (scores.check.rows, scores.check.supervised_rows) == (2, 1)
     del sources[0]['tags']
     with pytest.raises(ConfigError, match='1 of 2 rows .* have no `teacher_log_prob`'):
-        StoredScores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
+        read_scores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
 
 
 def test_data_without_a_manifest_are_checked_batch_by_batch():
-    scores = StoredScores({'use_lhotse': True, 'shar_path': 'somewhere'}, None, True, True)
-    assert scores.any_supervised and scores.fingerprint is None
+    checks = DataChecks({'use_lhotse': True, 'shar_path': 'somewhere'}, DataNeeds(scores=True, nbest=8))
+    assert checks.read() == checks.problems() == [] and not checks.manifests.complete
+    scores = StoredScores(ScoreRules(scores=True, nbest=True), checked=False, any_supervised=True)
     assert scores.nll([scored(0), labelled(1)])[0].tolist() == [2.5, math.inf]
     with pytest.raises(ConfigError, match='such as /audio/1.wav .* not the first of their `teacher_nbest`'):
         scores.nll([scored(0), scored(1, text='x', teacher_nbest=[{'text': 'y', 'log_prob': -1.0}])])

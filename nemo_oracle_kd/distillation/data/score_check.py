@@ -1,0 +1,290 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a row with a teacher's scores must be like, and the check of all training rows for that."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemo.utils import logging
+
+from nemo_oracle_kd.bridge.rows.lines import ManifestLine
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
+from nemo_oracle_kd.distillation.data.findings import Findings
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.format import (
+    FINGERPRINT_KEY,
+    LOG_PROB_KEY,
+    NBEST_KEY,
+    ROW_KEY,
+    TOKENS_KEY,
+    Fingerprint,
+    header_path,
+    read_header,
+    row_hash,
+)
+
+__all__ = ['ScoreCheck', 'ScoreRules', 'ScoringTeacher', 'mistake_sentence']
+
+_SCORE_ANEW = "score the manifest with `nemo-oracle-kd score`"
+#: text and score of a row were written together, so they differ by rounding at most
+_ROUNDING = 2e-3
+
+#: kind of mistake -> what is said of the rows that have it, with the fix
+_SENTENCES = {
+    'flag': f"have a `{SUPERVISED_KEY}` that is neither true nor false: write it as a JSON boolean",
+    'no score': f"have no `{LOG_PROB_KEY}`: {_SCORE_ANEW}, or mark rows with true transcripts as \"{SUPERVISED_KEY}\": true",
+    'no fingerprint': f"have a score without a valid `{FINGERPRINT_KEY}`, so nobody knows whose it is: {_SCORE_ANEW}",
+    'other teacher': "were scored by another teacher or vocabulary than {expected}: "
+    + _SCORE_ANEW
+    + " by that teacher",
+    'log-prob': f"have a `{LOG_PROB_KEY}` that is no log-probability (a finite number, at most 0): {_SCORE_ANEW}",
+    'tokens': f"have no valid `{TOKENS_KEY}` (a count, at least 0): {_SCORE_ANEW}",
+    'text': (
+        f"have a `text` that is not the first of their `{NBEST_KEY}`, so `{LOG_PROB_KEY}` is the score of another text: score "
+        "the new texts with `nemo-oracle-kd score --reference`, or put the old ones back"
+    ),
+    'changed': (
+        f"have a `{LOG_PROB_KEY}` that differs from that of the first of their `{NBEST_KEY}`: {_SCORE_ANEW} and leave both "
+        "as they are written"
+    ),
+    'no n-best': f"have no `{NBEST_KEY}`, which the objective compares: {_SCORE_ANEW} and --nbest 2 or more",
+    'n-best': (
+        f"have a `{NBEST_KEY}` that is not a list of {{\"text\", \"log_prob\"}} with log-probabilities (finite numbers, at most "
+        f"0): {_SCORE_ANEW}"
+    ),
+    'row': (
+        f"have an audio file, `duration`, `text` or score other than when they were scored (`{ROW_KEY}` tells): {_SCORE_ANEW} "
+        "--overwrite, or put the old values back"
+    ),
+    'duplicates': f"have the same text twice in `{NBEST_KEY}`, which would count twice: {_SCORE_ANEW} --rescore, which merges",
+}
+
+
+@dataclass(frozen=True)
+class ScoringTeacher:
+    """Whose scores are expected.
+
+    Attributes:
+        fingerprint: of the scores; the first two parts count.
+        model_class: name of the teacher's class; `None` if only the fingerprint is known.
+    """
+
+    fingerprint: Fingerprint
+    model_class: str | None = None
+
+
+@dataclass
+class ScoreRules:
+    """What is asked of rows that are not supervised.
+
+    Attributes:
+        scores: `teacher_log_prob` is read.
+        nbest: several hypotheses are compared.
+        expected: fingerprint of the only teacher whose scores are accepted; `None`: any.
+    """
+
+    scores: bool
+    nbest: bool = False
+    expected: Fingerprint | None = None
+
+    def __post_init__(self) -> None:
+        self.scores = self.scores or self.nbest
+        self._known: dict[Any, Fingerprint | None] = {}
+
+    def fingerprint(self, row: Mapping[str, Any]) -> Fingerprint | None:
+        """The fingerprint that a row carries, `None` if it has no valid one."""
+        text = row.get(FINGERPRINT_KEY)
+        if not isinstance(text, str):
+            return None
+        if text not in self._known:  # few teachers, many rows
+            try:
+                self._known[text] = Fingerprint.parse(text)
+            except ConfigError:
+                self._known[text] = None
+        return self._known[text]
+
+    def mistakes(self, row: Mapping[str, Any]) -> list[str]:
+        """Kinds of mistakes of a row that is not supervised."""
+        if not isinstance(row.get(SUPERVISED_KEY, False), bool):
+            return ['flag']
+        if not self.scores:
+            return []
+        log_prob = row.get(LOG_PROB_KEY)
+        if log_prob is None:
+            return ['no score']
+        found = []
+        if not _is_log_prob(log_prob):
+            found.append('log-prob')
+        tokens = row.get(TOKENS_KEY)
+        if type(tokens) is not int or tokens < 0:
+            found.append('tokens')
+        teacher = self.fingerprint(row)
+        if teacher is None:
+            found.append('no fingerprint')
+        elif self.expected is not None and not teacher.same_scores(self.expected):
+            found.append('other teacher')
+        entries = row.get(NBEST_KEY)
+        if entries is None:
+            return found + (['no n-best'] if self.nbest else [])
+        if not isinstance(entries, list) or not entries or not all(_is_hypothesis(entry) for entry in entries):
+            return found + ['n-best']
+        texts = [_spaces(entry['text']) for entry in entries]
+        if texts[0] != _spaces(row.get('text')):
+            found.append('text')
+        elif 'log-prob' not in found and abs(entries[0]['log_prob'] - log_prob) > _ROUNDING:
+            found.append('changed')
+        if len(set(texts)) < len(texts):
+            found.append('duplicates')
+        return found
+
+
+def mistake_sentence(kind: str, expected: Fingerprint | None) -> str:
+    """What is said of rows with a kind of mistake."""
+    return _SENTENCES[kind].format(expected=expected) if kind == 'other teacher' else _SENTENCES[kind]
+
+
+class ScoreCheck:
+    """Checks the scores of all rows, and counts the supervised ones, which need none.
+
+    Args:
+        rules: what is asked of the rows.
+        likelihood: names of the objectives that need true likelihoods, which a teacher that reads the transcript has not got.
+        teacher: whose scores are expected, if known.
+
+    Attributes:
+        rows: how many rows there are.
+        supervised_rows: how many of them are marked as supervised.
+        fingerprint: of the teacher whose scores these are, as far as known.
+    """
+
+    def __init__(self, rules: ScoreRules, likelihood: tuple[str, ...] = (), teacher: ScoringTeacher | None = None):
+        self.rules, self.likelihood, self.teacher = rules, likelihood, teacher
+        self.rows = self.supervised_rows = 0
+        self.fingerprint = rules.expected
+        self._findings = Findings({kind: mistake_sentence(kind, rules.expected) for kind in _SENTENCES})
+        self._teachers: Counter[Any] = Counter()
+        self._files: dict[str, None] = {}
+        self._alone = 0
+
+    def see(self, line: ManifestLine) -> None:
+        """Looks at a row."""
+        row = line.row
+        self.rows += 1
+        if row.get(SUPERVISED_KEY) is True:
+            self.supervised_rows += 1
+            return
+        found = self.rules.mistakes(row)
+        if found:
+            for kind in found:
+                self._findings.add(kind, line, f"{line.audio}, text {str(row.get('text'))[:40]!r}")
+        elif self.rules.scores:
+            self._teachers[row[FINGERPRINT_KEY]] += 1
+            self._files[line.path] = None
+            if self.rules.nbest:
+                self._alone += len(row[NBEST_KEY]) < 2
+            # archives rename their files
+            if ROW_KEY in row and not line.source.tarred and _hash(row) != row[ROW_KEY]:
+                self._findings.add('row', line, line.audio)
+
+    def finish(self) -> Iterator[str]:
+        """What is wrong."""
+        scored = self.rows - self.supervised_rows
+        yield from self._findings.sentences(scored)
+        if not self.rows:
+            yield "model.train_ds has no row within min_duration and max_duration: widen them, or check the manifest"
+        elif not scored and self.rules.scores:
+            yield (
+                f"all {self.rows} rows of model.train_ds are marked as supervised, so there is nothing to distil: add rows that "
+                "a teacher scored"
+            )
+        teachers = self._scoring_teachers()
+        if len(teachers) > 1:
+            shares = ', '.join(f'{name} ({count} rows)' for name, count in teachers.most_common())
+            yield (
+                f"the rows of model.train_ds were scored by different teachers, {shares}, whose scores do not compare: score "
+                "them all by one teacher with `nemo-oracle-kd score --rescore`"
+            )
+        if self.likelihood:
+            yield from self._oracle_problems()
+        if self._findings or not teachers:
+            return
+        self.fingerprint = self.fingerprint or Fingerprint.parse(next(iter(teachers)))
+        if self.rules.nbest and self._alone == scored:
+            yield (
+                f"all {scored} scored rows of model.train_ds have one hypothesis, and one alone always has the share 1 of an "
+                "N-best list: score them with `nemo-oracle-kd score --nbest 8`, or train with full_sum instead"
+            )
+        elif self._alone:
+            logging.warning(
+                f"{self._alone} of {scored} scored rows of the training data have one hypothesis only; objectives over the N-best "
+                "list learn nothing from these."
+            )
+
+    def _scoring_teachers(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for text, count in self._teachers.items():
+            parts = Fingerprint.parse(text)
+            found[f'{parts.teacher}-{parts.vocabulary}'] += count
+        return found
+
+    def _oracle_problems(self) -> Iterator[str]:
+        """Scores of a model that had read the text, or of nobody knows whom: rows do not tell, their header does."""
+        names = ', '.join(self.likelihood)
+        if self.teacher is not None and self.teacher.model_class is not None:
+            if 'Oracle' in self.teacher.model_class:
+                yield _oracle_sentence('the training rows', self.teacher.model_class, names)
+            return
+        for path in self._files:
+            try:
+                header = read_header(path)
+            except ConfigError as error:
+                yield from error.messages
+                continue
+            model_class = _class_of(header)
+            if model_class is None:
+                yield (
+                    f"{path} has scores but no header {header_path(path).name} that names the teacher's class, so nobody can "
+                    f"tell whether it had read the texts, and {names} would learn nothing from such scores: join shards with "
+                    "`nemo-oracle-kd score --merge`, which keeps the header, give teacher.restore_from beside teacher.scores, or "
+                    "write {\"teacher\": {\"class\": \"NAME\"}} into that file for scores from elsewhere"
+                )
+            elif 'Oracle' in model_class:
+                yield _oracle_sentence(path, model_class, names)
+
+
+def _oracle_sentence(whose: str, model_class: str, names: str) -> str:
+    return (
+        f"the scores of {whose} are those of a {model_class}, which has read the texts and is sure of all of them, so that {names} "
+        "would learn nothing from them: score the manifest by a teacher that reads audio alone"
+    )
+
+
+def _class_of(header: Any) -> str | None:
+    teacher = header.get('teacher') if isinstance(header, Mapping) else None
+    name = teacher.get('class') if isinstance(teacher, Mapping) else None
+    return name if isinstance(name, str) and name else None
+
+
+def _hash(row: Mapping[str, Any]) -> Any:
+    try:
+        return row_hash(row)
+    except (TypeError, ValueError):  # an offset or duration that is no number, of which the check of the audio speaks
+        return row[ROW_KEY]
+
+
+def _is_log_prob(value: Any) -> bool:
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        return False
+    return -math.inf < value <= 0
+
+
+def _is_hypothesis(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get('text'), str) and _is_log_prob(entry.get('log_prob'))
+
+
+def _spaces(text: Any) -> str:
+    return ' '.join(str(text or '').split())
