@@ -261,14 +261,14 @@ def _check_distance(kind: str, huber_width: float, dead_zone: float) -> None:
         raise ValueError(f"The dead zone must be zero or positive, got {dead_zone}.")
 
 
-def _distance(delta: Tensor, kind: str, width: float, dead_zone: float) -> Tensor:
+def _distance(delta: Tensor, name: str, width: float, dead_zone: float) -> Tensor:
     """Distance of a difference; abs() and relu() have gradient 0 at 0."""
     excess = delta.abs()
     if dead_zone:
         excess = torch.relu(excess - dead_zone)
-    if kind == 'l1':
+    if name == 'l1':
         return excess
-    if kind == 'mse':
+    if name == 'mse':
         return excess.square()
     return torch.where(excess <= width, excess.square() / (2.0 * width), excess - 0.5 * width)
 
