@@ -146,7 +146,7 @@ def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) 
     student = _normalised(student_log_probs, lengths)
     target = fill_padding(occupancy.detach(), lengths).to(student.dtype)
     absent = target.sum(dim=2).isnan()
-    target.masked_fill_(absent.unsqueeze(2), 0.0)
+    _empty(target, absent)
     values = (torch.xlogy(target, target) - _cross(target, student)).sum(dim=2)
     return _show(absent.any(dim=1), _sum_over_frames(values, lengths))
 
@@ -290,13 +290,20 @@ def _normalised_pair(
     with torch.no_grad():
         teacher = _normalised(teacher, lengths, temperature).to(student.dtype)
         absent = _is_broken(teacher)
-        teacher.masked_fill_(absent.unsqueeze(2), 0.0)
+        _empty(teacher, absent)
     return student, teacher, absent.any(dim=1)
 
 
 def _is_broken(normalised: Tensor) -> Tensor:
     """`[B, T]` frames without posteriors. One NaN, or an infinite logit, makes all classes of a frame NaN: a look at one is enough."""
     return normalised[:, :, :1].isnan().any(dim=2)
+
+
+def _empty(posteriors: Tensor, absent: Tensor) -> None:
+    """Writes zeros over the absent frames of `posteriors [B, T, V]`, so that no gradient meets NaN."""
+    # the question costs a CPU less than the answer, and makes an accelerator wait
+    if absent.device.type != 'cpu' or bool(absent.any()):
+        posteriors.masked_fill_(absent.unsqueeze(2), 0.0)
 
 
 def _of_utterances(frames: Tensor, lengths: Tensor) -> Tensor:
