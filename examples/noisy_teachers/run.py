@@ -23,7 +23,7 @@ import argparse
 from ladder import LADDER, METHODS, Recipe, run_ladder
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
-from nemo_oracle_kd.evaluation.plots import save_png, to_svg
+from nemo_oracle_kd.evaluation.figure_style import save_png, to_svg
 from nemo_oracle_kd.evaluation.teacher_plot import student_over_teacher
 from nemo_oracle_kd.experiments.comparison import print_table
 from nemo_oracle_kd.experiments.recipe_arguments import (

@@ -1,117 +1,40 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Figures of the report, each a function from plain arrays to a matplotlib ``Figure``.
-
-No state, no display: the figures are made without pyplot and drawn by Agg or SVG, so the same data give the same
-bytes. matplotlib is an optional dependency. Text and axes have one colour, :data:`FOREGROUND`, which the HTML report
-replaces by the colour of the page's text; that is what makes the figures readable on a dark page.
-"""
+"""Figures of the report, each a function from plain arrays to a matplotlib ``Figure``."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nemo_oracle_kd.evaluation.figure_style import COLOURS, FOREGROUND, SystemStyle, new_figure, styled, styles_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FOREGROUND = '#20262f'
-# Eight hues that stay apart for colour-blind readers, light enough for a dark page and dark enough for a white one.
-COLOURS = ('#7d8590', '#e08e1b', '#2f81d6', '#c25b8f', '#1fa187', '#8f6fd1', '#b5862a', '#d1493f', '#5b6b2e')
-_STYLE = {
-    'font.family': 'sans-serif',
-    'font.sans-serif': ['DejaVu Sans'],
-    'font.size': 10,
-    'axes.titlesize': 10.5,
-    'axes.titleweight': 'bold',
-    'axes.titlelocation': 'left',
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.axisbelow': True,
-    'axes.labelsize': 9.5,
-    'xtick.labelsize': 9,
-    'ytick.labelsize': 9,
-    'legend.frameon': False,
-    'legend.fontsize': 9,
-    'figure.facecolor': 'none',
-    'axes.facecolor': 'none',
-    'savefig.facecolor': 'none',
-    'svg.fonttype': 'path',
-    'svg.hashsalt': 'nemo_oracle_kd',
-    **dict.fromkeys(
-        ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'axes.titlecolor', 'xtick.color', 'ytick.color'),
-        FOREGROUND,
-    ),
-}
 
-
-def _matplotlib():
-    try:
-        import matplotlib
-        import matplotlib.figure
-    except ImportError as error:
-        raise ImportError("Figures need matplotlib, which is not installed: pip install matplotlib") from error
-    return matplotlib
-
-
-def _new(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
-    """A figure with axes ``[rows, columns]``, sizes in inches."""
-    matplotlib = _matplotlib()
-    figure = matplotlib.figure.Figure(figsize=(width, height), layout='constrained')
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def _styled(function):
-    """Runs a figure function with the style of this module, leaving the user's own style alone."""
-    import functools
-
-    @functools.wraps(function)
-    def inner(*args, **keywords):
-        with _matplotlib().rc_context(_STYLE):
-            return function(*args, **keywords)
-
-    return inner
-
-
-def to_svg(figure: Figure) -> str:
-    """SVG text of a figure; the same figure gives the same text."""
-    buffer = io.StringIO()
-    with _matplotlib().rc_context(_STYLE):
-        figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
-    return buffer.getvalue()
-
-
-def save_png(figure: Figure, path, dpi: int = 150) -> None:
-    """Writes a figure as PNG on a white ground."""
-    with _matplotlib().rc_context(_STYLE):
-        figure.savefig(path, format='png', dpi=dpi, facecolor='white', metadata={'Software': None})
-
-
-def colour_of(names: Sequence[str]) -> dict[str, str]:
-    """One colour for each system, the same in every figure of a report."""
-    return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
-
-
-@_styled
+@styled
 def learning_curves(
-    curves: Mapping[str, Sequence[Sequence[Mapping]]], labels: Mapping[str, str] | None = None
+    curves: Mapping[str, Sequence[Sequence[Mapping]]],
+    labels: Mapping[str, str] | None = None,
+    styles: Mapping[str, SystemStyle] | None = None,
 ) -> Figure:
     """Validation WER over updates and over seconds of training.
 
     Args:
         curves: by system, one curve per seed; a curve is the rows of ``curve.jsonl`` with ``val_wer`` in percent.
         labels: what to call the systems.
+        styles: of the systems; by default those of :func:`styles_of` for the systems given.
 
     Returns:
-        Two panels side by side; one line per system and seed, one colour per system.
+        Two panels side by side; one line per system and seed; one colour, kind of line and marker per system.
     """
-    figure, axes = _new(9.6, 3.9, 1, 2, sharey=True)
-    colours, labels = colour_of(list(curves)), labels or {}
+    figure, axes = new_figure(9.6, 3.9, 1, 2, sharey=True)
+    styles, labels = styles or styles_of(list(curves)), labels or {}
     for name, runs in curves.items():
         for number, rows in enumerate(runs):
             rows = [row for row in rows if row.get('val_wer') is not None]
@@ -119,7 +42,11 @@ def learning_curves(
                 axis.plot(
                     [row[key] for row in rows],
                     [row['val_wer'] for row in rows],
-                    color=colours[name],
+                    color=styles[name].colour,
+                    linestyle=styles[name].line,
+                    marker=styles[name].marker,
+                    markersize=4.5,
+                    markevery=max(1, len(rows) // 8),
                     linewidth=1.8 if len(runs) == 1 else 1.2,
                     alpha=1.0 if len(runs) == 1 else 0.8,
                     label=labels.get(name, name) if number == 0 else None,
@@ -130,17 +57,20 @@ def learning_curves(
         axis.grid(color=FOREGROUND, alpha=0.12, linewidth=0.6)
     axes[0, 0].set_ylabel('validation WER (%)')
     axes[0, 0].set_ylim(0, 105)
-    legend = figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
+    legend = figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=3, handlelength=4
+    )
     for line in legend.get_lines():
-        line.set(linewidth=2.5, alpha=1.0)
+        line.set(linewidth=2.0, alpha=1.0)
     return figure
 
 
-@_styled
+@styled
 def wer_bars(
     wers: Mapping[str, Sequence[float]],
     intervals: Mapping[str, Sequence[float]] | None = None,
     labels: Mapping[str, str] | None = None,
+    styles: Mapping[str, SystemStyle] | None = None,
 ) -> Figure:
     """Mean WER of each system as a horizontal bar, with its interval as a line and each seed as a dot.
 
@@ -148,12 +78,13 @@ def wer_bars(
         wers: percent, by system, one value per seed.
         intervals: percent, by system, the two ends.
         labels: what to call the systems.
+        styles: of the systems; by default those of :func:`styles_of` for the systems given.
     """
-    figure, axes = _new(9.6, 0.9 + 0.42 * len(wers))
-    axis, labels, colours = axes[0, 0], labels or {}, colour_of(list(wers))
+    figure, axes = new_figure(9.6, 0.9 + 0.42 * len(wers))
+    axis, labels, styles = axes[0, 0], labels or {}, styles or styles_of(list(wers))
     places = np.arange(len(wers))
     means = [float(np.mean(values)) for values in wers.values()]
-    axis.barh(places, means, height=0.62, color=list(colours.values()), alpha=0.85)
+    axis.barh(places, means, height=0.62, color=[styles[name].colour for name in wers], alpha=0.85)
     right = max(means)
     for place, (name, values) in zip(places, wers.items()):
         end = means[place]
@@ -215,7 +146,7 @@ class Track:
         return found
 
 
-@_styled
+@styled
 def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Track], transcript: str = '') -> Figure:
     """What several models emit when, under the spectrogram of the utterance.
 
@@ -228,7 +159,7 @@ def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Tra
         transcript: the reference, as the title.
     """
     rows = 1 + len(tracks)
-    figure, axes = _new(
+    figure, axes = new_figure(
         9.6, 1.9 + 0.95 * len(tracks), rows, 1, sharex=True, gridspec_kw={'height_ratios': [2.0] + [1.0] * len(tracks)}
     )
     seconds = spectrogram.shape[1] * hop_seconds
@@ -265,7 +196,7 @@ def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Tra
     return figure
 
 
-@_styled
+@styled
 def attention_map(
     attention: np.ndarray, labels: Sequence[str], frame_seconds: float, title: str = 'cross-attention'
 ) -> Figure:
@@ -285,7 +216,7 @@ def attention_map(
             f"The attention must be [T, U] with one column per label; got {attention.shape} and {len(labels)} "
             "labels."
         )
-    figure, axes = _new(9.6, min(4.8, max(2.6, 1.1 + 0.16 * len(labels))))
+    figure, axes = new_figure(9.6, min(4.8, max(2.6, 1.1 + 0.16 * len(labels))))
     axis = axes[0, 0]
     image = axis.imshow(
         attention.T,
@@ -308,18 +239,21 @@ def attention_map(
     return figure
 
 
-@_styled
-def copying_bars(rates: Mapping[str, Mapping[str, float]], unit: str = 'WER (%)') -> Figure:
+@styled
+def copying_bars(
+    rates: Mapping[str, Mapping[str, float]], unit: str = 'WER (%)', colours: Mapping[str, str] | None = None
+) -> Figure:
     """How a teacher fares under each condition of the copying diagnosis.
 
     Args:
         rates: by teacher, the value under each condition (true text, another utterance's text, no text, silence for
             audio). All teachers need the same conditions.
         unit: label of the axis.
+        colours: of the teachers.
     """
     conditions = list(next(iter(rates.values())))
-    figure, axes = _new(9.6, 1.0 + 0.34 * len(conditions) * max(1, len(rates)))
-    axis, colours = axes[0, 0], dict(zip(rates, [COLOURS[2], *COLOURS]))
+    figure, axes = new_figure(9.6, 1.0 + 0.34 * len(conditions) * max(1, len(rates)))
+    axis, colours = axes[0, 0], colours or dict(zip(rates, [COLOURS[2], *COLOURS]))
     height = 0.8 / len(rates)
     for number, (name, values) in enumerate(rates.items()):
         places = np.arange(len(conditions)) + (number - (len(rates) - 1) / 2) * height

@@ -23,6 +23,8 @@ import numpy as np
 
 from nemo_oracle_kd.corpus.manifest import write_text_atomically
 from nemo_oracle_kd.evaluation import plots
+from nemo_oracle_kd.evaluation.figure_style import FOREGROUND, SystemStyle, styles_of, to_svg
+from nemo_oracle_kd.evaluation.headline import find_headline, p_text, signed
 from nemo_oracle_kd.evaluation.report_style import STYLE
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ class Report:
         lead: one or two sentences below the title.
         story: what was done, in plain words, one paragraph each.
         labels: what to call the systems; by default their names with blanks for underscores.
-        headline: the system whose figures stand on top; by default ``student_from_oracle_teacher`` if there is one.
-        told: systems that read the transcript; the table says so.
+        headline: the system whose figures stand on top, against the strongest of those that it was compared with; by default
+            ``student_from_oracle_teacher`` if there is one.
+        told: systems that read the transcript; the table says so, and they are no control.
         settings: what was set, as name and value.
         alignments: figures of what the models emit when.
         attention: figures of the cross-attention.
@@ -99,6 +102,16 @@ class Report:
         """What the report calls a system."""
         return self.labels.get(name, name.replace('_', ' '))
 
+    @property
+    def marked(self) -> str:
+        """The system that the headline is about."""
+        return self.headline or 'student_from_oracle_teacher'
+
+    @property
+    def styles(self) -> dict[str, SystemStyle]:
+        """How each system is drawn, in every figure of the page."""
+        return styles_of(list(self.results['systems']))
+
 
 def describe_environment() -> dict[str, str]:
     """Versions and machine of this process."""
@@ -114,8 +127,8 @@ def describe_environment() -> dict[str, str]:
 
 def figure_html(panel: Panel, prefix: str) -> str:
     """A figure as inline SVG; ``prefix`` keeps the ids of several figures on a page apart."""
-    svg = plots.to_svg(panel.figure)
-    svg = svg[svg.index('<svg') :].replace(plots.FOREGROUND, 'currentColor')
+    svg = to_svg(panel.figure)
+    svg = svg[svg.index('<svg') :].replace(FOREGROUND, 'currentColor')
     for before, after in (('id="', f'id="{prefix}-'), ('url(#', f'url(#{prefix}-'), ('href="#', f'href="#{prefix}-')):
         svg = svg.replace(before, after)
     svg = svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(panel.alternative, quote=True)}"', 1)
@@ -135,11 +148,6 @@ def table_html(table: Table, highlight: int | None = None) -> str:
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
     )
-
-
-def p_text(p: float) -> str:
-    """``0.00012`` -> ``< 0.001``."""
-    return '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def _against_baseline(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -192,8 +200,8 @@ def pair_table(report: Report) -> Table | None:
     rows = [
         [
             f"{report.label(pair['system'])} – {report.label(pair['baseline'])}",
-            f"{pair['difference']:+.1f}".replace('-', '−'),
-            f"{pair['low']:+.1f} to {pair['high']:+.1f}".replace('-', '−'),
+            signed(pair['difference']),
+            f"{signed(pair['low'])} to {signed(pair['high'])}",
             p_text(pair['p_permutation']),
             f"{pair['wins']} / {pair['losses']} / {pair['ties']}",
         ]
@@ -206,25 +214,24 @@ def pair_table(report: Report) -> Table | None:
 
 
 def headline_html(report: Report) -> str:
-    """The figures that matter, large."""
-    systems, paired = report.results['systems'], _against_baseline(report.results)
-    name = report.headline or 'student_from_oracle_teacher'
+    """The figures that matter, large, and the sentence that they allow."""
+    systems, name = report.results['systems'], report.marked
     if name not in systems:
         return ''
     tiles = [(f"{np.mean(systems[name]['wer']):.1f} %", f'WER of “{report.label(name)}”')]
-    comparison = paired.get(name)
-    if comparison:
-        baseline = comparison['baseline']
-        tiles.append((f"{np.mean(systems[baseline]['wer']):.1f} %", f'WER of “{report.label(baseline)}”'))
-        if comparison['relative'] is not None:
-            tiles.append((f"{comparison['relative']:+.0f} %".replace('-', '−'), 'relative change'))
-        tiles.append((f"p {p_text(comparison['p_permutation'])}".replace('p 0', 'p = 0'), 'paired over utterances'))
+    found, sentence = find_headline(report.results, name, report.told), ''
+    if found is not None:
+        control = f"{np.mean(systems[found.control]['wer']):.1f} %"
+        low, high = signed(found.pair['low']), signed(found.pair['high'])
+        tiles += [
+            (control, f'WER of its strongest control, “{report.label(found.control)}”'),
+            (signed(found.pair['difference']), f'points of WER, 95 % interval {low} to {high}'),
+        ]
+        labels = {other: report.label(other) for other in systems}
+        sentence = f'<p class="headline {found.outcome}">{html.escape(found.sentence(labels))}</p>'
     tiles.append((f"{systems[name]['parameters'] / 1000:.0f} k", 'parameters'))
-    return (
-        '<ul class="tiles">'
-        + ''.join(f'<li><b>{html.escape(big)}</b><span>{html.escape(small)}</span></li>' for big, small in tiles)
-        + '</ul>'
-    )
+    items = ''.join(f'<li><b>{html.escape(big)}</b><span>{html.escape(small)}</span></li>' for big, small in tiles)
+    return f'{sentence}<ul class="tiles">{items}</ul>'
 
 
 def _definition_list(values: Mapping[str, Any]) -> str:
@@ -259,11 +266,12 @@ def build_report(report: Report) -> str:
         raise ValueError("A report needs results with at least one system; run the comparison first.")
     names = list(results['systems'])
     labels = {name: report.label(name) for name in names}
-    marked = report.headline or 'student_from_oracle_teacher'
+    marked, styles = report.marked, report.styles
     bars = plots.wer_bars(
         {name: results['systems'][name]['wer'] for name in names},
         {name: value['wer'] for name, value in results.get('intervals', {}).items()},
         labels,
+        styles,
     )
     sections: list[tuple[str, str, str]] = []
     if report.story or report.settings:
@@ -280,7 +288,7 @@ def build_report(report: Report) -> str:
     sections.append(('results', 'Results', body + (table_html(pairs) if pairs else '')))
     curves = {name: list(runs.values()) for name, runs in results.get('curves', {}).items() if any(runs.values())}
     if curves:
-        figure = plots.learning_curves({name: curves[name] for name in names if name in curves}, labels)
+        figure = plots.learning_curves({name: curves[name] for name in names if name in curves}, labels, styles)
         caption = "Word error rate on the validation set, by updates and by time. Validation is not counted as time."
         sections.append(
             ('curves', 'Learning curves', figure_html(Panel(figure, caption, 'learning curves'), 'curves'))

@@ -19,6 +19,7 @@ from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
 from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES, VERDICTS
+from nemo_oracle_kd.evaluation.figure_style import COLOURS
 from nemo_oracle_kd.evaluation.report import Panel, Table
 from nemo_oracle_kd.evaluation.transcription import load_model
 
@@ -103,7 +104,7 @@ def model_panels(
         models: what to call a model -> its ``.nemo``, from top to bottom.
         manifest: where the utterance is taken from.
         utterance: number of its row, from 0; by default one of median length.
-        colours: colour by the same names, for example those of :func:`nemo_oracle_kd.evaluation.plots.colour_of`.
+        colours: colour by the same names: those of :attr:`nemo_oracle_kd.evaluation.report.Report.styles`.
 
     Returns:
         The panels for ``Report.alignments`` and for ``Report.attention``.
@@ -138,11 +139,12 @@ def model_panels(
     return [Panel(plots.alignments(features, hop, tracks, row['text']), caption, 'emission over time')], attention
 
 
-def diagnosis_parts(diagnosis: Diagnosis) -> tuple[list[Panel | Table], str]:
+def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[list[Panel | Table], str]:
     """Table, bars and verdict of a copying diagnosis.
 
     Args:
         diagnosis: of :func:`nemo_oracle_kd.evaluation.diagnosis.diagnosis.diagnose`.
+        colour: of the teacher, the one that it has elsewhere in the report.
 
     Returns:
         Values for ``Report.diagnosis`` and ``Report.verdict``.
@@ -163,6 +165,7 @@ def diagnosis_parts(diagnosis: Diagnosis) -> tuple[list[Panel | Table], str]:
     bars = plots.copying_bars(
         {'teacher': {CONDITIONS.get(key, key): one.wer_spoken for key, one in diagnosis.conditions.items()}},
         'WER against the spoken text (%)',
+        {'teacher': colour},
     )
     caption = (
         "A teacher that copied would do well with the true text over silence, and repeat another utterance's text."

@@ -18,6 +18,8 @@ h1 { font-size: clamp(1.6rem, 4.5vw, 2.3rem); line-height: 1.15; letter-spacing:
 h2 { font-size: 1.2rem; letter-spacing: -0.01em; margin: 0 0 12px; }
 .lead { font-size: 1.1rem; color: var(--soft); margin: 0 0 22px; max-width: 46em; }
 p { margin: 0 0 12px; max-width: 46em; }
+.headline { font-size: 1.12rem; font-weight: 550; border-left: 3px solid var(--soft); padding-left: 14px; margin: 0 0 18px; }
+.headline.better { border-color: var(--accent); }
 .tiles { list-style: none; display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin: 0 0 18px; padding: 0; }
 .tiles li { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
@@ -34,8 +36,8 @@ main { padding-bottom: 60px; }
 .scroll { overflow-x: auto; margin: 0 -24px 8px; padding: 0 24px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 8px 10px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; padding-left: 8px; }
-thead th { color: var(--soft); font-weight: 600; font-size: 0.82rem; }
+th:first-child { text-align: left; padding-left: 8px; white-space: normal; min-width: 10em; }
+thead th { white-space: normal; vertical-align: bottom; color: var(--soft); font-weight: 600; font-size: 0.82rem; }
 tbody th { font-weight: 500; }
 .marked th, .marked td { background: var(--mark); font-weight: 650; }
 .marked th { border-radius: 8px 0 0 8px; } .marked td:last-child { border-radius: 0 8px 8px 0; }

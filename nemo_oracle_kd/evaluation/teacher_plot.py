@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nemo_oracle_kd.evaluation.plots import COLOURS, FOREGROUND, _new, _styled
+from nemo_oracle_kd.evaluation.figure_style import COLOURS, FOREGROUND, MARKERS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ['student_over_teacher']
 
-_MARKERS = 'osD^vP*X'
 
-
-@_styled
+@styled
 def student_over_teacher(
     teachers: Mapping[str, float],
     students: Mapping[str, Mapping[str, Sequence[float]]],
@@ -50,7 +48,7 @@ def student_over_teacher(
     values = [wer for of_method in students.values() for wers in of_method.values() for wer in wers]
     if not values:
         raise ValueError("There are no students to draw: give at least one method with one teacher.")
-    figure, axes = _new(8.0, 5.6)
+    figure, axes = new_figure(8.0, 5.6)
     axis = axes[0, 0]
     drawn = [teachers[name] for name in dict.fromkeys(name for of_method in students.values() for name in of_method)]
     left, right = min(drawn), max(drawn)
@@ -76,7 +74,7 @@ def student_over_teacher(
             means,
             yerr=np.maximum(ends, 0.0),
             color=colour,
-            marker=_MARKERS[number % len(_MARKERS)],
+            marker=MARKERS[number % len(MARKERS)],
             markersize=6,
             linewidth=1.8,
             elinewidth=1.0,

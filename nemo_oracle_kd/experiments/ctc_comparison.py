@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
-from nemo_oracle_kd.evaluation.plots import colour_of
 from nemo_oracle_kd.evaluation.report import Report, write_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
@@ -110,6 +109,11 @@ def system_runs(
     return runs
 
 
+def controls(plan: Plan) -> list[str]:
+    """Students that the oracle's is compared with: alone, and of a teacher that does not read."""
+    return [name for name, one in plan.students.items() if one is None or one.teacher != 'oracle_teacher']
+
+
 def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
     """Whether the oracle teacher of a seed listens."""
     folder = out / f'seed_{seed}' / 'diagnosis'
@@ -152,18 +156,19 @@ def compare_and_report(
         system_runs(plan, data, out, seeds, waits),
         data['test'],
         out,
-        pairs=[('student_from_conventional_teacher', 'student_from_oracle_teacher')],
+        pairs=[(name, 'student_from_oracle_teacher') for name in controls(plan)],
         settings={'updates': plan.updates, 'teacher_seconds': plan.teacher_seconds, **report.settings},
         extra_jobs=[*extra_jobs, diagnosis_job(out, seeds[0], data['dev'])],
     )
     results = comparison.run(parallel)
     names = ['oracle_teacher', 'conventional_teacher', 'student_from_oracle_teacher', 'student_alone']
-    shown = {LABELS.get(name, name.replace('_', ' ')): comparison.model_path(name, seeds[0]) for name in names}
     report.results = results
     report.labels = LABELS
-    report.alignments, report.attention = model_panels(shown, data['test'], colours=colour_of(list(shown)))
+    shown = {report.label(name): comparison.model_path(name, seeds[0]) for name in names}
+    colours = {report.label(name): style.colour for name, style in report.styles.items()}
+    report.alignments, report.attention = model_panels(shown, data['test'], colours=colours)
     folder = out / f'seed_{seeds[0]}' / 'diagnosis'
     diagnosis = Diagnosis.from_dict(json.loads((folder / 'diagnosis.json').read_text(encoding='utf-8')))
-    report.diagnosis, report.verdict = diagnosis_parts(diagnosis)
+    report.diagnosis, report.verdict = diagnosis_parts(diagnosis, report.styles['oracle_teacher'].colour)
     write_report(report, out / 'report.html')
     return results

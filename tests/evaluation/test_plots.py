@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nemo_oracle_kd.evaluation import plots
+from nemo_oracle_kd.evaluation.figure_style import save_png, to_svg
 
 
 def curve(points):
@@ -93,9 +94,9 @@ def test_the_same_data_give_the_same_bytes_and_files_are_pictures(tmp_path):
     def draw():
         return plots.wer_bars({'a': [50.0]}, {'a': [40.0, 60.0]})
 
-    assert plots.to_svg(draw()) == plots.to_svg(draw())
-    plots.save_png(draw(), tmp_path / 'a.png')
-    plots.save_png(draw(), tmp_path / 'b.png')
+    assert to_svg(draw()) == to_svg(draw())
+    save_png(draw(), tmp_path / 'a.png')
+    save_png(draw(), tmp_path / 'b.png')
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
     assert (tmp_path / 'a.png').read_bytes().startswith(b'\x89PNG') and (tmp_path / 'a.png').stat().st_size > 5000
 

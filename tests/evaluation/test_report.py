@@ -6,11 +6,15 @@
 import re
 from html.parser import HTMLParser
 
+import matplotlib
+import matplotlib.colors
 import numpy as np
 import pytest
 
 from nemo_oracle_kd.evaluation import plots
-from nemo_oracle_kd.evaluation.report import Panel, Report, Table, build_report, p_text, result_table, write_report
+from nemo_oracle_kd.evaluation.figure_style import FOREGROUND, styles_of
+from nemo_oracle_kd.evaluation.headline import p_text
+from nemo_oracle_kd.evaluation.report import Panel, Report, Table, build_report, result_table, write_report
 
 
 def make_results():
@@ -124,7 +128,7 @@ def test_page_needs_nothing_from_outside_and_no_script(page):
 @pytest.mark.unit
 def test_figures_take_the_colour_of_the_page(page):
     assert 'currentColor' in page
-    assert plots.FOREGROUND not in page.split('</style>')[1]
+    assert FOREGROUND not in page.split('</style>')[1]
 
 
 @pytest.mark.unit
@@ -183,3 +187,35 @@ def test_results_alone_make_a_page_and_no_results_are_refused(tmp_path):
 @pytest.mark.unit
 def test_small_p_values_are_not_shown_as_zero():
     assert (p_text(0.0001), p_text(0.0312)) == ('< 0.001', '0.031')
+
+
+@pytest.mark.unit
+def test_the_headline_names_the_strongest_control_and_is_no_more_certain_than_the_interval(page):
+    assert 'is better than its strongest control, “student from conventional teacher”: −4.0 points of WER' in page
+    assert '<p class="headline better">' in page
+    noisy = make_results()
+    noisy['paired'][1].update(low=-9.0, high=0.4)
+    page = build_report(make_report(results=noisy))
+    assert '<p class="headline level">' in page and 'level within the noise' in page and 'better than' not in page
+
+
+@pytest.mark.unit
+def test_a_system_has_one_colour_in_bars_and_curves_and_its_line_and_marker_are_its_own():
+    report = make_report()
+    results, styles = report.results, report.styles
+    names = list(results['systems'])
+    bars = plots.wer_bars({name: results['systems'][name]['wer'] for name in names}, styles=styles)
+    # the curves hold fewer systems, in another order
+    shown = names[:0:-1]
+    curves = plots.learning_curves({name: list(results['curves'][name].values()) for name in shown}, styles=styles)
+    colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in bars.axes[0].patches]
+    assert colours == [styles[name].colour for name in names]
+    lines = [line for line in curves.axes[0].lines if not line.get_label().startswith('_')]
+    assert [line.get_color() for line in lines] == [styles[name].colour for name in shown]
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(shown)
+
+
+@pytest.mark.unit
+def test_forty_systems_can_be_told_apart_without_colour():
+    styles = styles_of([str(k) for k in range(40)])
+    assert len({(style.line, style.marker) for style in styles.values()}) == 40

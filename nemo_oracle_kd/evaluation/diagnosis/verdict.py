@@ -104,7 +104,7 @@ class HeardShare:
     def __str__(self) -> str:
         if self.value is None:
             return 'not defined'
-        return f'{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]'
+        return f'{round(100 * self.value)} % [{round(100 * self.low)}, {round(100 * self.high)}]'
 
 
 def heard_share(own: Rates, wrong: Rates, chance: Rates, resamples: int = 2000, seed: int = 0) -> HeardShare:
