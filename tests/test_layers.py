@@ -14,6 +14,7 @@ PACKAGE = 'nemo_oracle_kd'
 # folder or module of the package -> (layer, layers that it may import besides itself)
 ALLOWED = {
     'errors': (1, set()),
+    'processes': (1, set()),
     'strict_config': (1, {'errors'}),
     'folder_lock': (1, set()),
     'functional': (1, set()),
@@ -35,7 +36,7 @@ ALLOWED = {
 HEAVY = {'torch', 'nemo', 'lightning', 'pytorch_lightning', 'transformers', 'matplotlib', 'librosa', 'lhotse'}
 LIGHT_FILES = ['nemo_oracle_kd/__init__.py', 'nemo_oracle_kd/errors.py', 'nemo_oracle_kd/bridge/__init__.py']
 LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'nemo_oracle_kd/bridge/register', 'hydra_plugins', 'conf']
-LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'strict_config', 'conf')
+LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'processes', 'strict_config', 'conf')
 #: what of NeMo's collections may be named outside bridge/: classes that stand in its documentation
 PUBLIC_COLLECTIONS = {
     'experiments': ('nemo.collections.asr.models',),

@@ -132,7 +132,7 @@ def label_jobs(recipe: Recipe, parts: dict[str, Path], test: Path, out: Path) ->
     ]
     scores = out / 'teachers' / 'scores.json'
     models = [str(out / 'teachers' / f'{name}.nemo') for name in recipe.teachers]
-    command = ['evaluate', *models, '--manifest', str(test), '--json', str(scores)]
+    command = ['evaluate', *models, '--manifest', str(test), '--json', str(scores), '--overwrite']
     trained = [f'teachers/{name}' for name in recipe.teachers]
     jobs.append(Job('labels/test', [*CLI, *command], outputs=[scores], depends=trained, inputs=[test]))
     return jobs

@@ -6,7 +6,7 @@
 A `duration` that is shorter than the file cuts it off, so a teacher hears what a student will be trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ class AudioSpan:
     offset: float = 0.0
     duration: float | None = None
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> 'AudioSpan':
+        """The stretch that a row of a manifest is about, as NeMo reads it for training."""
+        return cls(row['audio_filepath'], float(row.get('offset') or 0.0), row.get('duration'))
+
 
 def audio_seconds(span: AudioSpan) -> float:
     """Length of a stretch, from the file where `duration` is not given."""
@@ -45,7 +50,7 @@ def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
     """Samples `[S]` in [-1, 1], mixed to one channel and resampled.
 
     Raises:
-        ValueError: the file cannot be read, or there are no samples.
+        ValueError: the file cannot be read, or there are no samples, or some are not finite.
     """
     from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 
@@ -58,10 +63,28 @@ def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
             channel_selector='average',
         )
     except Exception as error:  # soundfile, pydub and ffmpeg each raise their own
+        if _begins_behind_the_end(span):
+            raise ValueError(_no_audio(span)) from None
         raise ValueError(f"{span.path} cannot be read as audio: {error}") from error
     if len(segment.samples) == 0:
-        raise ValueError(f"{span.path} holds no audio at {span.offset} s: remove the row from the manifest")
-    return torch.as_tensor(segment.samples, dtype=torch.float32)
+        raise ValueError(_no_audio(span))
+    samples = torch.as_tensor(segment.samples, dtype=torch.float32)
+    if not bool(samples.isfinite().all()):
+        raise ValueError(f"{span.path} holds samples that are not finite numbers (NaN or infinite): mend the file")
+    return samples
+
+
+def _no_audio(span: AudioSpan) -> str:
+    return f"{span.path} holds no audio at {span.offset:g} s: mend the offset, or remove the row from the manifest"
+
+
+def _begins_behind_the_end(span: AudioSpan) -> bool:
+    import soundfile
+
+    try:
+        return span.offset >= soundfile.info(span.path).duration
+    except (OSError, soundfile.LibsndfileError):
+        return False
 
 
 def audio_batch(signals: Sequence[torch.Tensor], device: Any = 'cpu') -> AudioBatch:

@@ -9,6 +9,7 @@ to a student because it has a teacher.
 """
 
 import contextlib
+import copy
 import difflib
 import tarfile
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import open_dict
+
+from nemo_oracle_kd.bridge.archive import restore_archive
 
 __all__ = ['check_source', 'model_file', 'restore_frozen', 'quiet_nemo']
 
-_APP_STATE = (
+
+#: what NeMo says of "the model being restored"; a model that is restored stays registered besides
+_RESTORING = (
     '_is_model_being_restored',
     '_nemo_file_folder',
     '_model_restore_path',
@@ -31,16 +35,18 @@ _APP_STATE = (
 
 @contextlib.contextmanager
 def _app_state_kept() -> Iterator[None]:
+    """Undoes what a restore says of itself in NeMo's state, and after a failed one all that it has changed there."""
     from nemo.utils.app_state import AppState
 
-    state = AppState()
-    kept = {name: getattr(state, name) for name in _APP_STATE if hasattr(state, name)}
-    kept = {name: list(value) if isinstance(value, list) else value for name, value in kept.items()}
+    state = vars(AppState())
+    kept = {name: copy.copy(value) if isinstance(value, (list, dict)) else value for name, value in state.items()}
     try:
         yield
-    finally:
-        for name, value in kept.items():
-            setattr(state, name, value)
+    except BaseException:
+        state.clear()
+        state.update(kept)
+        raise
+    state.update({name: kept[name] for name in _RESTORING if name in kept})
 
 
 @contextlib.contextmanager
@@ -68,6 +74,8 @@ def check_source(source: str) -> None:
     looks_like_path = (
         source.endswith(('.nemo', '.ckpt')) or source.startswith(('/', '.', '~')) or source.count('/') > 1
     )
+    if path.is_dir():
+        raise ValueError(f"{source!r} is a folder: give the path of a .nemo file in it")
     if not path.is_file():
         if looks_like_path:
             raise FileNotFoundError(f"there is no model at {_place(source)}: {_FIX}")
@@ -77,6 +85,8 @@ def check_source(source: str) -> None:
         raise ValueError(
             f"{source!r} is a Lightning checkpoint: give the .nemo file, which also holds the config and the tokenizer"
         )
+    elif path.stat().st_size == 0:
+        raise ValueError(f"{source!r} is empty: copy or download the file again")
     elif not tarfile.is_tarfile(path):
         raise ValueError(f"{source!r} cannot be read as a .nemo file: give a file saved by model.save_to()")
 
@@ -141,23 +151,13 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
 
     Raises:
         FileNotFoundError: no such file or pretrained model.
-        ValueError: the file is no `.nemo` archive.
+        ValueError: the file is no `.nemo` archive, is damaged, names what NeMo does not admit, or holds a model of
+            another kind. NeMo's process-wide state is as before in this case too.
     """
-    from nemo.collections.asr.models import ASRModel
-
-    check_source(source)
-    path = Path(source).expanduser()
+    path = model_file(source)
     # fork_rng: building a network draws initial weights; the student's random stream must not depend on its teacher
     with _app_state_kept(), quiet_nemo(), torch.random.fork_rng():
-        if path.is_file():
-            config = ASRModel.restore_from(str(path), return_config=True)
-            with open_dict(config):
-                for name in ('train_ds', 'validation_ds', 'test_ds'):
-                    config.pop(name, None)
-            model = ASRModel.restore_from(str(path), override_config_path=config, map_location=device)
-        else:
-            model_file(source)  # what cannot be fetched is told in a sentence
-            model = ASRModel.from_pretrained(source, map_location=device)
+        model = restore_archive(path, source, device)
     model.eval()
     model.requires_grad_(False)
     return model

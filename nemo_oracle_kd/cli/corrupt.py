@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('--manifest', required=True, metavar='IN.jsonl', help='NeMo manifest with true transcripts')
     parser.add_argument('--output', required=True, metavar='OUT.jsonl', help='manifest to write')
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing output')
     parser.add_argument(
         '--wer', type=float, required=True, metavar='X', help='error rate of the result, as a share: 0.3 for 30 %%'
     )
@@ -43,19 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the manifest and prints the measured error rate."""
-    from pathlib import Path
-
     from nemo_oracle_kd.corpus.corruption import CorruptionSettings, corrupt_rows
     from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
-    from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.corpus.outputs import check_outputs
 
     settings = CorruptionSettings(args.wer, args.seed, args.unit, tuple(args.shares))
-    if Path(args.output).resolve() == Path(args.manifest).resolve():
-        raise ConfigError(
-            "--output is the manifest itself: the true transcripts would be overwritten; give another path"
-        )
+    check_outputs({'--output': args.output}, [args.manifest], args.overwrite)
     rows, report = corrupt_rows(read_manifest(args.manifest, check_audio=False), settings)
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     write_manifest(args.output, rows)
     print(
         f'measured: word error rate {100 * report.wer:.2f} %, character error rate {100 * report.cer:.2f} % '

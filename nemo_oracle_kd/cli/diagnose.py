@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="audio-only CTC model or transducer to compare spikes with (default: the teacher's audio branch)",
     )
     parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='utterances at a time (default: 8)')
+    parser.add_argument('--overwrite', action='store_true', help='replace the results of an earlier run')
     parser.add_argument('--limit', type=int, metavar='N', help='use the first N utterances only')
     add_device_argument(parser)
 
@@ -49,9 +50,17 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
     check_device(args.device)
-    if not Path(args.manifest).is_file():
-        raise FileNotFoundError(f"there is no manifest at '{args.manifest}'")
+    from nemo_oracle_kd.corpus.manifest import check_manifest_path
+    from nemo_oracle_kd.corpus.outputs import check_outputs, write_text_atomically
 
+    check_manifest_path(args.manifest)
+    output = Path(args.output)
+    results, picture = output / 'diagnosis.json', output / 'attention.png'
+    check_outputs(
+        {'--output': results, 'the picture': picture},
+        [args.teacher, args.audio_model, args.manifest],
+        args.overwrite,
+    )
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
 
     for source in filter(None, (args.teacher, args.audio_model)):
@@ -70,19 +79,17 @@ def run(args: argparse.Namespace) -> int:
     utterances = read_utterances(teacher, args.manifest, args.limit)
     diagnosis = diagnose(teacher, utterances, args.batch_size, audio_model)
 
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
     record = {
         'teacher': args.teacher,
         'manifest': args.manifest,
         'audio_model': args.audio_model,
         **diagnosis.as_dict(),
     }
-    (output / 'diagnosis.json').write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+    write_text_atomically(results, json.dumps(record, indent=2) + '\n')
     print(table(diagnosis))
     if diagnosis.examples:
-        save_attention_picture(diagnosis.examples, output / 'attention.png', diagnosis.verdict)
-    print(f"\nwritten: {output / 'diagnosis.json'}" + (f", {output / 'attention.png'}" if diagnosis.examples else ''))
+        save_attention_picture(diagnosis.examples, picture, diagnosis.verdict)
+    print(f"\nwritten: {results}" + (f", {picture}" if diagnosis.examples else ''))
     return 0
 
 

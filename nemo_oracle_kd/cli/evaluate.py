@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', metavar='OUT.jsonl', help='keep the transcriptions of the only MODEL here')
     parser.add_argument('--output-dir', metavar='DIR', help='keep the transcriptions of each MODEL as DIR/NAME.jsonl')
     parser.add_argument('--json', metavar='FILE', help='also write the figures as JSON')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing outputs')
     parser.add_argument('--group-by', metavar='KEY', help='resample groups, e.g. speaker, instead of utterances')
     parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='default: 16')
     add_device_argument(parser)
@@ -55,15 +56,16 @@ def run(args: argparse.Namespace) -> int:
     _check(args, paths)
     check_device(args.device)
     from nemo_oracle_kd.evaluation.error_rates import score
-    from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
+    from nemo_oracle_kd.evaluation.significance import aligned, bootstrap_interval, compare
 
-    scores, keys = {}, {}
+    scores, first = {}, None
     for path in paths:
         rows, parameters = _rows_of(path, args)
         name = _name_of(path, paths)
-        scores[name] = score([row['text'] for row in rows], [row['pred_text'] for row in rows])
-        keys[name] = _group_names(rows, args.group_by, path)
-        words, characters = _counts(scores[name], keys[name])
+        first = first or (name, rows)
+        rows = aligned(first[1], rows, (first[0], name))
+        result = score([row['text'] for row in rows], [row['pred_text'] for row in rows])
+        words, characters = _counts(result, _group_names(rows, args.group_by, path))
         scores[name] = (
             bootstrap_interval(words, resamples=args.resamples, seed=args.seed),
             bootstrap_interval(characters, resamples=args.resamples, seed=args.seed),
@@ -94,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, paths: list[str]) -> None:
     """Everything that can be wrong with the command line, before a model is loaded."""
+    from nemo_oracle_kd.corpus.manifest import check_manifest_path
+    from nemo_oracle_kd.corpus.outputs import check_outputs
+
     for path in paths:
         if not Path(path).expanduser().is_file():
             raise ValueError(f"there is no file '{path}'; give .nemo models, or .jsonl files that --output wrote.")
@@ -104,8 +109,19 @@ def _check(args: argparse.Namespace, paths: list[str]) -> None:
     stems = [Path(path).stem for path in paths]
     if args.output_dir and len(set(stems)) < len(stems):
         raise ValueError("--output-dir names files after the models, and two models have the same name; rename one.")
-    if args.manifest is not None and not Path(args.manifest).is_file():
-        raise ValueError(f"there is no manifest at '{args.manifest}'.")
+    if args.manifest is not None:
+        check_manifest_path(args.manifest)
+    outputs = {'--output': args.output, '--json': args.json}
+    if args.output_dir:
+        outputs |= {
+            f'the transcriptions of {path}:': _kept(args, path) for path in paths if not path.endswith('.jsonl')
+        }
+    check_outputs(outputs, [*paths, args.manifest], args.overwrite)
+
+
+def _kept(args: argparse.Namespace, path: str) -> str | Path | None:
+    """Where the transcriptions of a model are kept, if they are."""
+    return Path(args.output_dir) / f'{Path(path).stem}.jsonl' if args.output_dir else args.output
 
 
 def _name_of(path: str, paths: list[str]) -> str:
@@ -121,11 +137,8 @@ def _rows_of(path: str, args: argparse.Namespace) -> tuple[list[dict], int | Non
         return read_transcriptions(path)[0], None
     from nemo_oracle_kd.evaluation.transcription import load_model, transcribe_manifest
 
-    output = args.output
-    if args.output_dir:
-        output = Path(args.output_dir) / f'{Path(path).stem}.jsonl'
     model = load_model(path, args.device)
-    rows = transcribe_manifest(model, args.manifest, output, args.batch_size, description=Path(path).stem)
+    rows = transcribe_manifest(model, args.manifest, _kept(args, path), args.batch_size, description=Path(path).stem)
     return rows, sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -145,7 +158,7 @@ def _counts(result, names):
 
 
 def _write_json(path: str, scores: dict, baseline: str, comparisons: dict) -> None:
-    from nemo_oracle_kd.corpus.manifest import write_text_atomically
+    from nemo_oracle_kd.corpus.outputs import write_text_atomically
 
     systems = {
         name: {
@@ -158,5 +171,4 @@ def _write_json(path: str, scores: dict, baseline: str, comparisons: dict) -> No
         for name, (wer, cer, _, facts) in scores.items()
     }
     content = {'units': 'percent', 'systems': systems, 'baseline': baseline, 'comparisons': comparisons}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(content, indent=2) + '\n')

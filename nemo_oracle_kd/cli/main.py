@@ -21,6 +21,7 @@ from types import ModuleType
 
 import nemo_oracle_kd
 from nemo_oracle_kd.errors import unknown_name
+from nemo_oracle_kd.processes import termination_ends_work
 
 PROG = 'nemo-oracle-kd'
 USAGE_ERROR = 2
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(args.run(args) or 0)
+        with termination_ends_work():
+            return int(args.run(args) or 0)
     except BrokenPipeError:
         # The reader of our output (head, less) has left; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--manifest', required=True, metavar='IN.jsonl', help='NeMo manifest')
     parser.add_argument('--output', required=True, metavar='DIR', help='folder for audio and manifest')
     parser.add_argument(
+        '--overwrite', action='store_true', help='replace a manifest in DIR that another run has written'
+    )
+    parser.add_argument(
         '--speeds',
         nargs='+',
         type=float,
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nemo_oracle_kd.corpus.speed import write_speed_copies
 
-    rows = write_speed_copies(args.manifest, args.output, args.speeds)
+    rows = write_speed_copies(args.manifest, args.output, args.speeds, overwrite=args.overwrite)
     hours = sum(row.get('duration', 0.0) for row in rows) / 3600
     print(f'{len(rows)} rows, {hours:.2f} hours: {Path(args.output) / Path(args.manifest).name}')
     return 0

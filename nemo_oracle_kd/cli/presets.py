@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import textwrap
 from importlib import resources
 from pathlib import Path
@@ -35,21 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy = actions.add_parser('cp', help="copy a preset in order to change it")
     copy.add_argument('name', metavar='NAME')
     copy.add_argument('destination', metavar='DEST', type=str, help="file, or folder (existing or ending in '/')")
-    copy.add_argument('--force', action='store_true', help="replace an existing file")
+    copy.add_argument('--overwrite', '--force', action='store_true', help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the chosen action.
 
     Raises:
-        ConfigError: if there is no preset of that name.
-        FileExistsError: if the destination exists and ``--force`` was not given.
+        ConfigError: if there is no preset of that name, or the destination exists and ``--overwrite`` was not given.
     """
     if args.action == 'show':
         text = preset_text(args.name)
         print(as_callback(text) if args.as_callback else text, end='')
     elif args.action == 'cp':
-        print(copy_preset(args.name, args.destination, args.force))
+        print(copy_preset(args.name, args.destination, args.overwrite))
     else:
         presets = preset_files()
         width = max(map(len, presets), default=0)
@@ -95,20 +93,20 @@ def as_callback(text: str) -> str:
     return f"trainer:\n  callbacks:\n    - _target_: {CALLBACK_TARGET}\n{body}"
 
 
-def copy_preset(name: str, destination: str, force: bool = False) -> Path:
+def copy_preset(name: str, destination: str, overwrite: bool = False) -> Path:
     """Copies a preset and returns the path of the copy; folders that are missing are made.
 
     Raises:
-        FileExistsError: if the file exists and ``force`` is False.
+        ConfigError: if there is no preset of that name, the file exists and ``overwrite`` is False, or it cannot be
+            written.
     """
-    preset_text(name)  # refuses unknown names before anything is written
+    from nemo_oracle_kd.corpus.outputs import check_outputs, write_text_atomically
+
+    text = preset_text(name)
     name = name.removesuffix('.yaml')
     target = Path(destination)
     if destination.endswith('/') or target.is_dir():
         target = target / f'{name}.yaml'
-    if target.exists() and not force:
-        raise FileExistsError(f"{target} exists already: choose another name or add --force.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with resources.as_file(preset_files()[name]) as source:
-        shutil.copyfile(source, target)
+    check_outputs({'the copy': target}, overwrite=overwrite)
+    write_text_atomically(target, text)
     return target

@@ -13,7 +13,7 @@ EPILOG = """examples:
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --nbest 8
   nemo-oracle-kd score --teacher t.nemo --manifest train.jsonl --output scored.jsonl --reference
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --shards 4 --shard 0   # one of four machines
-  cat out.jsonl.*-of-4 > out.jsonl
+  nemo-oracle-kd score --merge out.jsonl                                                        # when all four are done
 
 A run that was interrupted continues when it is started again with the same arguments.
 """
@@ -23,9 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('--teacher', required=True, metavar='T.nemo', help='.nemo file or pretrained name')
-    parser.add_argument('--manifest', required=True, metavar='IN.jsonl', help='NeMo manifest of the speech')
-    parser.add_argument('--output', required=True, metavar='OUT.jsonl', help='scored manifest to write')
+    parser.add_argument('--teacher', metavar='T.nemo', help='.nemo file or pretrained name')
+    parser.add_argument('--manifest', metavar='IN.jsonl', help='NeMo manifest of the speech')
+    parser.add_argument('--output', metavar='OUT.jsonl', help='scored manifest to write')
+    parser.add_argument(
+        '--merge',
+        nargs='+',
+        metavar=('OUT.jsonl', 'PART'),
+        help='instead of scoring: join the parts OUT.jsonl.I-of-N that several machines have scored, or the named ones; '
+        'each part must be there exactly once',
+    )
 
     source = parser.add_argument_group('texts')
     given = source.add_mutually_exclusive_group()
@@ -85,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores, and prints what was kept and dropped."""
+    if args.merge:
+        return _merge(args)
     from pathlib import Path
 
     from nemo_oracle_kd.bridge.restore import check_source
@@ -94,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     check_device(args.device)
     check_source(args.teacher)
     read_manifest(args.manifest, require_text=args.reference)  # before the slow start of NeMo
-    row_filter(args)
+    options(args)
     settings(args)
     if args.workers > 1 and (args.overwrite or not Path(args.output).exists()):
         report = _run_workers(args)
@@ -106,11 +115,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
+def _merge(args: argparse.Namespace) -> int:
+    from nemo_oracle_kd.corpus.outputs import check_outputs
     from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.labelling.files import merge_parts, parts_of
 
+    given = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is not None]
+    if given:
+        names = ', '.join(f'--{name}' for name in given)
+        raise ConfigError(f"--merge joins parts that are scored already: leave {names} out")
+    output, *parts = args.merge
+    check_outputs({'--merge': output}, parts, args.overwrite)
+    report = merge_parts(output, parts or parts_of(output))
+    for reason, count in report.dropped.items():
+        print(f'dropped {count} rows: {reason}')
+    print(f'{output}: {report.rows} rows; the parts are still there')
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.labelling.files import check_output, part_path
+
+    missing = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is None]
+    if missing:
+        raise ConfigError(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
     decode_options = [name for name in ('nbest', 'beam_size') if getattr(args, name) is not None]
     problems = []
     if (args.reference or args.rescore) and decode_options:
@@ -124,9 +153,8 @@ def _check(args: argparse.Namespace) -> None:
         problems.append("--workers splits the manifest by itself: leave --shards out")
     if args.batch_size < 1 or args.workers < 1:
         problems.append("--batch-size and --workers must be at least 1")
-    if Path(args.output).resolve() == Path(args.manifest).resolve():
-        problems.append("--output is the manifest itself: give another path")
     ConfigError.raise_if_any(problems)
+    check_output(part_path(args.output, args.shard or 0, args.shards), [args.teacher, args.manifest], args.overwrite)
 
 
 def settings(args: argparse.Namespace):
@@ -145,16 +173,25 @@ def settings(args: argparse.Namespace):
     )
 
 
-def row_filter(args: argparse.Namespace):
-    """The `RowFilter` that the arguments ask for."""
+def options(args: argparse.Namespace, part: int = 0, parts: int = 1):
+    """The `RunOptions` that the arguments ask for."""
     from dataclasses import fields
 
     from nemo_oracle_kd.labelling.format import RowFilter
+    from nemo_oracle_kd.labelling.manifest import RunOptions
 
-    return RowFilter(**{field.name: getattr(args, field.name) for field in fields(RowFilter)})
+    return RunOptions(
+        RowFilter(**{field.name: getattr(args, field.name) for field in fields(RowFilter)}),
+        batch_size=args.batch_size,
+        part=part,
+        parts=parts,
+        skip_unwritable=args.skip_unwritable,
+        overwrite=args.overwrite,
+        source=args.teacher,
+    )
 
 
-def score_one(args: argparse.Namespace, shard: int, shards: int, on_batch=lambda: None):
+def score_one(args: argparse.Namespace, part: int, parts: int):
     """Scores one part of the manifest in this process."""
     import torch
 
@@ -164,62 +201,49 @@ def score_one(args: argparse.Namespace, shard: int, shards: int, on_batch=lambda
 
     device = args.device
     if device == 'auto':
-        device = f'cuda:{shard % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
+        device = f'cuda:{part % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
     with quiet_nemo():
         scorer = Scorer(restore_frozen(args.teacher, device), settings(args))
-        return score_manifest(
-            scorer,
-            args.manifest,
-            args.output,
-            row_filter(args),
-            args.batch_size,
-            shard,
-            shards,
-            args.skip_unwritable,
-            args.overwrite,
-            args.teacher,
-            on_batch,
-        )
+        return score_manifest(scorer, args.manifest, args.output, options(args, part, parts))
 
 
 def _run_workers(args: argparse.Namespace):
     import multiprocessing
     import time
-    from pathlib import Path
 
-    from nemo_oracle_kd.labelling.manifest import dropped_path, header_path, merge_shards
+    from nemo_oracle_kd.labelling.files import merge_parts, part_path, remove_part
+    from nemo_oracle_kd.processes import end_processes
 
-    if args.overwrite:
-        for path in (Path(args.output), header_path(Path(args.output)), dropped_path(Path(args.output))):
-            path.unlink(missing_ok=True)
     started = time.monotonic()
     context = multiprocessing.get_context('spawn')  # fork and CUDA exclude each other
-    workers = [context.Process(target=_worker, args=(args, shard)) for shard in range(args.workers)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    workers = [context.Process(target=_worker, args=(args, part)) for part in range(args.workers)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:  # at once when this process is interrupted: what they have finished is in their journals
+        end_processes([worker for worker in workers if worker.pid is not None])
     if any(worker.exitcode != 0 for worker in workers):
         return None
-    report = merge_shards(args.output, args.workers)
+    parts = [part_path(args.output, part, args.workers) for part in range(args.workers)]
+    report = merge_parts(args.output, parts)
+    for part in parts:
+        remove_part(part)
     report.wall = time.monotonic() - started
     return report
 
 
-def _worker(args: argparse.Namespace, shard: int) -> None:
-    import multiprocessing
+def _worker(args: argparse.Namespace, part: int) -> None:
     import sys
 
-    parent = multiprocessing.parent_process()
+    from nemo_oracle_kd.processes import follow_parent
 
-    def stop_without_parent() -> None:  # or a restarted run would meet its own orphans
-        if not parent.is_alive():
-            sys.exit(1)
-
+    follow_parent()  # or a restarted run would meet its own orphans
     try:
-        score_one(args, shard, args.workers, stop_without_parent)
+        score_one(args, part, args.workers)
     except (ValueError, OSError) as error:
-        print(f'nemo-oracle-kd score: error in part {shard}: {error}', file=sys.stderr)
+        print(f'nemo-oracle-kd score: error in part {part}: {error}', file=sys.stderr)
         sys.exit(2)
 
 

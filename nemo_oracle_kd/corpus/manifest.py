@@ -4,10 +4,13 @@
 """Read and write NeMo manifests (JSON lines), with errors that name the file, the line and the fix."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from nemo_oracle_kd.corpus.outputs import write_text_atomically
 
 AUDIO_KEY = 'audio_filepath'
 REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is something else
@@ -40,6 +43,24 @@ def resolve_audio_path(audio_filepath: str, manifest_path: str | os.PathLike) ->
     return beside if os.path.isfile(beside) or not os.path.isfile(path) else os.path.abspath(path)
 
 
+def check_manifest_path(path: str | os.PathLike) -> None:
+    """Refuses what cannot be a manifest, before anything slow starts.
+
+    Raises:
+        FileNotFoundError: there is nothing at this path.
+        ManifestError: a folder, or a device or pipe, which can be read only once.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"Manifest {path} does not exist: give the path of a NeMo JSON-lines manifest.")
+    if path.is_dir():
+        raise ManifestError(f"Manifest {path} is a folder: give the path of a NeMo JSON-lines manifest in it.")
+    if not path.is_file():
+        raise ManifestError(
+            f"Manifest {path} is a pipe or a device, which can be read only once: write it to a file first."
+        )
+
+
 def read_manifest(
     path: str | os.PathLike, require_text: bool = True, check_audio: bool = True
 ) -> list[dict[str, Any]]:
@@ -58,12 +79,11 @@ def read_manifest(
 
     Raises:
         FileNotFoundError: the manifest does not exist.
-        ManifestError: bad JSON, not an object, missing or wrong ``audio_filepath``, ``text`` or ``duration``,
-            missing audio or file of a transcript, or no line at all.
+        ManifestError: bad JSON, not an object, missing or wrong ``audio_filepath``, ``text``, ``offset`` or
+            ``duration``, missing audio or file of a transcript, a text that no file can hold, or no line at all.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"Manifest {path} does not exist: give the path of a NeMo JSON-lines manifest.")
+    check_manifest_path(path)
     rows = []
     try:
         lines = path.read_text(encoding='utf-8-sig').split('\n')
@@ -85,6 +105,8 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
         raise ManifestError(
             f"{where}: not valid JSON ({error.msg} at column {error.colno}); a manifest has one JSON object a line."
         ) from None
+    except RecursionError:
+        raise ManifestError(f"{where}: the JSON is nested too deeply; a row of a manifest is a flat object.") from None
     if not isinstance(row, dict):
         raise ManifestError(f"{where}: expected a JSON object such as {{\"audio_filepath\": ...}}, got {line[:60]!r}.")
     audio = row.get(AUDIO_KEY)
@@ -93,16 +115,38 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
     text = _transcript(row, where)
     if require_text and not isinstance(text, str):
         raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}.")
-    duration = row.get('duration', 1.0)
     # bool is an int to Python and NaN passes a `<= 0` test, so both are ruled out by name.
-    if isinstance(duration, bool) or not isinstance(duration, (int, float)) or not duration > 0:
+    duration = row.get('duration', 1.0)
+    if not _is_number(duration) or duration <= 0:
         raise ManifestError(f"{where}: `duration` is {duration!r}; it must be the length of {audio} in seconds.")
+    offset = row.get('offset')
+    if offset is not None and (not _is_number(offset) or offset < 0):
+        raise ManifestError(
+            f"{where}: `offset` is {offset!r}; it must be the second of {audio} at which the utterance begins, 0 or more."
+        )
+    # Only an escape can stand for half of a surrogate pair, which no UTF-8 file can hold.
+    if '\\u' in line:
+        _check_encodable(row, where)
     absolute = resolve_audio_path(audio, path)
     if check_audio and not os.path.isfile(absolute):
         raise ManifestError(
             f"{where}: audio file {absolute} does not exist; relative paths are looked up beside the manifest."
         )
     return {**row, AUDIO_KEY: absolute, **({} if text is None else {'text': text})}
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check_encodable(row: dict[str, Any], where: str) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode('utf-8')
+    except UnicodeEncodeError as error:
+        raise ManifestError(
+            f"{where}: holds {ascii(error.object[error.start])}, which is half of a character (a lone surrogate) and cannot "
+            "be written to a file: mend the text."
+        ) from None
 
 
 def _transcript(row: dict[str, Any], where: str) -> Any:
@@ -128,19 +172,9 @@ def write_manifest(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> N
         path: manifest to write; an existing one is replaced.
         rows: dicts in the order wanted, written as they are (paths are not changed).
     """
-    write_text_atomically(path, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
+    write_text_atomically(path, manifest_text(rows))
 
 
-def write_text_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text through a temporary file beside the target, so that readers never see a part of it."""
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        # newline='\n' keeps the bytes equal on every platform.
-        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def manifest_text(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows as the text of a manifest."""
+    return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)

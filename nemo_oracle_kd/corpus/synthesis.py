@@ -17,21 +17,21 @@ import json
 import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from nemo_oracle_kd.corpus.manifest import write_manifest, write_text_atomically
+from nemo_oracle_kd.corpus.manifest import manifest_text
+from nemo_oracle_kd.corpus.outputs import write_audio_atomically, write_text_atomically
 from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.texts import SPLITS
 from nemo_oracle_kd.corpus.utterances import draw_utterance, render, synthesizer
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.processes import follow_parent
 
 SETTINGS_FILE = 'corpus.json'
 
@@ -43,39 +43,24 @@ def audio_name(split: str, index: int) -> str:
     return f'audio/{split}/{split}-{index:05d}.flac'
 
 
-def _write_audio(path: Path, samples: np.ndarray, rate: int) -> None:
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        soundfile.write(temporary, samples, rate, format='FLAC', subtype='PCM_16')
-        os.replace(temporary, path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise OSError(
-            f"{path} cannot be written ({error}): make room or mend the disk, then repeat the command."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _duration(path: Path, rate: int) -> float | None:
-    """Seconds of a finished audio file; None where there is none that can be read."""
+    """Seconds of a finished audio file; None where there is none that can be read to its end."""
     try:
-        info = soundfile.info(path)
+        # A file that was cut short still has a header that promises everything.
+        promised = soundfile.info(path).frames
+        samples, found = soundfile.read(path, dtype='int16')
     except (OSError, soundfile.LibsndfileError):
         return None
-    return info.frames / rate if info.samplerate == rate and info.frames > 0 else None
+    return len(samples) / rate if found == rate and 0 < len(samples) == promised else None
 
 
 def _render_chunk(job: tuple[CorpusSettings, str, list[tuple[str, int]]]) -> int:
     """Renders some utterances to their files; the unit of work that a worker process is given."""
     settings, folder, chunk = job
     for split, index in chunk:
-        _write_audio(Path(folder, audio_name(split, index)), render(settings, split, index), settings.sample_rate)
+        samples = render(settings, split, index)
+        write_audio_atomically(Path(folder, audio_name(split, index)), samples, settings.sample_rate)
     return len(chunk)
-
-
-def _ignore_interrupt() -> None:
-    """In a worker: Ctrl-C reaches the whole process group, and only the parent is to answer it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _results(jobs: list, workers: int) -> Iterator[int]:
@@ -84,7 +69,7 @@ def _results(jobs: list, workers: int) -> Iterator[int]:
         return
     # spawn, not fork: a fork of a process that has run torch or OpenMP threads can hang.
     context = multiprocessing.get_context('spawn')
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=follow_parent)
     try:
         yield from pool.map(_render_chunk, jobs)
     except BrokenExecutor:
@@ -149,7 +134,11 @@ def _finish(folder: Path, settings: CorpusSettings, split: str, rendered: list[t
                 'kind': utterance.sentence.kind,
             }
         )
-    write_manifest(folder / f'{split}.jsonl', rows)
+    path = folder / f'{split}.jsonl'
+    text = manifest_text(rows)
+    if path.exists() and path.read_bytes() != text.encode('utf-8'):
+        raise ConfigError(f"{path} was changed after this command wrote it: move it away, then repeat the command.")
+    write_text_atomically(path, text)
     return {
         'utterances': len(rows),
         'seconds': sum(row['duration'] for row in rows),
@@ -169,11 +158,12 @@ def _claim(folder: Path, settings: CorpusSettings) -> None:
             others = sorted(entry.name for entry in folder.iterdir() if not unfinished.fullmatch(entry.name))
             if others:
                 raise ConfigError(f"{folder} is not empty and holds no corpus ({others[0]}): choose another folder.")
-        for split in SPLITS:
-            (folder / 'audio' / split).mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f'.{SETTINGS_FILE}.*.tmp'):
             leftover.unlink(missing_ok=True)
+        # The settings come before any other folder: they tell an interrupted run from a folder of something else.
         write_text_atomically(path, json.dumps(record, indent=1) + '\n')
+        for split in SPLITS:
+            (folder / 'audio' / split).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise type(error)(
             f"{folder} cannot be written ({error.strerror or error}): give a folder in which you may create files."

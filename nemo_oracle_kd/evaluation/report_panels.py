@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nemo_oracle_kd.bridge.audio import AudioSpan, read_audio
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation import plots
@@ -50,14 +51,9 @@ def hear(model: Any, row: Mapping[str, Any]) -> Hearing:
         model: a restored NeMo CTC model or oracle teacher.
         row: row of a manifest with absolute ``audio_filepath`` and ``text``.
     """
-    import librosa
-
     facts = describe(model)
-    offset = row.get('offset') or 0.0
-    duration = row.get('duration') if offset else None
-    signal, _ = librosa.load(row['audio_filepath'], sr=facts.sample_rate, offset=offset, duration=duration, mono=True)
     device = next(model.parameters()).device
-    batch = torch.from_numpy(signal)[None].to(device)
+    batch = read_audio(AudioSpan.of_row(row), facts.sample_rate)[None].to(device)
     lengths = torch.tensor([batch.shape[1]], device=device)
     model.eval()
     features, feature_lengths = model.preprocessor(input_signal=batch, length=lengths)

@@ -21,8 +21,11 @@ milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -145,6 +148,59 @@ def permutation_p_value(differences: np.ndarray, resamples: int = 10_000, seed: 
         signs = 2 * rng.integers(0, 2, size=(min(rows, resamples - start), len(differences))) - 1
         as_large += int((np.abs(signs @ differences) >= observed).sum())
     return (1 + as_large) / (1 + resamples)
+
+
+def aligned(
+    baseline: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], names: tuple[str, str]
+) -> list[Mapping[str, Any]]:
+    """Brings a system's transcriptions into the order of the baseline's, so that the two may be paired.
+
+    Rows are told apart by ``audio_filepath`` and ``offset``; if the folders differ (a corpus was moved), by the names of
+    the files. Rows without audio must hold the same references in the same order.
+
+    Args:
+        baseline: rows with ``text`` (the reference) of system A.
+        rows: rows of system B.
+        names: what to call A and B in a message.
+
+    Raises:
+        ValueError: the two are not about the same utterances, or their references differ.
+    """
+    if not all(row.get('audio_filepath') for row in (*baseline, *rows)):
+        ordered = list(rows)
+    else:
+        ordered = _in_order(baseline, rows, str) or _in_order(baseline, rows, os.path.basename)
+    fix = "transcribe the same manifest with both systems"
+    if ordered is None or len(ordered) != len(baseline):
+        raise ValueError(
+            f"A paired comparison needs the same utterances: {names[0]} has {len(baseline)} and {names[1]} {len(rows)}, and "
+            f"they are not the same ones; {fix}."
+        )
+    for number, (a, b) in enumerate(zip(baseline, ordered), start=1):
+        if str(a['text']).split() != str(b['text']).split():
+            raise ValueError(
+                f"A paired comparison needs the same references: utterance {number} of {names[0]} has the reference "
+                f"{a['text']!r} there and {b['text']!r} in {names[1]}; {fix}."
+            )
+    return ordered
+
+
+def _in_order(
+    baseline: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], name: Callable[[str], str]
+) -> list[Mapping[str, Any]] | None:
+    """The rows in the baseline's order, or None if they are about other audio."""
+
+    def keys(of: Sequence[Mapping[str, Any]]) -> list[tuple]:
+        seen: Counter = Counter()
+        result = []
+        for row in of:
+            key = (name(row['audio_filepath']), row.get('offset') or 0)
+            seen[key] += 1  # a row that stands there twice
+            result.append((*key, seen[key]))
+        return result
+
+    wanted, there = keys(baseline), dict(zip(keys(rows), rows))
+    return [there[key] for key in wanted] if set(wanted) == set(there) else None
 
 
 def compare(

@@ -154,7 +154,7 @@ class Comparison:
         command = [*CLI, 'evaluate']
         command += [str(self.model_path(name, seed)) for name in self.names]
         command += ['--manifest', str(self.test_manifest), '--json', str(scores)]
-        command += ['--output-dir', str(self.transcripts_path('x', seed).parent)]
+        command += ['--output-dir', str(self.transcripts_path('x', seed).parent), '--overwrite']
         return Job(
             self._evaluation_name(seed),
             command,

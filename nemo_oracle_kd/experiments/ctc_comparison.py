@@ -121,7 +121,7 @@ def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
     command = [*CLI, 'diagnose', str(teacher)]
     return Job(
         f'seed_{seed}/diagnosis',
-        [*command, '--manifest', str(dev), '--output', str(folder)],
+        [*command, '--manifest', str(dev), '--output', str(folder), '--overwrite'],
         outputs=[folder / 'diagnosis.json', folder / 'attention.png'],
         depends=[f'seed_{seed}/oracle_teacher'],
         inputs=[dev],

@@ -4,12 +4,10 @@
 """Scoring a whole manifest: batches by length, audio read ahead, a journal to resume from, filters, the header."""
 
 import hashlib
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +17,60 @@ from tqdm import tqdm
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_seconds, read_audio
 from nemo_oracle_kd.bridge.model import frame_seconds
 from nemo_oracle_kd.bridge.vocabulary import UnwritableText
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest, write_manifest, write_text_atomically
+from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.labelling.format import REFERENCE_KEY, RowFilter, header_path, read_header
-from nemo_oracle_kd.labelling.journal import Journal, first_difference
-from nemo_oracle_kd.labelling.scorer import Scorer
+from nemo_oracle_kd.labelling.files import (
+    OUTCOME,
+    ScoringReport,
+    check_output,
+    finished_report,
+    journal_path,
+    part_path,
+    write_scored,
+)
+from nemo_oracle_kd.labelling.format import REFERENCE_KEY, RowFilter
+from nemo_oracle_kd.labelling.journal import Journal
+from nemo_oracle_kd.labelling.scorer import NOT_A_NUMBER, NOT_WRITABLE, Scorer
 
-__all__ = ['ScoringReport', 'dropped_path', 'journal_path', 'merge_shards', 'score_manifest', 'shard_path']
+__all__ = ['RunOptions', 'score_manifest']
+
+#: reasons for which a row is dropped before the teacher is asked; what follows a colon is left out
+UNHEARD = ('unreadable audio', 'too short', 'too long', NOT_WRITABLE)
 
 FORMAT = 'nemo_oracle_kd scored manifest, version 1'
-KEEP_ALL = RowFilter()
-#: keys of the header that say what came out, not what was asked for
-OUTCOME = ('rows', 'dropped', 'source')
 
 
-@dataclass
-class ScoringReport:
-    """What a run did.
+@dataclass(frozen=True)
+class RunOptions:
+    """How a manifest is worked through.
 
     Attributes:
-        rows: rows written.
-        dropped: reason -> rows.
-        seconds: audio scored by this start of the run.
-        wall: seconds that took.
+        row_filter: which rows to keep.
+        batch_size: utterances at a time.
+        part: which contiguous part of the manifest to score, from 0.
+        parts: number of parts.
+        skip_unwritable: drop rows whose text the teacher cannot write, instead of refusing the manifest.
+        overwrite: begin anew whatever lies at the output.
+        source: name of the teacher for the header.
     """
 
-    rows: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    wall: float = 0.0
+    row_filter: RowFilter = RowFilter()
+    batch_size: int = 8
+    part: int = 0
+    parts: int = 1
+    skip_unwritable: bool = False
+    overwrite: bool = False
+    source: str = ''
 
-
-def journal_path(output: str | Path) -> Path:
-    """The journal of an unfinished run."""
-    return Path(f'{output}.journal')
-
-
-def dropped_path(output: str | Path) -> Path:
-    """The rows that were not kept, each with `dropped_because`."""
-    return Path(f'{output}.dropped.jsonl')
-
-
-def shard_path(output: str | Path, shard: int, shards: int) -> Path:
-    """The part of the output that one process writes; the parts in order are the whole."""
-    return Path(output) if shards == 1 else Path(f'{output}.{shard}-of-{shards}')
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"the batch size must be at least 1, not {self.batch_size}")
+        if not 0 <= self.part < self.parts:
+            raise ConfigError(f"the shard must lie between 0 and {self.parts - 1}, not {self.part}")
 
 
 def score_manifest(
-    scorer: Scorer,
-    manifest: str | Path,
-    output: str | Path,
-    row_filter: RowFilter = KEEP_ALL,
-    batch_size: int = 8,
-    shard: int = 0,
-    shards: int = 1,
-    skip_unwritable: bool = False,
-    overwrite: bool = False,
-    source: str = '',
-    on_batch: Callable[[], None] = lambda: None,
+    scorer: Scorer, manifest: str | Path, output: str | Path, options: RunOptions = RunOptions()
 ) -> ScoringReport:
     """Scores a manifest and writes another.
 
@@ -86,71 +80,39 @@ def score_manifest(
     Args:
         scorer: the teacher.
         manifest: what to score; rows need `text` for the source `reference`, `teacher_nbest` for `nbest`.
-        output: where the scored manifest goes, or its part (see `shard_path`) if there are several shards.
-        row_filter: which rows to keep.
-        batch_size: utterances at a time.
-        shard: which contiguous part of the manifest to score, from 0.
-        shards: number of parts.
-        skip_unwritable: drop rows whose text the teacher cannot write, instead of refusing the manifest.
-        overwrite: begin anew whatever lies at `output`.
-        source: name of the teacher for the header.
-        on_batch: called between batches.
+        output: where the scored manifest goes, or its part (see `part_path`) if there are several.
+        options: how.
 
     Raises:
-        ConfigError: `output` belongs to another run; texts that the teacher cannot write.
+        ConfigError: `output` belongs to another run or is an input; texts that the teacher cannot write; a teacher that
+            gives no numbers.
         ValueError: a manifest that cannot be used.
     """
-    if batch_size < 1:
-        raise ConfigError(f"the batch size must be at least 1, not {batch_size}")
-    if not 0 <= shard < shards:
-        raise ConfigError(f"the shard must lie between 0 and {shards - 1}, not {shard}")
-    if Path(output).resolve() == Path(manifest).resolve():
-        raise ConfigError(f"{output} is the manifest itself: give another output")
+    output = part_path(output, options.part, options.parts)
+    check_output(output, [manifest], options.overwrite)
     rows = read_manifest(manifest, require_text=scorer.settings.source == 'reference')
-    rows = rows[len(rows) * shard // shards : len(rows) * (shard + 1) // shards]
-    _check_references(scorer, rows, manifest, row_filter)
-    unwritable = _unwritable(scorer, rows, manifest, skip_unwritable)
-    output = shard_path(output, shard, shards)
-    header = _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source)
-    if overwrite:
-        for path in (output, header_path(output), journal_path(output), dropped_path(output)):
-            path.unlink(missing_ok=True)
+    rows = rows[len(rows) * options.part // options.parts : len(rows) * (options.part + 1) // options.parts]
+    _check_references(scorer, rows, manifest, options.row_filter)
+    unwritable = _unwritable(scorer, rows, manifest, options.skip_unwritable)
+    header = _header(scorer, manifest, options)
+    if options.overwrite:
+        journal_path(output).unlink(missing_ok=True)
     elif output.exists() and not journal_path(output).exists():
-        return _finished(output, header)
+        return finished_report(output, header)
     output.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(journal_path(output), header, volatile=OUTCOME)
     try:
-        report = ScoringReport()
-        _score_rest(scorer, rows, unwritable, row_filter, batch_size, journal, report, on_batch, position=shard)
-        _write(output, header, rows, journal, report)
+        work = ScoringReport()
+        _score_rest(scorer, rows, unwritable, options, journal, work)
+        report = _write(output, header, rows, journal)
         journal.remove()
     finally:
         journal.close()
+    report.seconds, report.wall = work.seconds, work.wall
     return report
 
 
-def merge_shards(output: str | Path, shards: int) -> ScoringReport:
-    """Joins the finished parts to one manifest with one header, and removes them."""
-    parts = [shard_path(output, shard, shards) for shard in range(shards)]
-    headers = [read_header(part) for part in parts]
-    kept = [row for part in parts for row in _lines(part)]
-    dropped = [row for part in parts for row in _lines(dropped_path(part))]
-    reasons = Counter()
-    for header in headers:
-        reasons.update(header['dropped'])
-    _write_files(output, {**headers[0], 'shard': [0, 1]}, kept, dropped, dict(reasons))
-    for part in parts:
-        for path in (part, header_path(part), dropped_path(part)):
-            path.unlink(missing_ok=True)
-    return ScoringReport(len(kept), dict(reasons))
-
-
-def _lines(path: Path) -> Sequence[dict[str, Any]]:
-    # a part may be empty, because every row of it was dropped
-    return read_manifest(path, require_text=False, check_audio=False) if path.exists() and path.stat().st_size else []
-
-
-def _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source) -> dict[str, Any]:
+def _header(scorer: Scorer, manifest: str | Path, options: RunOptions) -> dict[str, Any]:
     return {
         'format': FORMAT,
         'fingerprint': str(scorer.fingerprint),
@@ -163,24 +125,12 @@ def _header(scorer, manifest, row_filter, shard, shards, skip_unwritable, source
             'sample_rate': scorer.sample_rate,
             'frame_seconds': frame_seconds(scorer.model),
         },
-        'source': source,
+        'source': options.source,
         'decoding': scorer.decoding,
-        'filter': {**asdict(row_filter), 'skip_unwritable': skip_unwritable},
+        'filter': {**asdict(options.row_filter), 'skip_unwritable': options.skip_unwritable},
         'manifest_sha256': hashlib.sha256(Path(manifest).read_bytes()).hexdigest(),
-        'shard': [shard, shards],
+        'shard': [options.part, options.parts],
     }
-
-
-def _finished(output: Path, header: dict[str, Any]) -> ScoringReport:
-    before = read_header(output)
-    if before is None:
-        raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
-    difference = first_difference(*({k: v for k, v in of.items() if k not in OUTCOME} for of in (before, header)))
-    if difference:
-        raise ConfigError(
-            f"{output} was made by a different run ({difference}): give another --output, or --overwrite"
-        )
-    return ScoringReport(before['rows'], before['dropped'])
 
 
 def _check_references(scorer: Scorer, rows: list[dict], manifest: str | Path, row_filter: RowFilter) -> None:
@@ -216,21 +166,17 @@ def _unwritable(scorer: Scorer, rows: list[dict], manifest: str | Path, skip: bo
     return found
 
 
-def _span(row: dict[str, Any]) -> AudioSpan:
-    return AudioSpan(row[AUDIO_KEY], float(row.get('offset') or 0.0), row.get('duration'))
-
-
-def _score_rest(scorer, rows, unwritable, row_filter, batch_size, journal, report, on_batch, position) -> None:
+def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
     done = {index for index, _ in journal.entries}
     seconds: dict[int, float] = {}
     early: list[tuple[int, str]] = []
     for index in (i for i in range(len(rows)) if i not in done):
         try:
-            length = audio_seconds(_span(rows[index]))
-            reason = row_filter.before_scoring(length)
+            length = audio_seconds(AudioSpan.of_row(rows[index]))
+            reason = options.row_filter.before_scoring(length)
         except Exception as error:  # no duration given and no readable file
             length, reason = 0.0, f'unreadable audio: {type(error).__name__}'
-        reason = 'not writable in the labels of the teacher' if index in unwritable else reason
+        reason = NOT_WRITABLE if index in unwritable else reason
         if reason is None:
             seconds[index] = length
         else:
@@ -239,13 +185,12 @@ def _score_rest(scorer, rows, unwritable, row_filter, batch_size, journal, repor
         journal.add(early)
     # The longest first: memory runs out at once or never. Utterances of similar length waste little on padding.
     order = sorted(seconds, key=lambda index: (-seconds[index], index))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     start = time.perf_counter()
-    bar = tqdm(total=len(rows), initial=len(rows) - len(order), desc='scoring', unit='utt', position=position)
+    bar = tqdm(total=len(rows), initial=len(rows) - len(order), desc='scoring', unit='utt', position=options.part)
     with bar:
         for batch, signals in _read_ahead(rows, batches, scorer.sample_rate):
-            on_batch()
-            journal.add(_score_batch(scorer, rows, seconds, batch, signals, row_filter))
+            journal.add(_score_batch(scorer, rows, seconds, batch, signals, options.row_filter))
             report.seconds += sum(seconds[index] for index in batch)
             report.wall = time.perf_counter() - start
             bar.set_postfix_str(f'real-time factor {report.wall / max(report.seconds, 1e-9):.3f}', refresh=False)
@@ -259,7 +204,7 @@ def _read_ahead(rows, batches, sample_rate) -> Iterator[tuple[list[int], list[An
         signals = []
         for index in batch:
             try:
-                signals.append(read_audio(_span(rows[index]), sample_rate))
+                signals.append(read_audio(AudioSpan.of_row(rows[index]), sample_rate))
             except ValueError as error:
                 signals.append(error)
         return signals
@@ -286,27 +231,15 @@ def _score_batch(scorer, rows, seconds, batch, signals, row_filter) -> list[tupl
     return [(index, results[index]) for index in batch]
 
 
-def _write(output: Path, header: dict[str, Any], rows: list[dict], journal: Journal, report: ScoringReport) -> None:
+def _write(output: Path, header: dict[str, Any], rows: list[dict], journal: Journal) -> ScoringReport:
     results = dict(journal.entries)
-    kept = [results[index] for index in range(len(rows)) if not isinstance(results[index], str)]
-    dropped = [
-        {**rows[index], 'dropped_because': results[index]}
-        for index in range(len(rows))
-        if isinstance(results[index], str)
-    ]
-    reasons = Counter(row['dropped_because'].split(':')[0] for row in dropped)
-    report.rows, report.dropped = len(kept), dict(sorted(reasons.items()))
-    _write_files(output, header, kept, dropped, report.dropped)
-
-
-def _write_files(
-    output: str | Path, header: dict, kept: list[dict], dropped: list[dict], reasons: dict[str, int]
-) -> None:
-
-    outcome = {**header, 'rows': len(kept), 'dropped': dict(sorted(reasons.items()))}
-    write_text_atomically(header_path(output), json.dumps(outcome, indent=2, ensure_ascii=False) + '\n')
-    if dropped:
-        write_manifest(dropped_path(output), dropped)
-    else:
-        dropped_path(output).unlink(missing_ok=True)  # of an earlier run
-    write_manifest(output, kept)
+    reasons = {index: result for index, result in results.items() if isinstance(result, str)}
+    heard = [reasons.get(index, '') for index in results if reasons.get(index, '').split(':')[0] not in UNHEARD]
+    if heard and set(heard) == {NOT_A_NUMBER}:
+        raise ConfigError(
+            f"none of the {len(heard)} scores of this teacher is a number (NaN): its weights are damaged or its training "
+            "diverged, so use another checkpoint"
+        )
+    kept = [results[index] for index in range(len(rows)) if index not in reasons]
+    dropped = [{**rows[index], 'dropped_because': reasons[index]} for index in range(len(rows)) if index in reasons]
+    return write_scored(output, header, kept, dropped)

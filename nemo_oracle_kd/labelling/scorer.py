@@ -29,7 +29,13 @@ from nemo_oracle_kd.labelling.format import (
     teacher_identity,
 )
 
-__all__ = ['SOURCES', 'Scorer', 'ScoringSettings']
+__all__ = ['NOT_A_NUMBER', 'SOURCES', 'Scorer', 'ScoringSettings']
+
+#: why a row is dropped: all its scores are NaN, or none of its texts can be written
+NOT_WRITABLE = 'not writable in the labels of the teacher'
+NOT_A_NUMBER = "the teacher's score is not a number"
+#: the widest beam: beyond it a search needs more memory than any machine has and finds nothing more
+MAX_BEAM = 1000
 
 #: where the texts come from: the teacher's own search, the manifest's `text`, or the manifest's `teacher_nbest`
 SOURCES = ('decode', 'reference', 'nbest')
@@ -64,6 +70,9 @@ class ScoringSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
+        for name in ('nbest', 'beam_size'):
+            if (getattr(self, name) or 1) > MAX_BEAM:
+                raise ConfigError(f"{name} is {getattr(self, name)}: give at most {MAX_BEAM}, better 4 to 32")
         if self.beam_size is not None and self.beam_size < self.nbest:
             raise ConfigError(f"a beam of {self.beam_size} holds no {self.nbest} texts: widen it or lower nbest")
 
@@ -175,14 +184,14 @@ class Scorer:
         self, row: Mapping[str, Any], texts: list[str], labels: list[list[int]], scores: list[float]
     ) -> dict[str, Any] | str:
         if not texts:
-            return 'not writable in the labels of the teacher'
+            return NOT_WRITABLE
         candidates = [
             (round_log_prob(score), text, len(label))
             for text, label, score in zip(texts, labels, scores)
             if math.isfinite(score)
         ]
         if not candidates:
-            return 'too short for its labels'
+            return NOT_A_NUMBER if any(math.isnan(score) for score in scores) else 'too short for its labels'
         # by what is written, so that the order of near ties does not depend on the batch
         candidates.sort(key=lambda entry: (-entry[0], entry[1]))
         log_prob, best, tokens = candidates[0]

@@ -8,7 +8,7 @@ from nemo.core.classes import ModelPT
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_oracle_kd.bridge.nemo_archive import read_nemo_archive
+from nemo_oracle_kd.bridge.archive import read_nemo_archive
 from nemo_oracle_kd.bridge.restore import model_file
 from nemo_oracle_kd.errors import ConfigError
 

@@ -63,15 +63,16 @@ def test_an_unknown_preset_is_answered_with_the_nearest_one(capsys):
     assert "Did you mean 'frame_kl'?" in capsys.readouterr().err
 
 
-def test_copying_makes_the_folder_and_does_not_overwrite_without_force(tmp_path, capsys):
+def test_copying_makes_the_folder_and_does_not_overwrite_unasked(tmp_path, capsys):
     destination = f"{tmp_path}/mine/oracle_kd/"
     copy = tmp_path / 'mine/oracle_kd/frame_kl.yaml'
     assert main(['presets', 'cp', 'frame_kl', destination]) == 0
     assert copy.read_text() == preset_text('frame_kl')
     copy.write_text('# mine\n')
     assert main(['presets', 'cp', 'frame_kl', destination]) == 2
-    assert 'exists already' in capsys.readouterr().err and copy.read_text() == '# mine\n'
-    assert main(['presets', 'cp', 'frame_kl', destination, '--force']) == 0
+    assert 'exists already: give another path, or --overwrite' in capsys.readouterr().err
+    assert copy.read_text() == '# mine\n'
+    assert main(['presets', 'cp', 'frame_kl', destination, '--overwrite']) == 0
     assert copy.read_text() == preset_text('frame_kl')
 
 

@@ -19,6 +19,7 @@ from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.files import dropped_path, journal_path
 from nemo_oracle_kd.labelling.format import (
     Fingerprint,
     RowFilter,
@@ -27,7 +28,6 @@ from nemo_oracle_kd.labelling.format import (
     read_header,
     word_error_rate,
 )
-from nemo_oracle_kd.labelling.manifest import dropped_path, journal_path
 
 
 @pytest.fixture(scope='module')
@@ -147,7 +147,7 @@ def test_a_finished_run_returns_at_once_and_another_teacher_is_refused(
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and 'made by a different run (fingerprint was' in error and '--overwrite' in error
     assert _score(tone_teacher, tone_corpus, tone_corpus, '--overwrite') == 2
-    assert 'is the manifest itself' in capsys.readouterr().err and tone_corpus.exists()
+    assert 'is an input' in capsys.readouterr().err and tone_corpus.exists()
     stranger = tmp_path / 'stranger.jsonl'
     stranger.write_text('mine')
     assert _score(tone_teacher, tone_corpus, stranger) == 2

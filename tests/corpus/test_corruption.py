@@ -136,4 +136,9 @@ def test_the_command_writes_a_manifest_and_prints_what_it_measured(tmp_path, cap
     measured = jiwer.wer(_texts(rows, 'reference_text'), _texts(rows))
     assert f'word error rate {100 * measured:.2f} %' in printed and 'asked for 30.00 % of words' in printed
     assert main(['corrupt', '--manifest', str(source), '--output', str(source), *options]) == 2
-    assert 'would be overwritten' in capsys.readouterr().err
+    assert 'is an input' in capsys.readouterr().err
+    before = target.read_bytes()
+    assert main(['corrupt', '--manifest', str(source), '--output', str(target), *options]) == 2
+    assert 'exists already' in capsys.readouterr().err and target.read_bytes() == before
+    assert main(['corrupt', '--manifest', str(source), '--output', str(target), '--wer', '0', '--overwrite']) == 0
+    assert target.read_bytes() != before

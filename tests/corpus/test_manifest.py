@@ -87,6 +87,16 @@ def test_transcripts_are_found_where_nemo_finds_them(tmp_path, monkeypatch):
         ({**GOOD, 'duration': 0}, 'line 2: `duration` is 0'),
         ({**GOOD, 'duration': float('nan')}, 'line 2: `duration` is nan'),
         ({**GOOD, 'duration': '1'}, "line 2: `duration` is '1'"),
+        ({**GOOD, 'duration': float('inf')}, 'line 2: `duration` is inf'),
+        ({**GOOD, 'offset': -0.1}, 'line 2: `offset` is -0.1'),
+        ({**GOOD, 'offset': float('nan')}, 'line 2: `offset` is nan'),
+        ({**GOOD, 'offset': '0.5'}, "line 2: `offset` is '0.5'"),
+        ({**GOOD, 'offset': [1]}, r'line 2: `offset` is \[1\]'),
+        ({**GOOD, 'offset': True}, 'line 2: `offset` is True'),
+        ({**GOOD, 'text': 'a\ud83d'}, r"line 2: holds '\\ud83d', which is half of a character"),
+        ({**GOOD, 'note': {'a': ['\udc00']}}, 'line 2: .*lone surrogate'),
+        ('[' * 100_000, 'line 2: the JSON is nested too deeply'),
+        ('{"text": ' * 100_000, 'line 2: the JSON is nested too deeply'),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(tmp_path, line, message):
@@ -109,6 +119,21 @@ def test_missing_empty_and_binary_manifests_are_refused(tmp_path):
     (tmp_path / 'm.jsonl').write_bytes(b'RIFF\xff\xfe\x80')
     with pytest.raises(ManifestError, match='not UTF-8'):
         read_manifest(tmp_path / 'm.jsonl')
+
+
+def test_a_folder_or_a_pipe_is_no_manifest(tmp_path):
+    with pytest.raises(ManifestError, match='is a folder: give the path'):
+        read_manifest(tmp_path)
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(ManifestError, match='can be read only once'):
+        read_manifest(tmp_path / 'pipe')
+
+
+def test_a_byte_order_mark_pairs_of_surrogates_and_an_offset_of_null_are_read(tmp_path):
+    path = _manifest(tmp_path, {**GOOD, 'offset': None, 'text': '\U0001f600'})
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    assert '\\ud83d\\ude00' in path.read_text('utf-8-sig')
+    assert read_manifest(path)[0]['text'] == '\U0001f600'
 
 
 def test_written_rows_are_read_back_even_with_line_separators_and_accents_in_the_text(tmp_path):

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from processes import children_of, have_ended
 
-from nemo_oracle_kd.corpus import read_manifest
+from nemo_oracle_kd.corpus import read_manifest, synthesis
 from nemo_oracle_kd.corpus.acoustics import speech_rms
 from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.synthesis import audio_name, synthesize_corpus
@@ -93,10 +94,49 @@ def test_a_damaged_or_deleted_file_is_made_again(corpus, tmp_path):
     synthesize_corpus(tmp_path, SMALL, progress=False)
     (tmp_path / audio_name('train', 3)).write_bytes(b'')
     (tmp_path / audio_name('test', 1)).unlink()
+    half = tmp_path / audio_name('train', 9)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    assert soundfile.info(half).frames > 0, 'its header still promises everything'
     (tmp_path / 'dev.jsonl').unlink()
     parts = synthesize_corpus(tmp_path, SMALL, progress=False)
-    assert {split: part['rendered'] for split, part in parts.items()} == {'train': 1, 'dev': 0, 'test': 1}
+    assert {split: part['rendered'] for split, part in parts.items()} == {'train': 2, 'dev': 0, 'test': 1}
     assert _hashes(tmp_path) == _hashes(corpus)
+
+
+def test_a_run_that_was_killed_between_its_first_two_steps_is_continued(tmp_path):
+    folder = tmp_path / 'out'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthesis, 'SPLITS', ('train', 1))  # the second folder cannot be made
+        with pytest.raises(TypeError):
+            synthesis._claim(folder, SMALL.check())
+    assert [path.name for path in folder.rglob('*')] != []
+    synthesis._claim(folder, SMALL.check())
+
+
+def test_a_manifest_that_somebody_changed_is_not_written_over(tmp_path):
+    settings = replace(SMALL, train=1, dev=1, test=1)
+    synthesize_corpus(tmp_path, settings, progress=False)
+    synthesize_corpus(tmp_path, settings, progress=False)
+    (tmp_path / 'dev.jsonl').write_text('mine')
+    with pytest.raises(ConfigError, match='dev.jsonl was changed after this command wrote it: move it away'):
+        synthesize_corpus(tmp_path, settings, progress=False)
+    assert (tmp_path / 'dev.jsonl').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_a_run_that_is_killed(tmp_path, how):
+    folder = tmp_path / 'out'
+    command = [sys.executable, '-m', 'nemo_oracle_kd', 'synthesize', str(folder), '--train', '5000', '--workers', '2']
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob('audio/train/*.flac'))) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    process.send_signal(how)
+    assert process.wait(10) == (-signal.SIGKILL if how == signal.SIGKILL else 128 + signal.SIGTERM)
+    assert have_ended(children)
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(corpus):

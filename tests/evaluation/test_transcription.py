@@ -5,6 +5,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
 import tiny
@@ -43,7 +44,7 @@ def test_separators_in_a_text_are_no_line_ends_and_a_broken_file_is_a_sentence(t
     assert read_transcriptions(tmp_path / 'out.jsonl')[0] == rows
     broken.write_text('no audio')
     odd.write_text(json.dumps({**row, 'audio_filepath': str(broken)}) + '\n')
-    with pytest.raises(ValueError, match='cannot be read .*broken.wav'):
+    with pytest.raises(ValueError, match='1 of 1 rows of .* have no audio .*broken.wav cannot be read'):
         transcribe_manifest(load_model(model_path), odd, progress=False)
 
 
@@ -67,6 +68,96 @@ def test_a_row_with_an_offset_is_cut_out_of_its_file(trained, tmp_path):
     model = load_model(model_path)
     whole = transcribe_manifest(model, manifest, progress=False)[1]['pred_text']
     assert transcribe_manifest(model, tmp_path / 'parts.jsonl', progress=False)[1]['pred_text'] == whole != ''
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('offset', [{}, {'offset': 0}, {'offset': None}])
+def test_a_duration_shorter_than_the_file_cuts_it_off(offset, trained, tmp_path):
+    first, second = (json.loads(line) for line in trained[1].read_text().splitlines()[:2])
+    parts = [soundfile.read(row['audio_filepath'])[0] for row in (first, second)]
+    soundfile.write(tmp_path / 'both.wav', [*parts[0], *parts[1]], tiny.SAMPLE_RATE, subtype='PCM_16')
+    (tmp_path / 'part.jsonl').write_text(json.dumps({**first, 'audio_filepath': 'both.wav', **offset}) + '\n')
+    model = load_model(trained[0])
+    alone = transcribe_manifest(model, trained[1], progress=False)[0]['pred_text']
+    assert transcribe_manifest(model, tmp_path / 'part.jsonl', progress=False)[0]['pred_text'] == alone != ''
+
+
+@pytest.mark.integration
+def test_a_recording_with_two_channels_is_mixed_to_one(trained, tmp_path):
+    row = json.loads(trained[1].read_text().splitlines()[0])
+    signal = soundfile.read(row['audio_filepath'])[0]
+    soundfile.write(tmp_path / 'two.wav', np.stack([signal, signal], axis=1), tiny.SAMPLE_RATE, subtype='PCM_16')
+    (tmp_path / 'two.jsonl').write_text(json.dumps({**row, 'audio_filepath': 'two.wav'}) + '\n')
+    model = load_model(trained[0])
+    alone = transcribe_manifest(model, trained[1], progress=False)[0]['pred_text']
+    assert transcribe_manifest(model, tmp_path / 'two.jsonl', progress=False)[0]['pred_text'] == alone
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    'samples, change, sentence',
+    [
+        ([], {}, 'holds 0 s and nothing at 0 s'),
+        ([0.0] * 80, {'offset': 1.5}, 'holds 0.01 s and nothing at 1.5 s'),
+        ([float('nan')] * 8000, {}, 'not finite numbers'),
+    ],
+)
+def test_a_row_without_audio_is_no_error_of_the_model(samples, change, sentence, trained, tmp_path):
+    row = json.loads(trained[1].read_text().splitlines()[0])
+    soundfile.write(tmp_path / 'odd.wav', np.array(samples), tiny.SAMPLE_RATE, subtype='FLOAT')
+    odd = tmp_path / 'odd.jsonl'
+    odd.write_text(''.join(json.dumps(r) + '\n' for r in (row, {**row, 'audio_filepath': 'odd.wav', **change})))
+    with pytest.raises(ValueError, match=sentence):
+        transcribe_manifest(load_model(trained[0]), odd, tmp_path / 'out.jsonl', progress=False)
+    assert not (tmp_path / 'out.jsonl').exists()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('kind', ['ctc', 'rnnt', 'hybrid'])
+def test_models_of_sub_words_are_evaluated_from_their_files(kind, trained, tmp_path, capsys):
+    from nemo.collections.asr import models
+
+    from nemo_oracle_kd.cli.main import main
+
+    tokenizer = tiny.train_tokenizer(tmp_path / 'tokenizer')
+    options = {'hidden': 8, 'stride': 4}
+    config = tiny.ctc_config(**options) if kind == 'ctc' else tiny.rnnt_config(hybrid=kind == 'hybrid', **options)
+    build, cls = {
+        'ctc': (tiny.ctc_model, models.EncDecCTCModelBPE),
+        'rnnt': (tiny.rnnt_model, models.EncDecRNNTBPEModel),
+        'hybrid': (tiny.rnnt_model, models.EncDecHybridRNNTCTCBPEModel),
+    }[kind]
+    build(tiny.with_tokenizer(config, tokenizer), cls=cls).save_to(str(tmp_path / 'model.nemo'))
+    kept = tmp_path / 'kept.jsonl'
+    words = ['evaluate', str(tmp_path / 'model.nemo'), '--manifest', str(trained[1]), '--output', str(kept)]
+    assert main(words) == 0
+    assert 'model' in capsys.readouterr().out and len(read_transcriptions(kept)[0]) == 16
+
+
+@pytest.mark.integration
+def test_systems_are_paired_by_their_audio_and_never_over_other_references(trained, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    rows = transcribe_manifest(load_model(trained[0]), trained[1], tmp_path / 'a.jsonl', progress=False)
+
+    def comparison(name, content):
+        (tmp_path / f'{name}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in content))
+        status = main(['evaluate', str(tmp_path / 'a.jsonl'), str(tmp_path / f'{name}.jsonl')])
+        return status, ''.join(capsys.readouterr())
+
+    status, printed = comparison('turned', rows[::-1])
+    assert status == 0 and f'0/0/{len(rows)}' in printed, 'the same answers in another order are the same system'
+    moved = [{**row, 'audio_filepath': row['audio_filepath'].replace('/', '/x/')} for row in rows[::-1]]
+    assert comparison('moved', moved)[0] == 0
+    swapped = [{**row, 'text': other['text']} for row, other in zip(rows, [*rows[1:], rows[0]])]
+    for name, content, sentence in (
+        ('swapped', swapped, 'needs the same references: utterance 1 of a'),
+        ('fewer', rows[1:], 'needs the same utterances: a has 16 and fewer 15'),
+        ('other', [{**row, 'audio_filepath': f'{i}x.wav'} for i, row in enumerate(rows)], 'not the same ones'),
+        ('nameless', [{'text': row['text'], 'pred_text': ''} for row in rows[::-1]], 'needs the same references'),
+    ):
+        status, printed = comparison(name, content)
+        assert status == 2 and sentence in printed and ' p ' not in printed
 
 
 @pytest.mark.integration
@@ -125,7 +216,14 @@ def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path
         (['absent.nemo', '--manifest', 'm'], "no file 'absent.nemo'"),
         (['{model}'], 'add --manifest'),
         (['{model}', '{model}', '--manifest', 'm', '--output', 'o'], 'is for one MODEL'),
-        (['{model}', '--manifest', 'absent.jsonl'], "no manifest at 'absent.jsonl'"),
+        (['{model}', '--manifest', 'absent.jsonl'], 'Manifest absent.jsonl does not exist'),
+        (['{model}', '--manifest', '{folder}'], 'is a folder'),
+        (['{model}', '--manifest', '{manifest}', '--output', '{model}'], '--output {model} is an input'),
+        (['{model}', '--manifest', '{manifest}', '--json', '{manifest}'], '--json {manifest} is an input'),
+        (['{manifest}', '--json', '{folder}/../{name}/model.jsonl', '--overwrite'], 'is an input'),
+        (['{model}', '--manifest', '{manifest}', '--output-dir', '{folder}'], 'model.jsonl is an input'),
+        (['{model}', '--manifest', '{manifest}', '--json', '/proc/none/x.json'], 'cannot be written'),
+        (['{model}', '--manifest', '{manifest}', '--output', '{folder}/o', '--json', '{folder}/o'], 'the same file'),
     ],
 )
 def test_evaluate_refuses_bad_command_lines_before_loading_a_model(tmp_path, capsys, arguments, message):
@@ -133,5 +231,9 @@ def test_evaluate_refuses_bad_command_lines_before_loading_a_model(tmp_path, cap
 
     model = tmp_path / 'model.nemo'
     model.write_bytes(b'not loaded')
-    assert main(['evaluate', *(argument.format(model=model) for argument in arguments)]) != 0
-    assert message in capsys.readouterr().err
+    manifest = tmp_path / 'model.jsonl'
+    manifest.write_text('precious')
+    names = {'model': model, 'manifest': manifest, 'folder': tmp_path, 'name': tmp_path.name}
+    assert main(['evaluate', *(argument.format(**names) for argument in arguments)]) != 0
+    assert message.format(**names) in capsys.readouterr().err
+    assert manifest.read_text() == 'precious' and model.read_bytes() == b'not loaded'

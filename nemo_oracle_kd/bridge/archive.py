@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From the archive of a model to the model, and for an archive that is damaged to one sentence that says how.
+
+What NeMo says of a damaged file depends on where it stumbles: over a missing key, in the YAML parser, in PyTorch's reader,
+or over an abstract class that it falls back to.
+"""
+
+import contextlib
+import logging
+import tarfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_oracle_kd.errors import ConfigError
+
+__all__ = ['NemoArchive', 'read_nemo_archive', 'restore_archive']
+
+_CONFIG, _WEIGHTS = 'model_config.yaml', 'model_weights.ckpt'
+_AGAIN = 'copy or download the file again, or save the model again with model.save_to()'
+
+
+class NemoArchive(NamedTuple):
+    """Config and weights of a `.nemo` file."""
+
+    config: DictConfig
+    weights: dict[str, torch.Tensor]
+
+
+def read_nemo_archive(path: str) -> NemoArchive:
+    """Reads config and weights of a `.nemo` file without building the model.
+
+    Restoring a model inside another model's life would reset NeMo's global state (`AppState`) and build data loaders.
+
+    Raises:
+        ConfigError: one sentence that says what is wrong with the file.
+    """
+    config = _read_config(path, path)
+    try:
+        return NemoArchive(config, _read_weights(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path!r} cannot be read as a .nemo file: {error}") from error
+
+
+def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
+    """Restores a `.nemo` file without its data loaders.
+
+    Args:
+        path: the file.
+        source: what the user called it, for messages.
+        device: where the weights go.
+
+    Raises:
+        ConfigError: one sentence that says what is wrong with the file.
+    """
+    from nemo.collections.asr.models import ASRModel
+    from nemo.core.classes.common import UnsafeTargetError
+
+    config = _read_config(path, source)
+    with open_dict(config):
+        for name in ('train_ds', 'test_ds'):
+            config.pop(name, None)
+        # NeMo's transcribe() of models with a tokenizer reads options of this section, so that it has to be there
+        config.validation_ds = {'defer_setup': True}
+    with _nemo_errors() as said:
+        try:
+            model = ASRModel.restore_from(path, override_config_path=config, map_location=device)
+        except UnsafeTargetError as error:
+            raise ConfigError(
+                f"{source!r} is refused, because it names code that NeMo does not admit or does not have: {error}"
+            ) from error
+        except Exception as error:  # each way of being damaged raises its own
+            raise ConfigError(f"{source!r} cannot be restored: {_reason(path, error, said)}") from error
+    if not isinstance(model, ASRModel):
+        raise ConfigError(f"{source!r} holds a {type(model).__name__}, which is no speech recognition model")
+    return model
+
+
+def _read_config(path: str, source: str) -> DictConfig:
+    """The configuration in the archive.
+
+    Raises:
+        ConfigError: there is none, or it is no mapping.
+    """
+    try:
+        with tarfile.open(path, 'r:*') as archive:
+            member = next((entry for entry in archive if _name(entry) == _CONFIG), None)
+            content = None if member is None else archive.extractfile(member)
+            if content is None:
+                raise ConfigError(f"{source!r} is no model, because it holds no {_CONFIG}: {_AGAIN}")
+            config = OmegaConf.load(content)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ConfigError(f"{source!r} cannot be read as a .nemo file ({_first_line(error)}): {_AGAIN}") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # the YAML parser's and OmegaConf's own
+        raise ConfigError(f"the {_CONFIG} of {source!r} is not YAML ({_first_line(error)}): {_AGAIN}") from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"the {_CONFIG} of {source!r} is a list and not a mapping: {_AGAIN}")
+    config = config.get('model', config)
+    if not isinstance(config, DictConfig) or not isinstance(config.get('target'), str):
+        raise ConfigError(f"the {_CONFIG} of {source!r} names no class in `target`: {_AGAIN}")
+    return config
+
+
+def _name(entry: tarfile.TarInfo) -> str:
+    return entry.name.removeprefix('./')
+
+
+@contextlib.contextmanager
+def _nemo_errors() -> Iterator[list[str]]:
+    """Collects the errors that NeMo logs, with tracebacks, before it raises another one."""
+    said: list[str] = []
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            said.append(record.getMessage())
+        return record.levelno < logging.ERROR
+
+    logger = logging.getLogger('nemo_logger')
+    logger.addFilter(collect)
+    try:
+        yield said
+    finally:
+        logger.removeFilter(collect)
+
+
+def _reason(path: str, error: Exception, said: list[str]) -> str:
+    if isinstance(error, (tarfile.TarError, EOFError)):
+        return f"the archive is cut short or damaged ({_first_line(error)}); {_AGAIN}"
+    if 'loading state_dict' in str(error):
+        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        return f"its weights do not fit its configuration ({lines[0][:200] if lines else error}); {_AGAIN}"
+    # the class that the file names could not be built, and NeMo fell back to an abstract one
+    built = next((text.split('Error(s):\t', 1)[1] for text in said if 'Error(s):\t' in text), None)
+    if built is not None:
+        return f"its model cannot be built ({built.splitlines()[0][:300]}); it may need another version of NeMo"
+    try:
+        _read_weights(path)
+    except ConfigError as problem:
+        return str(problem)
+    return f"{type(error).__name__}: {_first_line(error)}; {_AGAIN}"
+
+
+def _read_weights(path: str) -> dict[str, torch.Tensor]:
+    """The weights in the archive.
+
+    Raises:
+        ConfigError: half a sentence, about a file that is named before it.
+    """
+    try:
+        with tarfile.open(path, 'r:*') as archive:
+            member = next((entry for entry in archive if _name(entry) == _WEIGHTS), None)
+            if member is None:
+                raise ConfigError(f"it holds no {_WEIGHTS}; {_AGAIN}")
+            weights = torch.load(archive.extractfile(member), map_location='cpu', weights_only=True)
+    except ConfigError:
+        raise
+    except Exception as error:  # the archive's and the unpickler's own
+        raise ConfigError(f"its weights cannot be loaded ({_first_line(error)}); {_AGAIN}") from error
+    if not isinstance(weights, dict):
+        raise ConfigError(f"its weights are a {type(weights).__name__} and no mapping; {_AGAIN}")
+    return weights
+
+
+def _first_line(error: BaseException) -> str:
+    return ((str(error).strip() or type(error).__name__).splitlines()[0])[:200].rstrip('.')

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The files of a scored manifest: where they lie, how they are written, and whether they are those of a given run.
+
+Beside `OUT.jsonl` lie `OUT.jsonl.header.json` (what made it, with a checksum of it), `OUT.jsonl.dropped.jsonl` (rows that
+were not kept) and, while a run is unfinished, `OUT.jsonl.journal`. A run may be split into parts `OUT.jsonl.I-of-N`, each
+with these files, which `merge_parts` joins.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_oracle_kd.corpus.manifest import manifest_text, read_manifest
+from nemo_oracle_kd.corpus.outputs import check_outputs, write_text_atomically
+from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.format import header_path, read_header
+from nemo_oracle_kd.labelling.journal import first_difference
+
+__all__ = [
+    'ScoringReport',
+    'check_output',
+    'dropped_path',
+    'finished_report',
+    'journal_path',
+    'merge_parts',
+    'part_path',
+    'parts_of',
+    'remove_part',
+    'write_scored',
+]
+
+CHECKSUM = 'sha256'
+#: keys of the header that say what came out, not what was asked for
+OUTCOME = ('rows', 'dropped', 'source', CHECKSUM)
+
+
+@dataclass
+class ScoringReport:
+    """What a run did.
+
+    Attributes:
+        rows: rows written.
+        dropped: reason -> rows.
+        seconds: audio scored by this start of the run.
+        wall: seconds that took.
+    """
+
+    rows: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    wall: float = 0.0
+
+
+def journal_path(output: str | Path) -> Path:
+    """The journal of an unfinished run."""
+    return Path(f'{output}.journal')
+
+
+def dropped_path(output: str | Path) -> Path:
+    """The rows that were not kept, each with `dropped_because`."""
+    return Path(f'{output}.dropped.jsonl')
+
+
+def part_path(output: str | Path, part: int, parts: int) -> Path:
+    """What one process writes of a run that is split; the parts in order are the whole."""
+    return Path(output) if parts == 1 else Path(f'{output}.{part}-of-{parts}')
+
+
+def check_output(output: str | Path, inputs: Sequence[str | Path], overwrite: bool) -> None:
+    """Refuses, before any work, an output that would destroy something; a run of the same output may be continued.
+
+    Raises:
+        ConfigError: the output is an input or no file, cannot be written, or is a file that was not made by scoring.
+    """
+    output = Path(output)
+    if output.exists() and not output.is_file():
+        raise ConfigError(
+            f"{output} is no file, but a header and a journal are kept beside the output: give the path of a file"
+        )
+    check_outputs({'--output': output}, inputs)
+    beside = {f'{name} of --output': of(output) for name, of in _BESIDE.items()}
+    check_outputs(beside, inputs)
+    if output.exists() and not overwrite and not journal_path(output).exists() and read_header(output) is None:
+        raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
+
+
+_BESIDE = {'the header': header_path, 'the journal': journal_path, 'the dropped rows': dropped_path}
+
+
+def finished_report(output: Path, header: dict[str, Any]) -> ScoringReport:
+    """The report of a run that is finished.
+
+    Raises:
+        ConfigError: what lies there is that of another run, or was changed since.
+    """
+    before = read_header(output)
+    if before is None:
+        raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
+    difference = first_difference(*({k: v for k, v in of.items() if k not in OUTCOME} for of in (before, header)))
+    if difference:
+        raise ConfigError(
+            f"{output} was made by a different run ({difference}): give another --output, or --overwrite"
+        )
+    _refuse_changed(output, before)
+    return ScoringReport(before['rows'], before['dropped'])
+
+
+def _refuse_changed(output: Path, header: dict[str, Any]) -> None:
+    if header.get(CHECKSUM, None) not in (None, _checksum(output.read_bytes())):
+        raise ConfigError(
+            f"{output} was changed after it was scored, so that its texts and scores may not belong together: score it again "
+            "with --overwrite, or give another --output"
+        )
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_scored(output: str | Path, header: dict[str, Any], kept: list[dict], dropped: list[dict]) -> ScoringReport:
+    """Writes header, dropped rows and, last, the scored manifest.
+
+    Args:
+        output: where the manifest goes.
+        header: what was asked for; what came out is added.
+        kept: scored rows.
+        dropped: rows with `dropped_because`, whose words before a colon are counted as the reason.
+    """
+    reasons = Counter(row['dropped_because'].split(':')[0] for row in dropped)
+    report = ScoringReport(len(kept), dict(sorted(reasons.items())))
+    text = manifest_text(kept)
+    outcome = {'rows': report.rows, 'dropped': report.dropped, CHECKSUM: _checksum(text.encode('utf-8'))}
+    write_text_atomically(header_path(output), json.dumps({**header, **outcome}, indent=2, ensure_ascii=False) + '\n')
+    if dropped:
+        write_text_atomically(dropped_path(output), manifest_text(dropped))
+    else:
+        dropped_path(output).unlink(missing_ok=True)  # of an earlier run
+    write_text_atomically(output, text)
+    return report
+
+
+def parts_of(output: str | Path) -> list[Path]:
+    """The parts that lie beside a scored manifest, in order.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    output = Path(output)
+    pattern = re.compile(re.escape(output.name) + r'\.(\d+)-of-(\d+)')
+    found = [(match, path) for path in output.parent.glob('*') if (match := pattern.fullmatch(path.name))]
+    if not found:
+        raise ConfigError(f"there are no parts {output}.0-of-N to join: name them behind the output")
+    return [path for _, path in sorted(found, key=lambda entry: (int(entry[0][2]), int(entry[0][1])))]
+
+
+def merge_parts(output: str | Path, parts: Sequence[str | Path]) -> ScoringReport:
+    """Joins the finished parts of one run to one manifest with one header; the parts stay.
+
+    Args:
+        output: where the manifest goes; what lies there is replaced.
+        parts: in any order.
+
+    Raises:
+        ConfigError: a part is missing, there twice, unfinished or changed, or belongs to another run.
+    """
+    parts = [Path(part) for part in parts]
+    headers = [_part_header(part) for part in parts]
+    by_number: dict[int, Path] = {}
+    problems: list[str] = []
+    count = headers[0]['shard'][1]
+    for part, header in zip(parts, headers):
+        of_run = ({k: v for k, v in of.items() if k not in (*OUTCOME, 'shard')} for of in (headers[0], header))
+        difference = first_difference(*of_run)
+        number, of = header['shard']
+        if of != count:
+            problems.append(f"{part} is one of {of} parts and {parts[0]} one of {count}: give the parts of one run")
+        elif difference:
+            problems.append(
+                f"{part} belongs to another run than {parts[0]} ({difference}): score it with the same settings"
+            )
+        elif number in by_number:
+            problems.append(f"{part} and {by_number[number]} are both part {number} of {count}: leave one out")
+        else:
+            by_number[number] = part
+    missing = [number for number in range(count) if number not in by_number]
+    if missing and not problems:
+        names = ', '.join(str(number) for number in missing)
+        problems.append(
+            f"of {count} parts there is no part {names}: score it with --shards {count} --shard {missing[0]}"
+        )
+    ConfigError.raise_if_any(problems)
+    ordered = [by_number[number] for number in range(count)]
+    kept, dropped = ([row for part in ordered for row in _rows(of(part))] for of in (Path, dropped_path))
+    return write_scored(output, {**headers[0], 'shard': [0, 1]}, kept, dropped)
+
+
+def _part_header(part: Path) -> dict[str, Any]:
+    if journal_path(part).exists():
+        raise ConfigError(f"{part} is not finished: repeat the command that scores it")
+    if not part.is_file():
+        raise ConfigError(f"there is no part {part}: score it, or name the parts behind the output")
+    header = read_header(part)
+    if header is None or not isinstance(header.get('shard'), list):
+        raise ConfigError(f"{part} has no header {header_path(part)}: copy it from where the part was scored")
+    _refuse_changed(part, header)
+    return header
+
+
+def _rows(path: Path) -> Sequence[dict[str, Any]]:
+    # a part may be empty, because every row of it was dropped
+    return read_manifest(path, require_text=False, check_audio=False) if path.exists() and path.stat().st_size else []
+
+
+def remove_part(part: Path) -> None:
+    """Removes a part with its header and dropped rows."""
+    for path in (part, header_path(part), dropped_path(part)):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Worker processes that never outlive their command: on Ctrl-C, on a termination, and when the command is killed."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+
+__all__ = ['TERMINATED', 'end_processes', 'follow_parent', 'termination_ends_work']
+
+#: exit code of a process that SIGTERM has ended, as shells write it
+TERMINATED = 128 + signal.SIGTERM
+
+
+def follow_parent() -> None:
+    """To be called first in a worker: it ends when its parent does, and leaves Ctrl-C to the parent.
+
+    A worker that waits for work would otherwise wait forever after its parent was killed, and Ctrl-C, which reaches the
+    whole process group, would be answered by each worker for itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name='follow_parent', daemon=True).start()
+
+
+def end_processes(processes: Sequence[multiprocessing.process.BaseProcess], patience: float = 3.0) -> None:
+    """Ends the processes that still run: by SIGTERM, and after ``patience`` seconds by SIGKILL."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join(patience)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+@contextlib.contextmanager
+def termination_ends_work() -> Iterator[None]:
+    """Turns SIGTERM into ``SystemExit``, so that a command ends its workers and removes its temporary files."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
