@@ -295,7 +295,7 @@ def _normalised_pair(
 
 
 def _is_broken(normalised: Tensor) -> Tensor:
-    """`[B, T]` frames without posteriors. One NaN, or an infinite logit, makes all classes of a frame NaN: a look at one is enough."""
+    """`[B, T]` frames without posteriors. One NaN or infinite logit makes all classes of a frame NaN: one is looked at."""
     return normalised[:, :, :1].isnan().any(dim=2)
 
 
@@ -327,7 +327,7 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _sum_over_frames(values: Tensor, lengths: Tensor, frame_weights: Tensor | None = None) -> Tensor:
-    """Weighted sum of `[B, T]` over the valid frames; a frame of weight zero adds nothing, be its value infinite."""
+    """Weighted sum of `[B, T]` over the valid frames; a frame of weight zero adds nothing, even if its value is infinite."""
     mask = length_mask(lengths.to(values.device), values.shape[1])
     if frame_weights is not None:
         if frame_weights.shape != values.shape:

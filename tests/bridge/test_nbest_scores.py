@@ -10,6 +10,7 @@ import math
 import pytest
 import tiny
 import torch
+from transducers import Monotonic
 
 from nemo_oracle_kd.bridge.audio import audio_batch
 from nemo_oracle_kd.bridge.model import find_head
@@ -128,6 +129,21 @@ def test_scores_and_all_gradients_equal_those_of_one_lattice_per_hypothesis(kind
         ours = gradients(nll, inputs)
         assert_same(ours, expected_gradients, TOLERANCES[dtype])
         assert all(torch.isfinite(gradient).all() for gradient in ours if gradient is not None)
+    model.float()
+
+
+def test_a_kind_of_transducer_that_only_says_its_arcs_is_scored_with_gradients():
+    model = make_model('rnnt').double()
+    head = dataclasses.replace(find_head(model), transducer=Monotonic(find_head(model).blank))
+    source, hypotheses = random_source('rnnt'), Hypotheses.from_lists(LISTS)
+    inputs = [source, *head_parameters(model, head)]
+    expected = separate_nll(model, head, source, LENGTHS, LISTS)
+    other = separate_nll(model, find_head(model), source, LENGTHS, LISTS)
+    assert (expected.isfinite() & ((expected - other).abs() > 0.1)).sum() > 3
+    for max_cells in (10**6, 40):
+        nll = nbest_nll(model, head, make_step(source, LENGTHS, 'rnnt'), hypotheses, max_cells)
+        assert_same([nll], [expected], 1e-10)
+        assert_same(gradients(nll, inputs), gradients(expected, inputs), 1e-10)
     model.float()
 
 

@@ -3,12 +3,13 @@
 
 """`log P(y|x)` of every kind of NeMo model, against a walk over the nodes of every single lattice."""
 
+import dataclasses
 import math
 
 import pytest
 import tiny
 import torch
-from transducers import definition
+from transducers import Monotonic, definition
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, audio_seconds, read_audio
 from nemo_oracle_kd.bridge.decoding import make_nbest_decoder
@@ -72,6 +73,19 @@ def test_scores_equal_the_definition_whatever_the_memory_bound(kind):
         torch.testing.assert_close(
             score_encoded(model, head, audio, hypotheses, max_cells), whole, rtol=1e-5, atol=1e-4
         )
+
+
+@torch.no_grad()
+def test_a_kind_of_transducer_that_only_says_its_arcs_is_scored():
+    model = _model('rnnt')
+    head = find_head(model)
+    head = dataclasses.replace(head, transducer=Monotonic(head.blank))
+    audio = encode_audio(model, _audio(2600, 1800, 900))
+    expected = _expected(model, head, audio)
+    for max_cells in (7, 50_000):
+        scores = score_encoded(model, head, audio, Hypotheses.from_lists(HYPOTHESES), max_cells)
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
+    assert scores.isfinite().sum() >= 4
 
 
 @pytest.mark.parametrize('kind', ['rnnt', 'tdt', 'multiblank'])

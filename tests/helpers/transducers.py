@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The three transducers as test cases: one combined logits tensor, the fast functions, and the definition by single steps."""
+"""The three transducers and one of a further kind as test cases: fast functions, and the definition by single steps."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,23 @@ import torch
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.functional.reference.transducer import multiblank_steps, rnnt_steps, tdt_steps
+from nemo_oracle_kd.functional.transducer.recursion import Arc
+
+
+@dataclass(frozen=True)
+class Monotonic(F.Transducer):
+    """A kind that the package does not know: a label reads its frame, so that a frame emits at most one."""
+
+    kind = 'monotonic'
+    title = 'monotonic RNN-T'
+
+    def _check_durations(self):
+        assert not self.durations
+
+    @property
+    def arcs(self):
+        """Label and blank."""
+        return Arc(1, 1), Arc(1, 0)
 
 
 @dataclass
@@ -32,7 +49,9 @@ class TransducerCase:
 
     def nll(self, acts, targets, frames, labels):
         """`[B]`, by the function of the kind."""
-        rest = {'rnnt': ()}.get(self.transducer.kind, (self.transducer.durations, self.sigma))
+        if isinstance(self.transducer, Monotonic):
+            return F.transducer_full_sum(self.transducer, acts, targets, frames, labels)
+        rest = () if isinstance(self.transducer, F.RNNT) else (self.transducer.durations, self.sigma)
         return getattr(F, f'{self.transducer.kind}_full_sum')(acts, targets, frames, labels, self.blank, *rest)
 
     def occupancy(self, *lattice):
@@ -51,12 +70,26 @@ class TransducerCase:
 
 def definition(transducer, logits, labels, sigma=0.0):
     """The steps of one utterance by the definition of its kind; `logits [T, U+1, V+D]`."""
+    if isinstance(transducer, Monotonic):
+        return _monotonic_steps(logits, labels, transducer.blank)
     if transducer.kind == 'rnnt':
         return rnnt_steps(logits, labels, transducer.blank)
     if transducer.kind == 'multiblank':
         return multiblank_steps(logits, labels, transducer.blank, transducer.durations, sigma)
     tokens, steps = logits[..., : transducer.blank + 1], logits[..., transducer.blank + 1 :]
     return tdt_steps(tokens, steps, labels, transducer.blank, transducer.durations, sigma)
+
+
+def _monotonic_steps(logits, labels, blank):
+    log_probs = logits.double().log_softmax(-1)
+
+    def steps(t, u):
+        found = [('blank', t + 1, u, log_probs[t, u, blank])]
+        if u < len(labels):
+            found.append(('label1', t + 1, u + 1, log_probs[t, u, labels[u]]))
+        return found
+
+    return steps
 
 
 TRANSDUCERS = [
@@ -66,6 +99,7 @@ TRANSDUCERS = [
     TransducerCase('tdt', 3, F.TDT(3, (0, 1, 2))),
     TransducerCase('tdt with sigma, durations out of order', 3, F.TDT(3, (3, 1, 0)), 0.2),
     TransducerCase('tdt without duration 0', 3, F.TDT(3, (1, 2))),
+    TransducerCase('a further kind', 3, Monotonic(3)),
 ]
 
 

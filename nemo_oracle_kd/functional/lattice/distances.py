@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is compared in a lattice cell: which divergence, and of which classes. Made for a tile: in place, value and gradient in one.
+"""What is compared in a lattice cell: which divergence, and of which classes; in place, value and gradient in one go.
 
 The divergences, with student logits z, q = softmax(z), and the teacher's p:
 

@@ -43,8 +43,8 @@ def lattice_divergence(
 
     Differentiable once with respect to the student's encoder, prediction, weight and bias; the teacher is detached. The
     gradient is cheapest when all utterances enter the loss with the same factor, as in a sum or a mean: then nothing is
-    computed twice. To weight utterances or cells, give `weights` and add up. Values in the padding change nothing, be
-    they NaN.
+    computed twice. To weight utterances or cells, give `weights` and add up. Values in the padding, NaN included,
+    change nothing.
 
     With `student.dropout` the hidden units are dropped with a mask of their own per tile, drawn from `dropout_seed`: the
     gradient is that of the loss returned. Another tile size draws another mask.

@@ -201,7 +201,7 @@ def best_shift(
         cell_values: `(weights [B, T, U+1], teacher_frames [B, T])` to the weighted terms `[B, T, U+1]`, no gradient.
         loss: the same to their sum `[B]`, differentiable.
         trials: shift, frame map and weights of every candidate. The weights differ if they belong to the teacher's
-            frames and move with them; their sum must not, lest the shift that drops most cells win.
+            frames and move with them; their sum must not, because otherwise the shift that drops most cells would win.
         mode: 'minimum' or 'soft'.
         unit: 'utterance', or 'frame' for weights that do not move.
         softness: nats per cell, for 'soft'.

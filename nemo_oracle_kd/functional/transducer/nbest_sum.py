@@ -32,7 +32,8 @@ def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, b
     Args:
         logits: outputs of the joint at every (frame, node), unnormalised or normalised: padded `[B, T, M, V]`, as a
             stock joint gives it for a prediction network's output in the order of `tree.gather`, or packed
-            `[nodes, T, V]`, which wastes no cells but is read node by node and is the slower one for small V. Float16 and bfloat16 are computed in float32, the recursion in float64.
+            `[nodes, T, V]`, which wastes no cells but is read node by node and is the slower one for small V. Float16
+            and bfloat16 are computed in float32, the recursion in float64.
         tree: prefix tree of the hypotheses.
         logit_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
         blank: id of the blank.

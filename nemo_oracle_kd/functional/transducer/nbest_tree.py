@@ -12,7 +12,7 @@ CTC has nothing to share: its posteriors do not depend on the labels, and its la
 
 Values per node come in two layouts: packed, `[nodes, ...]`, all utterances behind one another, and padded,
 `[B, M, ...]`, M the largest number of nodes of an utterance, in which node 0 is the empty prefix. A stock joint network
-takes the padded layout in the place of the positions of one hypothesis.
+takes the padded layout where it expects the positions of one hypothesis.
 """
 
 from dataclasses import dataclass, replace
