@@ -53,7 +53,7 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS ?= 1
 test: export MKL_NUM_THREADS ?= 1
 test: $(STAMP)
-	@started=$$SECONDS; status=0; $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile $(TEST) $(TEST_ARGS) || status=$$?; \
+	@started=$$SECONDS; status=0; $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST) $(TEST_ARGS) || status=$$?; \
 	if [ $$status -eq 0 ]; then verdict=PASSED; else verdict="FAILED (pytest exit code $$status)"; fi; \
 	echo "make test: $$verdict in $$((SECONDS - started)) s"; exit $$status
 

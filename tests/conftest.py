@@ -28,6 +28,34 @@ def pytest_configure(config):
     warnings.filterwarnings('ignore', message='.*number of training batches.*')
 
 
+#: files of more than ten seconds, the longest first: the processes of the suite then end at about the same time
+SLOWEST_FIRST = (
+    'tests/test_packaging.py',
+    'tests/cli/test_score.py',
+    'tests/examples/test_recipes.py',
+    'tests/evaluation/diagnosis/test_transducers.py',
+    'tests/benchmarks/test_sequence.py',
+    'tests/examples/test_rnnt_recipes.py',
+    'tests/experiments/test_comparison.py',
+    'tests/callbacks/test_full_sum.py',
+    'tests/callbacks/test_ddp.py',
+    'tests/callbacks/test_lattice_distillation.py',
+    'tests/bridge/rows/test_batch.py',
+    'tests/evaluation/diagnosis/test_diagnosis.py',
+    'tests/examples/test_full_sum_recipe.py',
+    'tests/callbacks/test_stock_student.py',
+    'tests/models/test_oracle_ctc_models.py',
+    'tests/experiments/test_runner.py',
+    'tests/examples/test_noisy_teachers.py',
+    'tests/losses/test_nemo_cuda_kernels.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {file: number for number, file in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split('::')[0], len(rank)))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('gpu'):
         import torch

@@ -17,6 +17,7 @@ ALLOWED = {
     'processes': (1, set()),
     'strict_config': (1, {'errors'}),
     'folder_lock': (1, set()),
+    'spaces': (1, set()),
     'functional': (1, set()),
     'losses': (2, {1}),
     'modules': (2, {1}),

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from nemo_oracle_kd.bridge.model import DURATION_OPTIONS, Head
 from nemo_oracle_kd.bridge.signals import EncodedAudio
 from nemo_oracle_kd.bridge.stateless_beam import complete_for_beam_search
-from nemo_oracle_kd.bridge.vocabulary import normalize_spaces
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ctc_decoding', 'decoding_strategy', 'make_nbest_decoder']
 

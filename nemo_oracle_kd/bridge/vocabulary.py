@@ -9,17 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from nemo_oracle_kd.bridge.model import tokenizer_fingerprint
+from nemo_oracle_kd.spaces import normalize_spaces
 
-__all__ = ['TextCodec', 'UnwritableText', 'normalize_spaces']
+__all__ = ['TextCodec', 'UnwritableText']
 
 
 class UnwritableText(ValueError):
     """A text that the model's labels cannot express; the message names the first offending part."""
-
-
-def normalize_spaces(text: str) -> str:
-    """Without space at the ends, single spaces inside: the form in which texts are compared and scored."""
-    return ' '.join(text.split())
 
 
 class TextCodec:

@@ -21,6 +21,8 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
+from nemo_oracle_kd.spaces import normalize_spaces
+
 
 @dataclass(frozen=True)
 class ErrorCounts:
@@ -151,8 +153,8 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
                 raise ValueError(
                     f"The {name} of utterance {index} is {text!r}, not text; give a string, empty if nothing is said."
                 )
-    references = [' '.join(text.split()) for text in references]
-    hypotheses = [' '.join(text.split()) for text in hypotheses]
+    references = [normalize_spaces(text) for text in references]
+    hypotheses = [normalize_spaces(text) for text in hypotheses]
     words = jiwer.process_words(references, hypotheses)
     characters = jiwer.process_characters(references, hypotheses)
     return Score(

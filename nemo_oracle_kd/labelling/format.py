@@ -26,6 +26,7 @@ from nemo_oracle_kd.corpus.manifest import (
     TOKENS_KEY,
 )
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = [
     'LOG_PROB_KEY',
@@ -110,7 +111,7 @@ def row_hash(row: Mapping[str, Any]) -> str:
     name = str(row.get(AUDIO_KEY) or '').rpartition('/')[2]
     duration = row.get('duration')
     stretch = f"{row.get('offset') or 0.0:.3f} {'' if duration is None else format(duration, '.3f')}"
-    text = ' '.join(str(row.get('text') or '').split())
+    text = normalize_spaces(row.get('text'))
     whole = f'{name}\n{stretch}\n{text}\n{row.get(LOG_PROB_KEY)} {row.get(TOKENS_KEY)}'
     return hashlib.blake2b(whole.encode('utf-8', 'surrogatepass'), digest_size=_SHORT // 2).hexdigest()
 

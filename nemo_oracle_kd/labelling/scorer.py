@@ -15,7 +15,7 @@ from nemo_oracle_kd.bridge.decoding import decoding_strategy, make_nbest_decoder
 from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Hypotheses, score_encoded, score_labels
-from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import (
     FINGERPRINT_KEY,
@@ -28,6 +28,7 @@ from nemo_oracle_kd.labelling.format import (
     round_log_prob,
     teacher_identity,
 )
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['NOT_A_NUMBER', 'SOURCES', 'Scorer', 'ScoringSettings']
 

@@ -25,7 +25,8 @@ def results(student, strong, weak=0.5, seeds=3):
     """A comparison of errors drawn with these rates, made as a real one is: pooled seeds, paired tests."""
     rates = {'weak': weak, 'strong': strong, 'student': student, 'oracle_teacher': 0.05}
     drawn = {
-        name: [counts(rate, 1000 * k + 10 + seed) for seed in range(seeds)] for k, (name, rate) in enumerate(rates.items())
+        name: [counts(rate, 1000 * k + 10 + seed) for seed in range(seeds)]
+        for k, (name, rate) in enumerate(rates.items())
     }
     pooled = {name: pool_seeds(of_seed) for name, of_seed in drawn.items()}
     return {

@@ -26,6 +26,7 @@ from nemo_oracle_kd.labelling.format import (
     read_header,
     row_hash,
 )
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ScoreCheck', 'ScoreRules', 'ScoringTeacher', 'mistake_sentence']
 
@@ -132,8 +133,8 @@ class ScoreRules:
             return found + (['no n-best'] if self.nbest else [])
         if not isinstance(entries, list) or not entries or not all(_is_hypothesis(entry) for entry in entries):
             return found + ['n-best']
-        texts = [_spaces(entry['text']) for entry in entries]
-        if texts[0] != _spaces(row.get('text')):
+        texts = [normalize_spaces(entry['text']) for entry in entries]
+        if texts[0] != normalize_spaces(row.get('text')):
             found.append('text')
         elif 'log-prob' not in found and abs(entries[0]['log_prob'] - log_prob) > _ROUNDING:
             found.append('changed')
@@ -284,7 +285,3 @@ def _is_log_prob(value: Any) -> bool:
 
 def _is_hypothesis(entry: Any) -> bool:
     return isinstance(entry, Mapping) and isinstance(entry.get('text'), str) and _is_log_prob(entry.get('log_prob'))
-
-
-def _spaces(text: Any) -> str:
-    return ' '.join(str(text or '').split())

@@ -9,9 +9,10 @@ from nemo.utils import logging
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine
-from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.corpus.manifest import NBEST_KEY, SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.findings import Findings, Sample
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']
 

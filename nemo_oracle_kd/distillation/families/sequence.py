@@ -17,13 +17,14 @@ from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.nbest_scores import nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
-from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText, normalize_spaces
+from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.functional.full_sum import nbest_log_posteriors
 from nemo_oracle_kd.losses.objectives import needs_of
+from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['SequenceFamily']
 
