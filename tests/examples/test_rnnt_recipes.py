@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 from omegaconf import OmegaConf
-from recipes import run_alone
+from recipes import run_alone, run_here
 
 TINY = ['trainer.max_steps=2', 'trainer.max_epochs=-1', 'trainer.check_val_every_n_epoch=null']
 TINY += [
@@ -19,9 +19,9 @@ TINY += [
 ]
 
 
-def _run(script, folder, manifest, *overrides):
+def _words(manifest, *overrides):
     data = [f'model.train_ds.manifest_filepath={manifest}', f'model.validation_ds.manifest_filepath={manifest}']
-    return run_alone(f'asr_rnnt/{script}', folder, *data, *TINY, *overrides)
+    return [*data, *TINY, *overrides]
 
 
 def _config(path):
@@ -33,7 +33,8 @@ def _config(path):
 @pytest.mark.integration
 def test_the_student_s_recipe_trains_a_stock_rnnt(tone_corpus, tmp_path):
     record = '{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: record}'
-    run = _run('train_rnnt.py', tmp_path, tone_corpus, 'save_to=student.nemo', f'+trainer.callbacks=[{record}]')
+    words = _words(tone_corpus, 'save_to=student.nemo', f'+trainer.callbacks=[{record}]')
+    run = run_alone('asr_rnnt/train_rnnt.py', tmp_path, *words)
     assert (tmp_path / 'student.nemo').is_file(), run.stderr[-2000:]
     assert json.loads((tmp_path / 'record' / 'run.json').read_text())['updates'] == 2
     config = _config(tmp_path / 'student.nemo')
@@ -42,11 +43,12 @@ def test_the_student_s_recipe_trains_a_stock_rnnt(tone_corpus, tmp_path):
 
 
 @pytest.mark.integration
-def test_the_oracle_s_recipe_trains_a_teacher_that_reads_the_transcript(tone_corpus, tmp_path):
+def test_the_oracle_s_recipe_trains_a_teacher_that_reads_the_transcript(tone_corpus, tmp_path, monkeypatch):
     from nemo_oracle_kd.bridge.restore import restore_frozen
 
-    run = _run('train_oracle_rnnt.py', tmp_path, tone_corpus, 'save_to=oracle.nemo', 'model.oracle.audio_only_steps=1')
-    assert (tmp_path / 'oracle.nemo').is_file(), run.stderr[-2000:]
+    words = _words(tone_corpus, 'save_to=oracle.nemo', 'model.oracle.audio_only_steps=1')
+    run_here('asr_rnnt/train_oracle_rnnt.py', tmp_path, monkeypatch, *words)
+    assert (tmp_path / 'oracle.nemo').is_file()
     teacher = restore_frozen(str(tmp_path / 'oracle.nemo'))
     assert teacher.reads_transcript and teacher.head_vocabulary[1] == 'a'
     first = json.loads(tone_corpus.read_text().splitlines()[0])

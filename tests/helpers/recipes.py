@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from load_script import ROOT, load_script
 
 
 def copy_alone(recipe: str, folder: Path) -> Path:
@@ -40,3 +40,10 @@ def composed(run: Any) -> Any:
     path, name = (word.split('=', 1)[1] for word in command[3:5])
     with initialize_config_dir(path, version_base=None):
         return compose(name, overrides=command[5:])
+
+
+def run_here(script: str, folder: Path, monkeypatch: Any, *arguments: Any) -> None:
+    """Runs `RECIPE/SCRIPT.py` in this process, which has NeMo already, as if typed in `folder`."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
+    load_script(f'examples/{script}').main()
