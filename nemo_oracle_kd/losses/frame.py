@@ -19,6 +19,7 @@ from nemo.core.neural_types import LabelsType, LengthsType, LogprobsType, LossTy
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.temperature import temperature_problems
 from nemo_oracle_kd.losses.traits import ObjectiveTraits
 
 __all__ = [
@@ -68,11 +69,6 @@ class BlankFramesConfig:
         )
 
 
-def _temperature_problems(temperature: float, path: str) -> Iterator[str]:
-    if not (math.isfinite(temperature) and temperature > 0):
-        yield f"`{path}.temperature` must be a finite number greater than 0, not {temperature}"
-
-
 @dataclass
 class FrameKLConfig:
     """`sum_t KL(P~_t || P_t)`: the classical distillation of posteriors (Hinton et al. 2015), frame by frame.
@@ -88,7 +84,7 @@ class FrameKLConfig:
     blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
 
     def problems(self, path: str) -> Iterator[str]:
-        yield from _temperature_problems(self.temperature, path)
+        yield from temperature_problems(self.temperature, path)
 
 
 @dataclass
@@ -102,7 +98,7 @@ class SoftmaxL2Config:
     blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
 
     def problems(self, path: str) -> Iterator[str]:
-        yield from _temperature_problems(self.temperature, path)
+        yield from temperature_problems(self.temperature, path)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from nemo_oracle_kd.functional import LATTICE_DIVERGENCES, WINDOW_MODES, WINDOW_UNITS
 from nemo_oracle_kd.losses.schedule import WeightSchedule
+from nemo_oracle_kd.losses.temperature import temperature_problems
 
 __all__ = [
     'CELL_MODES',
@@ -153,8 +154,7 @@ class LatticeConfig:
     def problems(self, path: str) -> Iterator[str]:
         yield from _choice('divergence', self.divergence, tuple(LATTICE_DIVERGENCES), path)
         yield from _choice('normalization', self.normalization, NORMALIZATIONS, path)
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            yield f"`{path}.temperature` must be a finite number greater than 0, not {self.temperature}"
+        yield from temperature_problems(self.temperature, path)
         if self.delay.mode == 'estimate' and self.shift:
             yield f"`{path}.shift` is {self.shift} and `{path}.delay` estimates it: remove one of them"
         if self.window.used and self.window.per == 'frame' and self.cells.mode in TEACHER_CELL_MODES:

@@ -118,6 +118,8 @@ def test_an_utterance_too_short_for_its_labels_has_no_occupancy_term():
     [
         ({'temprature': 2}, "Did you mean 'temperature'"),
         ({'temperature': 0}, 'greater than 0'),
+        ({'temperature': 1e300}, 'from 0.001 to 1000'),
+        ({'temperature': float('nan')}, 'greater than 0'),
         ({'blank': {'mode': 'delete'}}, 'choose one of keep'),
         ({'blank': {'mode': 'window', 'window': -1}}, 'at least 0 frames'),
         ({'weight': 'heavy'}, 'heavy'),

@@ -164,6 +164,7 @@ def test_half_precision_outputs_give_finite_losses_near_those_of_single_precisio
         ('lattice', {'cells': {'threshold': 1.0}}, 'less than 1'),
         ('lattice', {'normalization': 'mean'}, 'choose one of none, cells'),
         ('lattice', {'temperature': 0.0}, 'greater than 0'),
+        ('lattice', {'temperature': 1e300}, 'from 0.001 to 1000'),
         ('lattice', {'shift': 3, 'delay': 'estimate'}, 'remove one of them'),
         ('lattice', {'delay': {'mode': 'estimate', 'batches': 0}}, '`batches` of at least 1'),
         ('lattice', {'window': {'first': 3, 'last': 1}}, '`first` up to `last`'),

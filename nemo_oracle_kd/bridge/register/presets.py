@@ -10,6 +10,7 @@ Hydra replaces lists: a preset with a list of its own would delete the callbacks
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,22 @@ def find_preset(trainer_cfg: Any) -> dict[str, Any] | None:
 
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(node, resolve=True)
+    distillation = OmegaConf.to_container(node, resolve=True)
+    teacher = distillation.get('teacher')
+    if isinstance(teacher, dict) and isinstance(teacher.get('restore_from'), str):
+        teacher['restore_from'] = _from_the_launch(teacher['restore_from'])
+    return distillation
+
+
+def _from_the_launch(source: str) -> str:
+    """The teacher's file if its path starts from where the command was given, which each job of a sweep has left."""
+    from hydra.core.hydra_config import HydraConfig
+
+    path = os.path.expanduser(source)
+    if os.path.isabs(path) or os.path.exists(path) or not HydraConfig.initialized():
+        return source
+    there = os.path.join(HydraConfig.get().runtime.cwd, path)
+    return there if os.path.isfile(there) else source
 
 
 def append_callback(trainer_arguments: dict[str, Any], distillation: Mapping[str, Any]) -> None:
