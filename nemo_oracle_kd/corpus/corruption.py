@@ -31,6 +31,10 @@ UNITS = ('word', 'character')
 CALIBRATION_ROWS = 2000
 CALIBRATION_STEPS = 14
 
+#: units after which a long text is cut for the measurement: aligning two texts takes time with the product of their lengths.
+#: The cuts lie at the same unit of the truth in both, so that an alignment across one could save an error or two at most.
+MEASURED_UNITS = 1000
+
 
 @dataclass(frozen=True)
 class CorruptionSettings:
@@ -126,11 +130,12 @@ def corrupt_rows(
     inventory = _Inventory(truths, settings.unit, replacing=settings.rate > 0)
     keys = [_key(row, truth, settings.seed) for row, truth in zip(rows, truths)]
     rate = _calibrated(truths, keys, inventory, settings)
-    texts = [_corrupt(truth, key, rate, inventory, settings) for truth, key in zip(truths, keys)]
+    pieces = [_corrupt(truth, key, rate, inventory, settings) for truth, key in zip(truths, keys)]
     corrupted = [
-        {**_without_scores(row), 'text': text, REFERENCE_KEY: truth} for row, text, truth in zip(rows, texts, truths)
+        {**_without_scores(row), 'text': _joined(of_row, settings.unit), REFERENCE_KEY: truth}
+        for row, of_row, truth in zip(rows, pieces, truths)
     ]
-    return corrupted, _measure(truths, texts, settings.unit)
+    return corrupted, _measure(truths, pieces, settings.unit)
 
 
 class _Inventory:
@@ -165,11 +170,20 @@ def _key(row: Mapping[str, Any], truth: str, seed: int) -> str:
     return '\n'.join([str(seed), os.path.basename(row[AUDIO_KEY]), str(row.get('offset') or 0), truth])
 
 
-def _corrupt(text: str, key: str, rate: float, inventory: _Inventory, settings: CorruptionSettings) -> str:
+def _corrupt(
+    text: str, key: str, rate: float, inventory: _Inventory, settings: CorruptionSettings
+) -> list[tuple[str, str]]:
+    """Stretches of the truth, each with what became of it; most texts have one."""
     substitution, deletion, insertion = (rate * share for share in settings.probabilities)
     generator = random.Random(key)
-    result = []
+    stretches, true, result = [], [], []
     for piece in _split(text, settings.unit):
+        if len(true) >= MEASURED_UNITS and (
+            piece == ' ' or settings.unit == 'word' or len(true) >= 2 * MEASURED_UNITS
+        ):
+            stretches.append((true, result))
+            true, result = [], []
+        true.append(piece)
         if piece == ' ':
             result.append(piece)
             continue
@@ -181,8 +195,13 @@ def _corrupt(text: str, key: str, rate: float, inventory: _Inventory, settings: 
             result.append(piece)
         if insert < insertion:
             result.append(inventory.draw(extra))
-    joined = ' '.join(result) if settings.unit == 'word' else ''.join(result)
-    return ' '.join(joined.split())
+    between = ' ' if settings.unit == 'word' else ''
+    return [(between.join(true), between.join(result)) for true, result in [*stretches, (true, result)]]
+
+
+def _joined(stretches: Iterable[tuple[str, str]], unit: str) -> str:
+    """The corrupted text, with single spaces."""
+    return ' '.join((' ' if unit == 'word' else '').join(result for _, result in stretches).split())
 
 
 def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, settings: CorruptionSettings) -> float:
@@ -194,8 +213,8 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     references = [truth for truth, _ in sample]
 
     def measured(rate: float) -> float:
-        texts = [_corrupt(truth, key, rate, inventory, settings) for truth, key in sample]
-        report = _measure(references, texts, settings.unit)
+        pieces = [_corrupt(truth, key, rate, inventory, settings) for truth, key in sample]
+        report = _measure(references, pieces, settings.unit)
         return report.wer if settings.unit == 'word' else report.cer
 
     low, high = 0.0, settings.highest
@@ -211,10 +230,17 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     return high
 
 
-def _measure(truths: list[str], texts: list[str], unit: str) -> CorruptionReport:
+def _measure(truths: list[str], pieces: list[list[tuple[str, str]]], unit: str) -> CorruptionReport:
     import jiwer
 
-    words, characters = jiwer.process_words(truths, texts), jiwer.process_characters(truths, texts)
+    texts = [_joined(of_row, unit) for of_row in pieces]
+    # a text of one stretch is measured as it is written
+    true, made = [], []
+    for truth, text, of_row in zip(truths, texts, pieces):
+        stretches = of_row if len(of_row) > 1 else [(truth, text)]
+        true += [' '.join(stretch.split()) for stretch, _ in stretches]
+        made += [' '.join(stretch.split()) for _, stretch in stretches]
+    words, characters = jiwer.process_words(true, made), jiwer.process_characters(true, made)
     of_unit = words if unit == 'word' else characters
     return CorruptionReport(
         wer=float(words.wer),

@@ -4,6 +4,7 @@
 """Transcripts with errors: the rate is the one asked for, the rows do not depend on one another, the truth is kept."""
 
 import random
+import time
 
 import jiwer
 import pytest
@@ -107,6 +108,27 @@ def test_scores_of_the_true_text_are_not_those_of_the_new_one():
     rows, _ = corrupt_rows([{**row, **scores, 'teacher_note': 'mine'} for row in _rows(30)], CorruptionSettings(0.5))
     kept = {'audio_filepath', 'duration', 'text', 'reference_text', 'teacher_note'}
     assert all(set(row) == kept for row in rows)
+
+
+@pytest.mark.parametrize('unit', ['word', 'character'])
+def test_a_long_text_is_corrupted_in_seconds_at_the_rate_asked_for(unit):
+    generator = random.Random(5)
+    text = ' '.join(generator.choice(WORDS) for _ in range(20_000 if unit == 'word' else 8_000))
+    started = time.perf_counter()
+    (row,), report = corrupt_rows([{'audio_filepath': 'long.wav', 'text': text}], CorruptionSettings(0.3, unit=unit))
+    assert time.perf_counter() - started < 20
+    measured = report.wer if unit == 'word' else report.cer
+    assert measured == pytest.approx(0.3, abs=0.005) and row['reference_text'] == text
+    whole = jiwer.wer(text, row['text']) if unit == 'word' else jiwer.cer(text, row['text'])
+    assert whole == pytest.approx(measured, rel=0.01), 'the cuts of the measurement change next to nothing'
+
+
+def test_a_text_without_spaces_is_cut_too():
+    text = ''.join(random.Random(3).choices('abcdef', k=10_000))
+    (row,), report = corrupt_rows(
+        [{'audio_filepath': 'a.wav', 'text': text}], CorruptionSettings(0.2, unit='character')
+    )
+    assert report.cer == pytest.approx(0.2, abs=0.005) and ' ' not in row['text']
 
 
 def test_what_cannot_be_done_is_said():
