@@ -12,6 +12,7 @@ import soundfile
 import tiny
 import tiny_oracle
 import torch
+from diagnoses import assert_copies, assert_listens
 
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis.attention import rank_correlation
@@ -22,47 +23,15 @@ from nemo_oracle_kd.models import EncDecOracleCTCModel
 
 pytestmark = pytest.mark.integration
 
-
-@pytest.fixture(scope='module')
-def held_out(tmp_path_factory):
-    """Manifest of tones that no teacher was trained on."""
-    return tiny.write_tone_corpus(tmp_path_factory.mktemp('held_out'), 'dev', 12, seed=5)
-
-
-@pytest.fixture(scope='module')
-def listener(tmp_path_factory):
-    """Trained on tones, with guards stronger than the defaults and a stage of audio alone: the steps are few."""
-    return tiny_oracle.train_listener(
-        tmp_path_factory.mktemp('tones'), tiny_oracle.oracle_config, EncDecOracleCTCModel
-    )
-
-
-@pytest.fixture(scope='module')
-def copier(tmp_path_factory):
-    """Trained on noise that says nothing, without guards, and told the absolute frame number: it can only copy."""
-    return tiny_oracle.train_copier(tmp_path_factory.mktemp('noise'), tiny_oracle.oracle_config, EncDecOracleCTCModel)
+TEACHER = (tiny_oracle.oracle_config, EncDecOracleCTCModel)
 
 
 def test_a_teacher_that_listens_is_called_so(listener, held_out):
-    diagnosis = diagnose(listener, read_utterances(listener, held_out), batch_size=5, progress=False)
-    conditions = diagnosis.conditions
-    assert diagnosis.verdict == 'listens', diagnosis.reasons
-    assert conditions['true_text'].wer_spoken < 50 < conditions['silent_audio'].wer_spoken
-    assert conditions['true_text'].loss < conditions['swapped_text'].loss
-    assert diagnosis.copied_share_swapped < 0.4 and diagnosis.copied_share_silent < 0.4
-    assert diagnosis.heard['emitted_other_audio'].low > 0.5 and diagnosis.heard['scored_other_audio'].low > 0.5
-    assert diagnosis.spike_reference == 'audio branch of the teacher' and diagnosis.spike_distance_ms >= 0
-    assert -1 <= diagnosis.attention_monotonicity <= 1 and 0 <= diagnosis.attention_hit_rate <= 1
+    assert_listens(diagnose(listener, read_utterances(listener, held_out), batch_size=5, progress=False))
 
 
 def test_a_teacher_trained_to_copy_is_called_so(copier, held_out):
-    diagnosis = diagnose(copier, read_utterances(copier, held_out), progress=False)
-    assert diagnosis.verdict == 'copies', diagnosis.reasons
-    # With the true text alone it looks perfect: that is the danger.
-    assert diagnosis.conditions['true_text'].given_label_errors < 30
-    assert diagnosis.copied_share_swapped > 0.5 and diagnosis.copied_share_silent > 0.5
-    assert diagnosis.heard['emitted_silence'].high < 0.25 and diagnosis.heard['scored_other_audio'].high < 0.25
-    assert 'audio_branch' not in diagnosis.conditions and diagnosis.spike_reference is None
+    assert_copies(diagnose(copier, read_utterances(copier, held_out), progress=False), label_errors=30)
 
 
 def test_a_teacher_whose_attention_is_cut_ignores_the_text(listener, held_out):
@@ -211,7 +180,7 @@ def test_a_diagnosis_hears_the_stretch_that_a_training_would(tmp_path):
         offset, duration = utterances[i].offset, utterances[i].duration
         expected = signal[int(offset * rate) :][: None if duration is None else int(duration * rate)]
         assert (samples[:length].numpy() * 2**15).round().astype(np.int16).tolist() == expected.tolist()
-    with pytest.raises(ValueError, match='holds no audio at 2.0 s'):
+    with pytest.raises(ValueError, match='holds no audio at 2 s'):
         next(batches([Utterance(path, 'a', (1,), 2.0, None)], rate, 1))
 
 
