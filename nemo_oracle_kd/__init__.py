@@ -8,11 +8,12 @@ imported, accepts our classes in its configuration files (see :mod:`nemo_oracle_
 """
 
 from nemo_oracle_kd.bridge.register.nemo import register
+from nemo_oracle_kd.bridge.register.rnnt_losses import register_rnnt_loss
 from nemo_oracle_kd.bridge.register.transducer_losses import register_transducer_losses
 
 __version__ = '0.1.0'
 
-__all__ = ['__version__', 'register']
+__all__ = ['__version__', 'register', 'register_rnnt_loss']
 
 register()
 register_transducer_losses()

@@ -18,13 +18,14 @@ from omegaconf import OmegaConf
 from tiny import ctc_config, write_tone_corpus
 
 import nemo_oracle_kd
-from nemo_oracle_kd.bridge.register.nemo import _RNNT_LOSSES, PUBLIC_TARGETS
+from nemo_oracle_kd.bridge.register.rnnt_losses import _RNNT_LOSSES
+from nemo_oracle_kd.bridge.register.targets import PUBLIC_TARGETS
 from nemo_oracle_kd.bridge.restore import _app_state_kept
 from nemo_oracle_kd.cli.main import main
 
 # Its decorators need a GPU compiler; NeMo cannot import it either.
 SKIPPED = {'nemo_oracle_kd.functional.lattice.triton_kernel'}
-EVIL = 'nemo_oracle_kd.bridge.register.nemo'
+EVIL = 'nemo_oracle_kd.bridge.register.rnnt_losses'
 
 
 def _members():
@@ -82,6 +83,7 @@ def _attacks(folder: Path) -> dict:
             'options': shell,
         },
         'a factory that is registered alone': shell,
+        'a factory that is registered by its short path': {**shell, '_target_': 'nemo_oracle_kd.register_rnnt_loss'},
         'a file that is overwritten': {'_target_': writer, 'path': victim, 'text': 'evil'},
         'the command line': command,
         'the command line by its package': {**command, '_target_': 'nemo_oracle_kd.__main__.main'},

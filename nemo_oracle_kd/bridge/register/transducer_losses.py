@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from nemo_oracle_kd.bridge.register.nemo import _when_imported, register_rnnt_loss
+from nemo_oracle_kd.bridge.register.import_hooks import when_imported
+from nemo_oracle_kd.bridge.register.rnnt_losses import register_rnnt_loss
 
 __all__ = ['LOSS_NAME', 'register_transducer_losses', 'restore_configured_loss']
 
@@ -45,10 +46,10 @@ def register_transducer_losses() -> None:
     """Does the above, now or as soon as NeMo is imported. Calling it again does no harm."""
     # NeMo's conversion to float32 would be a copy of the largest tensor of the step; ours converts tile by tile.
     register_rnnt_loss(LOSS_NAME, f'{_LOSSES}:make_oracle_kd_rnnt', force_float32=False)
-    _when_imported('nemo.collections.asr.losses.rnnt', _wrap_resolver)
+    when_imported('nemo.collections.asr.losses.rnnt', _wrap_resolver)
     for module_name in _MODELS:
-        _when_imported(module_name, _wrap_change_vocabulary)
-    _when_imported('nemo.collections.asr.models.rnnt_models', _wrap_to_config_file)
+        when_imported(module_name, _wrap_change_vocabulary)
+    when_imported('nemo.collections.asr.models.rnnt_models', _wrap_to_config_file)
 
 
 def restore_configured_loss(model: Any) -> bool:

@@ -15,10 +15,11 @@ from nemo.core.classes import common
 from omegaconf import OmegaConf
 
 import nemo_oracle_kd
-from nemo_oracle_kd.bridge.register import nemo as registration
+from nemo_oracle_kd import register_rnnt_loss
+from nemo_oracle_kd.bridge.register import rnnt_losses, targets
 from nemo_oracle_kd.errors import ConfigError
 
-ALLOWED = getattr(common, registration.ALLOW_LIST)
+ALLOWED = getattr(common, targets.ALLOW_LIST)
 
 
 class RecursiveRNNTLoss(torch.nn.Module):
@@ -52,7 +53,7 @@ def rnnt_loss_name():
     """A free name; whatever is registered under it is removed afterwards."""
     name = 'recursive_rnnt'
     yield name
-    registration._RNNT_LOSSES.pop(name, None)
+    rnnt_losses._RNNT_LOSSES.pop(name, None)
     nemo_rnnt.RNNT_LOSS_RESOLVER.pop(name, None)
 
 
@@ -67,7 +68,7 @@ def rnnt_batch():
 
 
 def test_nemo_accepts_our_targets_and_nothing_that_only_looks_like_ours():
-    assert registration.is_registered()
+    assert targets.is_registered()
     assert common._is_target_allowed('nemo_oracle_kd.callbacks.KnowledgeDistillation')
     for target in ('nemo_oracle_kd_evil.Callback', 'os.system', 'subprocess.Popen', 'builtins.eval'):
         assert not common._is_target_allowed(target)
@@ -81,16 +82,16 @@ def test_registering_again_changes_nothing():
     functions = (nemo_rnnt.resolve_rnnt_loss, importlib.import_module('nemo.utils.trainer_utils').resolve_trainer_cfg)
     nemo_oracle_kd.register()
     nemo_oracle_kd.register()
-    assert [ALLOWED.count(target) for target in registration.PUBLIC_TARGETS] == [1] * len(registration.PUBLIC_TARGETS)
+    assert [ALLOWED.count(target) for target in targets.PUBLIC_TARGETS] == [1] * len(targets.PUBLIC_TARGETS)
     assert functions == (nemo_rnnt.resolve_rnnt_loss, sys.modules['nemo.utils.trainer_utils'].resolve_trainer_cfg)
 
 
 def test_registration_works_when_nemo_is_imported_already():
-    for target in registration.PUBLIC_TARGETS:
+    for target in targets.PUBLIC_TARGETS:
         ALLOWED.remove(target)
-    assert not registration.is_registered()
+    assert not targets.is_registered()
     nemo_oracle_kd.register()
-    assert [ALLOWED.count(target) for target in registration.PUBLIC_TARGETS] == [1] * len(registration.PUBLIC_TARGETS)
+    assert [ALLOWED.count(target) for target in targets.PUBLIC_TARGETS] == [1] * len(targets.PUBLIC_TARGETS)
 
 
 @pytest.mark.parametrize('order', ['hook first', 'module first', 'in the middle of the import'])
@@ -101,19 +102,19 @@ def test_a_hook_sees_the_complete_module_whenever_it_is_registered(order, tmp_pa
         "import watcher\nwatcher.called_in_the_middle()\nALLOWED = ['a']\nimport after\n"
     )
     (tmp_path / 'watcher.py').write_text(
-        "from nemo_oracle_kd.bridge.register.nemo import _when_imported\n"
+        "from nemo_oracle_kd.bridge.register.import_hooks import when_imported\n"
         "seen = []\n"
         "def hook(module): seen.append(list(module.ALLOWED))\n"
         f"order = {order!r}\n"
         "def called_in_the_middle():\n"
         "    if order == 'in the middle of the import':\n"
-        "        _when_imported('target', hook); _when_imported('target', hook)\n"
+        "        when_imported('target', hook); when_imported('target', hook)\n"
     )
     code = (
         "import sys, watcher\n"
-        "if watcher.order == 'hook first': watcher._when_imported('target', watcher.hook)\n"
+        "if watcher.order == 'hook first': watcher.when_imported('target', watcher.hook)\n"
         "import target\n"
-        "if watcher.order == 'module first': watcher._when_imported('target', watcher.hook)\n"
+        "if watcher.order == 'module first': watcher.when_imported('target', watcher.hook)\n"
         "import json.tool\n"
         "print(watcher.seen, any('Pending' in str(finder) for finder in sys.meta_path))\n"
     )
@@ -122,7 +123,7 @@ def test_a_hook_sees_the_complete_module_whenever_it_is_registered(order, tmp_pa
 
 
 def test_a_registered_transducer_loss_is_chosen_by_its_name_and_equals_nemos(rnnt_loss_name, rnnt_batch):
-    registration.register_rnnt_loss(rnnt_loss_name, RecursiveRNNTLoss)
+    register_rnnt_loss(rnnt_loss_name, RecursiveRNNTLoss)
     ours = RNNTLoss(num_classes=5, reduction='mean_batch', loss_name=rnnt_loss_name)
     nemos = RNNTLoss(num_classes=5, reduction='mean_batch', loss_name='pytorch')
     assert isinstance(ours._loss, RecursiveRNNTLoss)
@@ -130,7 +131,7 @@ def test_a_registered_transducer_loss_is_chosen_by_its_name_and_equals_nemos(rnn
 
 
 def test_options_of_a_transducer_loss_reach_it_and_unknown_ones_are_refused(rnnt_loss_name, rnnt_batch):
-    registration.register_rnnt_loss(rnnt_loss_name, f'{__name__}:RecursiveRNNTLoss')
+    register_rnnt_loss(rnnt_loss_name, f'{__name__}:RecursiveRNNTLoss')
     doubled = RNNTLoss(num_classes=5, loss_name=rnnt_loss_name, loss_kwargs=OmegaConf.create({'scale': 2.0}))
     single = RNNTLoss(num_classes=5, loss_name=rnnt_loss_name)
     assert torch.allclose(doubled(**rnnt_batch), 2.0 * single(**rnnt_batch))
@@ -140,14 +141,14 @@ def test_options_of_a_transducer_loss_reach_it_and_unknown_ones_are_refused(rnnt
 
 def test_nemos_own_transducer_losses_stay_what_they_are(rnnt_loss_name):
     before = type(RNNTLoss(num_classes=5, loss_name='pytorch')._loss)
-    registration.register_rnnt_loss(rnnt_loss_name, RecursiveRNNTLoss)
+    register_rnnt_loss(rnnt_loss_name, RecursiveRNNTLoss)
     assert type(RNNTLoss(num_classes=5, loss_name='pytorch')._loss) is before
     with pytest.raises(ValueError, match="one of NeMo's own"):
-        registration.register_rnnt_loss('warprnnt_numba', RecursiveRNNTLoss)
+        register_rnnt_loss('warprnnt_numba', RecursiveRNNTLoss)
     with pytest.raises(ValueError, match="not in list of available RNNT losses"):
         RNNTLoss(num_classes=5, loss_name='recursive')
 
 
 def test_a_factory_by_name_needs_module_and_attribute(rnnt_loss_name):
     with pytest.raises(ValueError, match="package.module:attribute"):
-        registration.register_rnnt_loss(rnnt_loss_name, 'package.module.attribute')
+        register_rnnt_loss(rnnt_loss_name, 'package.module.attribute')
