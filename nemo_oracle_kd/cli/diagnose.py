@@ -108,10 +108,10 @@ def table(diagnosis) -> str:
         lines.append(f'{CONDITIONS[name]:<26}{condition.loss:>15.3f}{condition.wer_spoken:>15.1f}{given:>15}')
     lines += ['', f"{'how much of the text is heard':<44}{'share':>8}  95 % interval"]
     for name, share in diagnosis.heard.items():
-        value = '-' if share.value is None else f'{100 * share.value:.0f} %'
-        interval = (
-            'no better than chance' if share.value is None else f'{100 * share.low:.0f} to {100 * share.high:.0f}'
-        )
+        value, interval = '-', 'no better than chance'
+        if share.value is not None:
+            value = f'{round(100 * share.value)} %'
+            interval = f'{round(100 * share.low)} to {round(100 * share.high)}'
         lines.append(f'{HEARD_SHARES[name]:<44}{value:>8}  {interval}')
     lines.append('')
     if diagnosis.spike_distance_ms is not None:
