@@ -111,6 +111,11 @@ class UtteranceRows:
             else:
                 setattr(self._model, _HOOK, self._previous_hook)
 
+    @property
+    def nbytes(self) -> int:
+        """What is kept to find the rows of NeMo's native data sets again, in bytes."""
+        return self._source.nbytes
+
     def __deepcopy__(self, memo: Any) -> 'UtteranceRows':
         return self  # bound to one model and its loader
 

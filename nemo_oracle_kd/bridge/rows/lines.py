@@ -23,6 +23,7 @@ __all__ = ['ManifestLine', 'ManifestReader', 'parse_line', 'read_through']
 
 Visitor = Callable[['ManifestLine'], None]
 _AUDIO_KEYS = ('audio_filename', 'audio_filepath', 'context')  # in NeMo's order
+_decode = json.JSONDecoder().decode  # one for all lines, which are many
 _LINE_ENDS = re.compile(rb'[^\r\n]*(?:\r\n|\r|\n|$)')
 
 _SENTENCES = {
@@ -156,7 +157,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
         ValueError: there is none.
     """
     try:
-        row = json.loads(line.decode('utf-8'))
+        row = _decode(line.decode('utf-8'))
     except UnicodeDecodeError:
         raise _Unreadable('utf-8') from None
     except (json.JSONDecodeError, RecursionError):

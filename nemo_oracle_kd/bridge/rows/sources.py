@@ -113,6 +113,11 @@ class NativeRows:
         """For each entry whether its row has the key that :meth:`read` was to look for, as true."""
         return self.table.marked
 
+    @property
+    def nbytes(self) -> int:
+        """What is kept of the rows, in bytes."""
+        return self.table.nbytes if self.table is not None else 0
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -177,6 +182,7 @@ class LhotseRows:
     """Rows of Lhotse's cuts, which carry all keys of their manifest line."""
 
     unmatched: tuple[str, ...] = ()
+    nbytes = 0
     marked = np.zeros(0, dtype=np.bool_)
 
     def __init__(self, dataset: Any, config: Any):

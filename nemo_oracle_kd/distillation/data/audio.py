@@ -21,7 +21,7 @@ _SENTENCES = {
     'duration': "have a `duration` that is no length in seconds above 0: correct it",
     'offset': "have an `offset` that is no time in seconds of at least 0: correct it",
     'missing': (
-        "name an audio file that does not exist (relative paths are looked up beside the manifest): correct the path, or remove "
+        "name an audio file that does not exist, or may not be read (relative paths are looked up beside the manifest): correct the path, or remove "
         "the rows"
     ),
     'empty': "name a file that holds no audio: remove the rows",
@@ -57,7 +57,7 @@ class AudioCheck:
         path = line.audio_file
         if '://' in path:  # an object store
             return
-        if not os.path.isfile(path):
+        if not os.access(path, os.R_OK):
             self._findings.add('missing', line, path)
         elif self._sample.wants():
             self._sample.keep((path, str(line)))

@@ -131,10 +131,16 @@ class ScoreRules:
         entries = row.get(NBEST_KEY)
         if entries is None:
             return found + (['no n-best'] if self.nbest else [])
-        if not isinstance(entries, list) or not entries or not all(_is_hypothesis(entry) for entry in entries):
+        if not isinstance(entries, list) or not entries:
             return found + ['n-best']
-        texts = [normalize_spaces(entry['text']) for entry in entries]
-        if texts[0] != normalize_spaces(row.get('text')):
+        first = entries[0]
+        if not self.nbest and isinstance(first, dict) and first.get('text') == row.get('text'):
+            if first.get('log_prob') == log_prob:  # as it was written, like almost all; nobody reads the other texts
+                return found
+        texts = _texts(entries if self.nbest else entries[:1])
+        if texts is None:
+            return found + ['n-best']
+        if entries[0]['text'] != row.get('text') and texts[0] != normalize_spaces(row.get('text')):
             found.append('text')
         elif 'log-prob' not in found and abs(entries[0]['log_prob'] - log_prob) > _ROUNDING:
             found.append('changed')
@@ -283,5 +289,14 @@ def _is_log_prob(value: Any) -> bool:
     return -math.inf < value <= 0
 
 
-def _is_hypothesis(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and isinstance(entry.get('text'), str) and _is_log_prob(entry.get('log_prob'))
+def _texts(entries: list[Any]) -> list[str] | None:
+    """The texts of an N-best list, `None` if it is none."""
+    found = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            return None
+        text = entry.get('text')
+        if type(text) is not str or not _is_log_prob(entry.get('log_prob')):
+            return None
+        found.append(normalize_spaces(text))
+    return found
