@@ -203,19 +203,25 @@ def read_transcriptions(path: str | Path) -> tuple[list[dict], list[str], list[s
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a line is not JSON or lacks one of the two keys.
+        ValueError: if the file is no text, or a line is not a JSON object or lacks one of the two keys.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no transcription file at '{path}'.")
     rows = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').split('\n'), start=1):
+    try:
+        lines = path.read_text(encoding='utf-8-sig').split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 text ({error.reason}); give a file of transcriptions.") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"Line {number} of '{path}' is not JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"Line {number} of '{path}' is {line[:40]!r} and no JSON object.")
         missing = [key for key in ('text', 'pred_text') if key not in row]
         if missing:
             raise ValueError(

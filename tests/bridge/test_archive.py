@@ -142,24 +142,36 @@ def test_a_damaged_teacher_is_told_at_the_start_of_a_training(damage, sound, ton
         trainer.fit(tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=8), trainer))
 
 
-def test_a_model_of_another_kind_is_named(sound, tmp_path):
+@pytest.fixture(scope='module')
+def speaker_model():
+    """A NeMo model that recognises speakers."""
     from nemo.collections.asr.models import EncDecSpeakerLabelModel
 
-    config = OmegaConf.create(
-        {
-            'sample_rate': 8000,
-            'loss': {'_target_': 'nemo.collections.common.losses.CrossEntropyLoss'},
-            'preprocessor': tiny.ctc_config().preprocessor,
-            'encoder': tiny.ctc_config(hidden=8).encoder,
-            'decoder': {
-                '_target_': 'nemo.collections.asr.modules.SpeakerDecoder',
-                'feat_in': 8,
-                'num_classes': 2,
-                'pool_mode': 'tap',
-                'emb_sizes': 4,
-            },
-        }
-    )
-    EncDecSpeakerLabelModel(cfg=config).save_to(str(tmp_path / 'speaker.nemo'))
+    decoder = {
+        '_target_': 'nemo.collections.asr.modules.SpeakerDecoder',
+        'feat_in': 8,
+        'num_classes': 2,
+        'pool_mode': 'tap',
+        'emb_sizes': 4,
+    }
+    config = {
+        'sample_rate': 8000,
+        'loss': {'_target_': 'nemo.collections.common.losses.CrossEntropyLoss'},
+        'preprocessor': tiny.ctc_config().preprocessor,
+        'encoder': tiny.ctc_config(hidden=8).encoder,
+        'decoder': decoder,
+    }
+    return EncDecSpeakerLabelModel(cfg=OmegaConf.create(config))
+
+
+def test_a_model_of_another_kind_is_named(speaker_model, tmp_path):
+    speaker_model.save_to(str(tmp_path / 'speaker.nemo'))
     with pytest.raises(ValueError, match='holds a EncDecSpeakerLabelModel, which is no speech recognition model'):
         restore_frozen(str(tmp_path / 'speaker.nemo'))
+
+
+def test_a_model_without_a_ctc_or_transducer_head_is_not_evaluated(speaker_model, tone_corpus):
+    from nemo_oracle_kd.evaluation.transcription import transcribe_manifest
+
+    with pytest.raises(ValueError, match='EncDecSpeakerLabelModel has neither a CTC nor a transducer head'):
+        transcribe_manifest(speaker_model, tone_corpus, progress=False)

@@ -98,8 +98,16 @@ def test_transcription_files_are_read_and_bad_lines_named(tmp_path):
     path.write_text('{"text": "a"}\n')
     with pytest.raises(ValueError, match="Line 1 .* 'pred_text'"):
         read_transcriptions(path)
-    path.write_text('nonsense\n')
-    with pytest.raises(ValueError, match='not JSON'):
-        read_transcriptions(path)
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a", "pred_text": "b"}\n')
+    assert read_transcriptions(path)[1:] == (['a'], ['b']), 'a byte order mark is no part of the text'
+    for content, sentence in (
+        (b'nonsense\n', 'not JSON'),
+        (b'[' * 100_000, 'not JSON'),
+        (b'"text, pred_text"\n', 'no JSON object'),
+        (b'RIFF\xff\xfe\x80', 'not UTF-8 text'),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=sentence):
+            read_transcriptions(path)
     with pytest.raises(FileNotFoundError, match='no transcription file'):
         read_transcriptions(tmp_path / 'absent.jsonl')

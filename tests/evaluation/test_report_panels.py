@@ -29,6 +29,18 @@ def material(tmp_path_factory):
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize('offset', [{}, {'offset': 0}])
+def test_a_duration_shorter_than_the_file_cuts_off_what_is_heard(offset, material):
+    from nemo_oracle_kd.evaluation.transcription import load_model
+
+    models, manifest = material
+    row, student = read_manifest(manifest)[0], load_model(models['student'])
+    whole = hear(student, row).features.shape[1]
+    half = hear(student, {**row, 'duration': row['duration'] / 2, **offset}).features.shape[1]
+    assert abs(half - whole / 2) <= 1
+
+
+@pytest.mark.integration
 def test_an_oracle_hears_with_its_transcript_and_shows_its_attention(material):
     from nemo_oracle_kd.evaluation.transcription import load_model
 
