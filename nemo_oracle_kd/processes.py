@@ -3,12 +3,17 @@
 
 """Worker processes that never outlive their command: on Ctrl-C, on a termination, and when the command is killed."""
 
+from __future__ import annotations
+
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line imports this module for its help, too
+    from multiprocessing.process import BaseProcess
 
 __all__ = ['TERMINATED', 'end_processes', 'follow_parent', 'termination_ends_work']
 
@@ -22,6 +27,8 @@ def follow_parent() -> None:
     A worker that waits for work would otherwise wait forever after its parent was killed, and Ctrl-C, which reaches the
     whole process group, would be answered by each worker for itself.
     """
+    import multiprocessing
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -34,7 +41,7 @@ def follow_parent() -> None:
     threading.Thread(target=watch, name='follow_parent', daemon=True).start()
 
 
-def end_processes(processes: Sequence[multiprocessing.process.BaseProcess], patience: float = 3.0) -> None:
+def end_processes(processes: Sequence[BaseProcess], patience: float = 3.0) -> None:
     """Ends the processes that still run: by SIGTERM, and after ``patience`` seconds by SIGKILL."""
     for process in processes:
         if process.is_alive():
