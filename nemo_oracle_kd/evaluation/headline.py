@@ -34,7 +34,8 @@ class Headline:
     Attributes:
         system: name of the system.
         control: of those that it was compared with the one of the lowest mean WER.
-        outcome: `better` or `worse` if the interval of the difference lies on one side of zero, else `level`.
+        outcome: `better` or `worse` if the interval of the difference lies on one side of zero and p is below 0.05,
+            else `level`.
         pair: the paired comparison, as in `results.json`.
         wins: seeds in which the system has the lower WER.
         seeds: how many there are.
@@ -78,6 +79,7 @@ def find_headline(results: Mapping[str, Any], system: str, excluded: Collection[
         return None
     control = min(pairs, key=lambda name: float(np.mean(systems[name]['wer'])))
     pair = pairs[control]
-    outcome = 'better' if pair['high'] < 0 else 'worse' if pair['low'] > 0 else 'level'
+    sure = pair['p_permutation'] < 0.05  # with few utterances that differ, an interval alone is too narrow
+    outcome = 'better' if sure and pair['high'] < 0 else 'worse' if sure and pair['low'] > 0 else 'level'
     wins = sum(own < other for own, other in zip(systems[system]['wer'], systems[control]['wer']))
     return Headline(system, control, outcome, pair, wins, len(systems[system]['wer']))

@@ -72,3 +72,9 @@ def test_one_seed_says_nothing_about_the_luck_of_a_training():
 def test_without_a_comparison_there_is_no_headline():
     alone = {**results(0.2, 0.4), 'paired': []}
     assert find_headline(alone, 'student') is None and find_headline(results(0.2, 0.4), 'unknown') is None
+
+
+def test_an_interval_beside_zero_with_a_large_p_is_no_win():
+    found = results(0.2, 0.4)
+    found['paired'][1].update(difference=-0.5, low=-1.0, high=-0.1, p_permutation=0.124)  # three utterances differ
+    assert find_headline(found, 'student', ['oracle_teacher']).outcome == 'level'
