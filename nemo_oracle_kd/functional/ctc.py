@@ -4,11 +4,11 @@
 """The CTC full-sum loss and the label-constrained occupancy (Graves et al. 2006, equations 8, 14 and 15).
 
 `-log P(y|x)` sums over all alignments of a transcript; the occupancy `gamma(t, k)` is the posterior that the path
-emits label k in frame t, given the transcript. One is the derivative of the other,
+emits label k in frame t, given the transcript. The occupancy is the derivative of the full sum,
 
     d log P(y|x) / d log p(t, k) = gamma(t, k),
 
-which is the backward pass used here. Unlike `torch.nn.functional.ctc_loss`, whose gradient holds only behind a
+and the backward pass uses it. Unlike `torch.nn.functional.ctc_loss`, whose gradient is correct only behind a
 log-softmax, this is the gradient with respect to `log_probs` themselves, normalised or not.
 """
 
@@ -44,7 +44,7 @@ def ctc_full_sum(
         respect to `log_probs`.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     return _FullSum.apply(log_probs, targets, input_lengths, target_lengths, blank)
 
@@ -67,7 +67,7 @@ def ctc_occupancy(
         zero in the padding and for utterances without any alignment.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     lattice = build_lattice(log_probs, targets, input_lengths, target_lengths, blank)
     _, occupancy = _log_likelihood(lattice, with_occupancy=True)
@@ -76,7 +76,7 @@ def ctc_occupancy(
 
 
 class _FullSum(torch.autograd.Function):
-    """The full sum with its derivative, the negative occupancy, kept per state `[T, B, S]` until it is needed."""
+    """The full sum and its derivative, the negative occupancy, which is kept per state, `[T, B, S]`, until it is needed."""
 
     @staticmethod
     def forward(
@@ -94,7 +94,8 @@ class _FullSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         occupancy, labels = ctx.saved_tensors
-        # Zero stays zero under an infinite upstream gradient, as `nll ** 2` of an infeasible utterance sends one.
+        # An occupancy of zero stays zero even if the incoming gradient is infinite, as for `nll ** 2` of an infeasible
+        # utterance.
         weighted = (occupancy * -grad.view(1, -1, 1)).masked_fill_(occupancy == 0, 0.0)
         return (
             _spread_over_vocabulary(weighted, labels, ctx.blank, ctx.vocabulary).to(ctx.dtype),
@@ -118,7 +119,7 @@ def _log_likelihood(lattice: CTCLattice, with_occupancy: bool) -> tuple[Tensor, 
     if not with_occupancy:
         return _total(forward_scores(emissions, can_skip) + emissions, lattice), None
 
-    # Positions of the mirrored frames [T, B] and states [B, S]; the padding points anywhere, it is masked below.
+    # Positions of the mirrored frames [T, B] and states [B, S]; those of the padding are arbitrary and masked below.
     time = (lattice.frames - 1 - torch.arange(frames, device=emissions.device).unsqueeze(1)).clamp(min=0)
     state = (lattice.states.unsqueeze(1) - 1 - torch.arange(width, device=emissions.device)).clamp(min=0)
     mirrored_labels = lattice.labels.gather(1, state)
@@ -152,7 +153,7 @@ def _mirror(x: Tensor, time: Tensor, state: Tensor) -> Tensor:
 
 
 def _spread_over_vocabulary(values: Tensor, labels: Tensor, blank: int, vocabulary: int) -> Tensor:
-    """Adds the values of the states `[T, B, S]` up per label: `[B, T, V]`."""
+    """Sums the values of the states, `[T, B, S]`, per label: `[B, T, V]`."""
     frames, batch, _ = values.shape
     spread = values.new_zeros((batch, frames, vocabulary))
     values = values.transpose(0, 1)

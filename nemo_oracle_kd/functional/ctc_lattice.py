@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The CTC lattice: states, emissions and the forward recursion that the losses and the paths share.
+"""The CTC lattice: its states, its emissions, and the forward recursion that the losses and the path searches share.
 
-A transcript of U labels gives S = 2U + 1 states, blank and label in turn: `blank y1 blank y2 ... yU blank`. From one
+A transcript of U labels gives S = 2U + 1 states, alternately blank and label: `blank y1 blank y2 ... yU blank`. From one
 frame to the next a path stays in its state, advances by one, or skips a blank between two *different* labels:
 
     A(t, s) = e(t, s) + log( exp A(t-1, s) + exp A(t-1, s-1) + [skip allowed] exp A(t-1, s-2) )
 
 with `e(t, s)` the log-probability of the label of state s in frame t (Graves et al. 2006, section 4.1). All routines
-loop over frames only; they are vectorised over utterances and states and never touch the vocabulary axis after the
-emissions were gathered.
+loop over frames only; they are vectorised over utterances and states and never touch the vocabulary axis once
+the emissions have been gathered.
 """
 
 from typing import NamedTuple
@@ -27,9 +27,9 @@ class CTCLattice(NamedTuple):
     """The lattices of a padded batch.
 
     Attributes:
-        emissions: `[T, B, S]` log-probability of each state's label; in the padding of the frames whatever the input
-            holds, NaN included, because nothing valid is ever computed from a later frame.
-        labels: `[B, S]` label of each state; blank in the padding of the states.
+        emissions: `[T, B, S]` log-probability of each state's label. Padding frames hold whatever the input holds, NaN
+            included, because no valid score is ever computed from a later frame.
+        labels: `[B, S]` label of each state; blank in padding states.
         can_skip: `[B, S]` bool, whether state s may be entered from state s - 2.
         frames: `[B]` valid frames.
         states: `[B]` valid states, 2U + 1.
@@ -48,7 +48,7 @@ def check_ctc_inputs(
     """Refuses inputs that no CTC lattice can be built from.
 
     Raises:
-        ValueError: on a wrong shape, length, label or blank id, with one sentence that says what to change.
+        ValueError: if a shape, length, label or blank id is wrong; one sentence says what to change.
     """
     if log_probs.dim() != 3:
         raise ValueError(f"log_probs must have shape [B, T, V], got {list(log_probs.shape)}.")
@@ -72,7 +72,7 @@ def check_ctc_inputs(
     bad_labels = within & ((targets < 0) | (targets >= vocabulary) | (targets == blank))
     bad_frames = (input_lengths < 0) | (input_lengths > frames)
     bad_target_lengths = (target_lengths < 0) | (target_lengths > targets.shape[1])
-    # One question to the device in the good case; which check failed is asked only when one did.
+    # Valid input costs one synchronisation with the device; only after a failure it is read which check failed.
     device = log_probs.device
     flags = [flag.any().to(device) for flag in (bad_labels, bad_frames, bad_target_lengths)]
     if not torch.stack(flags).any():
@@ -92,11 +92,11 @@ def check_ctc_inputs(
 def build_lattice(
     log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
 ) -> CTCLattice:
-    """Gathers the emissions `[T, B, S]` of a batch in the type of the recursion.
+    """Builds the lattices of a batch and gathers their emissions `[T, B, S]` in the type of the recursion.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, not renormalised.
-        targets: `[B, U]` labels, arbitrary values past `target_lengths`.
+        targets: `[B, U]` labels; the values past `target_lengths` are ignored.
         input_lengths: `[B]` valid frames.
         target_lengths: `[B]` valid labels.
         blank: id of the blank.
@@ -105,7 +105,7 @@ def build_lattice(
         the lattices, all tensors on the device of `log_probs`.
 
     Raises:
-        ValueError: see `check_ctc_inputs`.
+        ValueError: as `check_ctc_inputs`.
     """
     check_ctc_inputs(log_probs, targets, input_lengths, target_lengths, blank)
     device = log_probs.device
@@ -128,10 +128,10 @@ def build_lattice(
 
 
 def forward_scores(emissions: Tensor, can_skip: Tensor) -> Tensor:
-    """Runs the recursion and returns, per frame and state, the score of all partial paths *before* this emission.
+    """Runs the recursion and returns the score of all partial paths for each frame and state *before* its emission.
 
-    Scores without the frame's own emission are what the occupancy needs: adding and subtracting an emission of -inf
-    would give NaN. `scores + emissions` is A(t, s) of the module docstring.
+    The occupancy needs scores without the frame's own emission: adding and then subtracting an emission of -inf would
+    give NaN. `scores + emissions` is A(t, s) of the module docstring.
 
     Args:
         emissions: `[T, N, S]`, T at least 1.

@@ -3,7 +3,7 @@
 
 """CTC paths: the best alignment of a transcript, the greedy path, and where their labels spike.
 
-A path is `[B, T]`, one label per frame, the blank id in blanks and -1 in the padding.
+A path is a tensor `[B, T]` with one label per frame: the blank id in blank frames and -1 in the padding.
 """
 
 import torch
@@ -23,8 +23,8 @@ def ctc_best_path(
 ) -> Tensor:
     """The most probable alignment of each transcript (Viterbi search in the CTC lattice).
 
-    Among equally probable alignments it prefers staying in a state to advancing, and advancing to skipping a blank,
-    and the blank at the end.
+    Among equally probable alignments it prefers staying in a state to advancing, advancing to skipping a blank, and
+    ending in the blank to ending in the last label.
 
     Args:
         log_probs: `[B, T, V]` log-probabilities, natural log.
@@ -37,7 +37,7 @@ def ctc_best_path(
         `[B, T]` path, int64. Utterances without any alignment are -1 throughout.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     lattice = build_lattice(log_probs, targets, input_lengths, target_lengths, blank)
     emissions = lattice.emissions
@@ -64,7 +64,7 @@ def ctc_best_path(
     feasible = torch.maximum(label, silence) != NEG_INF
     state = last
     for t in range(frames - 1, -1, -1):
-        # Until an utterance's own last frame is reached, its pointer waits in the final state.
+        # The pointer of an utterance waits in the final state until the loop reaches its own last frame.
         path[:, t] = lattice.labels.gather(1, state.unsqueeze(1)).squeeze(1)
         moved = state - steps[t].gather(1, state.unsqueeze(1)).squeeze(1).long()
         state = torch.where(t < lattice.frames, moved, last)
@@ -93,7 +93,7 @@ def spike_times(path: Tensor, blank: int) -> tuple[Tensor, Tensor]:
     A label is emitted where it is neither blank nor equal to the frame before (the CTC mapping).
 
     Args:
-        path: `[B, T]` labels, blank id in blanks, -1 in the padding.
+        path: `[B, T]` labels, the blank id in blank frames, -1 in the padding.
         blank: id of the blank.
 
     Returns:
@@ -111,10 +111,10 @@ def spike_times(path: Tensor, blank: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def collapse_path(path: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-    """The label sequence a path stands for: repeats merged, blanks removed.
+    """The label sequence that a path stands for: repeats merged, blanks removed.
 
     Args:
-        path: `[B, T]` labels, blank id in blanks, -1 in the padding.
+        path: `[B, T]` labels, the blank id in blank frames, -1 in the padding.
         blank: id of the blank.
 
     Returns:
@@ -132,7 +132,7 @@ def collapse_path(path: Tensor, blank: int) -> tuple[Tensor, Tensor]:
 def _emissions(path: Tensor, blank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mask `[B, T]` of emitting frames, their number `[B]`, and empty slots `[B, U']` filled with -1."""
     if path.dim() != 2:
-        raise ValueError(f"A path must have shape [B, T], got {list(path.shape)}.")
+        raise ValueError(f"A path must have shape [B, T], got {list(path.shape)}; pass one row per utterance.")
     emitted = (path != blank) & (path != PATH_PADDING)
     emitted[:, 1:] &= path[:, 1:] != path[:, :-1]
     counts = emitted.sum(dim=1)

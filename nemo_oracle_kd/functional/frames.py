@@ -3,17 +3,17 @@
 
 """Distances between the frame posteriors of a CTC student and a CTC teacher, and which frames are worth matching.
 
-The losses return one value per utterance, `[B]`, the *sum* over its valid frames, so that splitting a batch, padding
-it further or adding classes nobody uses changes nothing; the caller chooses a reduction. Inputs may be
-log-probabilities or logits: all are normalised here, so a constant added to the logits of a frame changes nothing, and
-log-probabilities pass unchanged (log-softmax is idempotent). The teacher is detached. float16 and bfloat16 are
-computed in float32; float64 stays float64.
+The losses return one value per utterance, `[B]`: the *sum* over its valid frames. Splitting a batch, padding it further
+or adding unused classes therefore changes nothing, and the caller chooses the reduction. Inputs may be log-probabilities
+or logits. All are normalised here, so a constant added to the logits of a frame changes nothing, and log-probabilities
+pass unchanged (log-softmax is idempotent). The teacher is detached. float16 and bfloat16 are computed in float32;
+float64 stays float64.
 
-A teacher with NaN in a valid frame, a broken model that is, makes the value of the utterance NaN, so that it shows, and its
-gradient zero, so that it does not spread to the student's weights.
+A teacher that gives NaN in a valid frame is broken. The value of that utterance is then NaN, so that the fault is
+visible, and its gradient is zero, so that the fault does not spread to the student's weights.
 
-CTC posteriors are peaky: most frames are almost surely blank and drown the few that carry labels. `blank_frame_weights` has the
-modes of blank elimination and symmetric selection (arXiv 2506.01503) and a plain weight.
+CTC posteriors are peaky: most frames are almost certainly blank and outweigh the few that carry labels.
+`blank_frame_weights` offers blank elimination and symmetric selection (arXiv 2506.01503), and a plain weight.
 """
 
 import math
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 BLANK_MODES = ('keep', 'drop', 'window', 'weight')
-"""What a frame counts whose best label is blank, see `blank_frame_weights`."""
+"""How frames are weighted whose most probable label is blank, see `blank_frame_weights`."""
 
 
 def frame_kl(
@@ -48,8 +48,8 @@ def frame_kl(
 ) -> Tensor:
     """Kullback-Leibler divergence of the student from the teacher, frame by frame (arXiv 1503.02531).
 
-    `temperature ** 2 * sum_t w_t sum_k p(k|t) * (log p(k|t) - log q(k|t))`, p the teacher and q the student at this
-    temperature; the square keeps the size of the gradient. Exactly zero for equal inputs.
+    `temperature ** 2 * sum_t w_t sum_k p(k|t) * (log p(k|t) - log q(k|t))`, with p the teacher and q the student at
+    this temperature. The factor keeps the size of the gradient. The value is exactly zero for equal inputs.
 
     Args:
         student_log_probs: `[B, T, V]` log-probabilities or logits.
@@ -62,10 +62,10 @@ def frame_kl(
         `[B]` in nats, at least zero.
 
     Raises:
-        ValueError: on shapes that do not fit or a temperature that is not positive.
+        ValueError: if the shapes do not match, or if the temperature is not positive.
     """
     student, teacher, broken = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
-    return temperature**2 * _show(broken, _sum_over_frames(_kl(teacher, student), lengths, frame_weights))
+    return temperature**2 * _mark_broken(broken, _sum_over_frames(_kl(teacher, student), lengths, frame_weights))
 
 
 def softmax_l2(
@@ -77,8 +77,8 @@ def softmax_l2(
 ) -> Tensor:
     """Squared distance of the posteriors, "softmax-level" distillation (TutorNet, arXiv 2008.00671).
 
-    `sum_t w_t sum_k (p(k|t) - q(k|t)) ** 2`; bounded by 2 per frame, which is why it is gentler than the divergence on
-    peaky CTC posteriors.
+    `sum_t w_t sum_k (p(k|t) - q(k|t)) ** 2` is bounded by 2 per frame, so it is gentler than the divergence on peaky CTC
+    posteriors.
 
     Args:
         student_log_probs: `[B, T, V]` log-probabilities or logits.
@@ -91,15 +91,15 @@ def softmax_l2(
         `[B]`, at least zero.
 
     Raises:
-        ValueError: on shapes that do not fit or a temperature that is not positive.
+        ValueError: if the shapes do not match, or if the temperature is not positive.
     """
     student, teacher, broken = _normalised_pair(student_log_probs, teacher_log_probs, lengths, temperature)
     squares = (student.exp() - teacher.exp()).square().sum(dim=2)
-    return _show(broken, _sum_over_frames(squares, lengths, frame_weights))
+    return _mark_broken(broken, _sum_over_frames(squares, lengths, frame_weights))
 
 
 def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Tensor, blank: int) -> Tensor:
-    """Guided CTC training (arXiv 1904.08311): the student's posterior of the teacher's spikes, negated.
+    """Guided CTC training (arXiv 1904.08311): minus the student's posterior at the teacher's spikes.
 
     `-sum_{t: argmax p(.|t) != blank} q(argmax_k p(k|t) | t)`, the posterior itself and not its logarithm.
 
@@ -113,16 +113,16 @@ def guided_ctc(student_log_probs: Tensor, teacher_log_probs: Tensor, lengths: Te
         `[B]`, between minus the number of spike frames and zero.
 
     Raises:
-        ValueError: on shapes, lengths or a blank that do not fit.
+        ValueError: if shapes, lengths or blank do not match.
     """
     _check_pair(student_log_probs, teacher_log_probs, lengths)
     _check_blank(blank, student_log_probs.shape[2])
     student = _normalised(student_log_probs, lengths)
     spike = teacher_log_probs.argmax(dim=2)
-    broken = _of_utterances(teacher_log_probs.gather(2, spike.unsqueeze(2)).squeeze(2).isnan(), lengths)
+    broken = _any_valid(teacher_log_probs.gather(2, spike.unsqueeze(2)).squeeze(2).isnan(), lengths)
     spike = spike.to(student.device)
     posterior = student.gather(2, spike.unsqueeze(2)).squeeze(2).exp()
-    return _show(broken, _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype)))
+    return _mark_broken(broken, _sum_over_frames(-posterior, lengths, (spike != blank).to(posterior.dtype)))
 
 
 def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) -> Tensor:
@@ -140,15 +140,15 @@ def occupancy_kl(student_log_probs: Tensor, occupancy: Tensor, lengths: Tensor) 
         `[B]` in nats.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: if the shapes do not match.
     """
     _check_pair(student_log_probs, occupancy, lengths)
     student = _normalised(student_log_probs, lengths)
     target = fill_padding(occupancy.detach(), lengths).to(student.dtype)
     absent = target.sum(dim=2).isnan()
-    _empty(target, absent)
+    _zero_frames(target, absent)
     values = (torch.xlogy(target, target) - _cross(target, student)).sum(dim=2)
-    return _show(absent.any(dim=1), _sum_over_frames(values, lengths))
+    return _mark_broken(absent.any(dim=1), _sum_over_frames(values, lengths))
 
 
 @torch.no_grad()
@@ -162,14 +162,14 @@ def blank_frame_weights(
 ) -> Tensor:
     """Weight of each frame by the teacher's preferred label.
 
-    A frame is a blank frame where the teacher's argmax is blank, and a spike frame otherwise. Spike frames weigh 1.
+    A frame is a blank frame if the teacher's argmax is blank, and a spike frame otherwise. Spike frames have weight 1.
 
     Args:
         teacher_log_probs: `[B, T, V]` log-probabilities or logits.
         lengths: `[B]` valid frames.
         blank: id of the blank.
-        mode: what a blank frame weighs: 'keep' 1, 'drop' 0, 'window' 1 within `window` frames of a spike frame on
-            either side and 0 elsewhere, 'weight' the given `weight`.
+        mode: the weight of a blank frame. 'keep': 1; 'drop': 0; 'window': 1 within `window` frames of a spike frame on
+            either side and 0 elsewhere; 'weight': the given `weight`.
         window: frames on each side of a spike, for 'window'; 0 equals 'drop'.
         weight: weight of a blank frame, for 'weight'.
 
@@ -177,7 +177,7 @@ def blank_frame_weights(
         `[B, T]` weights, zero in the padding.
 
     Raises:
-        ValueError: on an unknown mode, a negative window or weight, or shapes, lengths or a blank that do not fit.
+        ValueError: if the mode is unknown, window or weight is negative, or shapes, lengths or blank do not match.
     """
     if mode not in BLANK_MODES:
         raise ValueError(f"Unknown blank mode '{mode}'; choose one of {', '.join(BLANK_MODES)}.")
@@ -217,12 +217,12 @@ def frame_entropy(log_probs: Tensor, lengths: Tensor) -> Tensor:
         `[B]` nats per frame; zero for an utterance without frames.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: if the shapes do not match.
     """
     check_lengths(lengths, log_probs.shape[1])
     normalised = _normalised(log_probs, lengths)
     total = _sum_over_frames(-_cross(normalised.exp(), normalised).sum(dim=2), lengths)
-    total = _show(_is_broken(normalised).any(dim=1), total)
+    total = _mark_broken(_is_broken(normalised).any(dim=1), total)
     return total / lengths.to(total.device).clamp(min=1)
 
 
@@ -239,7 +239,7 @@ def frame_agreement(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
         `[B]` between 0 and 1; zero for an utterance without frames.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: if the shapes do not match.
     """
     _check_pair(a, b, lengths)
     same = (a.argmax(dim=2) == b.argmax(dim=2)).to(compute_dtype(a.dtype))
@@ -274,7 +274,7 @@ def _check_blank(blank: int, classes: int) -> None:
 
 
 def _normalised(log_probs: Tensor, lengths: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-softmax over the last axis in at least float32; the padding is a constant and holds no gradient."""
+    """Log-softmax over the last axis in at least float32; the padding is constant and gets no gradient."""
     log_probs = fill_padding(log_probs, lengths)
     return (log_probs.to(compute_dtype(log_probs.dtype)) / temperature).log_softmax(dim=2)
 
@@ -282,7 +282,7 @@ def _normalised(log_probs: Tensor, lengths: Tensor, temperature: float = 1.0) ->
 def _normalised_pair(
     student: Tensor, teacher: Tensor, lengths: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Both normalised, the teacher without NaN, and the utterances `[B]` in which it had some."""
+    """Both normalised, with the NaN of the teacher removed, and the utterances `[B]` in which there was any."""
     _check_pair(student, teacher, lengths)
     if not temperature > 0:
         raise ValueError(f"The temperature must be positive, got {temperature}.")
@@ -290,39 +290,39 @@ def _normalised_pair(
     with torch.no_grad():
         teacher = _normalised(teacher, lengths, temperature).to(student.dtype)
         absent = _is_broken(teacher)
-        _empty(teacher, absent)
+        _zero_frames(teacher, absent)
     return student, teacher, absent.any(dim=1)
 
 
 def _is_broken(normalised: Tensor) -> Tensor:
-    """`[B, T]` frames without posteriors. One NaN or infinite logit makes all classes of a frame NaN: one is looked at."""
+    """`[B, T]` frames without posteriors. One NaN or infinite logit makes all classes of a frame NaN."""
     return normalised[:, :, :1].isnan().any(dim=2)
 
 
-def _empty(posteriors: Tensor, absent: Tensor) -> None:
+def _zero_frames(posteriors: Tensor, absent: Tensor) -> None:
     """Writes zeros over the absent frames of `posteriors [B, T, V]`, so that no gradient meets NaN."""
-    # the question costs a CPU less than the answer, and makes an accelerator wait
+    # On a CPU the check is cheaper than the fill; on an accelerator it would force a synchronisation.
     if absent.device.type != 'cpu' or bool(absent.any()):
         posteriors.masked_fill_(absent.unsqueeze(2), 0.0)
 
 
-def _of_utterances(frames: Tensor, lengths: Tensor) -> Tensor:
-    """`[B]` utterances with a valid frame among `frames [B, T]`."""
+def _any_valid(frames: Tensor, lengths: Tensor) -> Tensor:
+    """`[B]` whether a valid frame of the utterance is marked in `frames [B, T]`."""
     return (frames & length_mask(lengths.to(frames.device), frames.shape[1])).any(dim=1)
 
 
-def _show(broken: Tensor, values: Tensor) -> Tensor:
+def _mark_broken(broken: Tensor, values: Tensor) -> Tensor:
     """`values [B]`, NaN with gradient zero where the teacher is broken."""
     return values.masked_fill(broken.to(values.device), math.nan)
 
 
 def _cross(p: Tensor, log_q: Tensor) -> Tensor:
-    """`p * log q`, zero where p is zero even if log q is -inf."""
+    """`p * log q`; zero where p is zero, even if log q is -inf."""
     return torch.where(p > 0, p * log_q, torch.zeros_like(p))
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """`sum_k p (log p - log q)` over the last axis; the difference first, so that equal inputs give exactly zero."""
+    """`sum_k p (log p - log q)` over the last axis. The difference comes first, so equal inputs give exactly zero."""
     return _cross(log_p.exp(), log_p - log_q).sum(dim=-1)
 
 

@@ -4,15 +4,15 @@
 """Full-sum distillation (arXiv 2303.05958, section 3): distances between a student's and a teacher's sequence scores.
 
 The scores are full sums, `-log P(Y|X)` of whole label sequences, whichever transducer or CTC lattice they come from.
-No lattice node is matched with another, so that frame rates and architectures may differ, and the teacher's part is
+Lattice nodes are never matched with one another, so frame rates and architectures may differ. The teacher contributes
 one number per sequence, which can be stored.
 
 With `delta = student_nll - teacher_nll`, the gradient of the L1 distance is `sign(delta)` times the gradient of the
 student's own loss: weight +1 while the student is less confident than the teacher, -1 once it is more confident. The
-gradient of MSE is `2 delta` times that of the loss, so that long and odd utterances dominate.
+gradient of MSE is `2 delta` times that of the loss, so long utterances and outliers dominate.
 
-Normalised over an N-best list, the scores become posteriors, and what all hypotheses of an utterance have in common
-cancels: the gradient is that of maximum mutual information training, with the N-best list as the denominator.
+Normalised over an N-best list, the scores become posteriors, and whatever all hypotheses of an utterance have in common
+cancels. The gradient is then that of maximum mutual information training, with the N-best list as the denominator.
 """
 
 import torch
@@ -34,15 +34,16 @@ __all__ = [
 ]
 
 FULL_SUM_DISTANCES = ('l1', 'mse', 'huber')
-"""The paper's L1 and MSE, and L1 with a quadratic bottom, which does not chatter around equal scores."""
+"""The paper's L1 and MSE, and Huber: an L1 that is quadratic near zero, so that it does not oscillate around equal scores."""
 
 FULL_SUM_NORMALIZATIONS = ('none', 'token')
 """Scores per sequence (the paper) or per token."""
 
 NBEST_OVER = ('first', 'all')
-"""Of an N-best list: the best text, or the mean over all."""
+"""Which texts of an N-best list are compared: the best one, or all of them (their mean)."""
 
 CONFIDENCE_MODES = ('constant', 'probability', 'sigmoid')
+"""How the teacher's confidence becomes a weight, see `confidence_weight`."""
 
 
 def full_sum_distance(
@@ -63,21 +64,22 @@ def full_sum_distance(
 
     Args:
         student_nll: `[B]` minus log-probability in nats. The gradient goes here.
-        teacher_nll: `[B]` the teacher's; treated as a constant.
+        teacher_nll: `[B]` the same under the teacher; treated as a constant.
         kind: one of `FULL_SUM_DISTANCES`.
         huber_width: where Huber turns from quadratic to linear, in the unit of delta.
         dead_zone: differences up to this size cost nothing, in the unit of delta.
-        normalization: 'none', delta in nats; 'token', each score is divided by its number of tokens (1 if there are
-            none), delta in nats per token. Differences are taken after that: MSE is divided by the squared length.
-        target_lengths: `[B]` tokens of the text; needed by 'token' only.
-        teacher_target_lengths: `[B]` tokens of the text in the teacher's tokenizer, where that is another one.
+        normalization: 'none' leaves delta in nats. 'token' divides each score by its number of tokens (1 if there are
+            none) before the difference is taken, so delta is in nats per token and MSE is divided by the squared
+            length.
+        target_lengths: `[B]` tokens of the text; only 'token' needs them.
+        teacher_target_lengths: `[B]` tokens of the text in the teacher's tokenizer, if it is a different one.
 
     Returns:
-        `[B]`, float64 for float64 input and float32 otherwise. Where a score is infinite, that is where the text has
-        no alignment, the distance is 0 with gradient zero; `full_sum_comparable` tells where. NaN stays NaN.
+        `[B]`, float64 for float64 input and float32 otherwise. If a score is infinite, because the text has no
+        alignment, the distance is 0 with gradient zero; `full_sum_comparable` marks the others. NaN stays NaN.
 
     Raises:
-        ValueError: on unknown names, negative widths, or shapes that do not fit together.
+        ValueError: if a name is unknown, a width is negative, `target_lengths` are missing, or the shapes do not match.
     """
     _check_distance(kind, huber_width, dead_zone)
     if normalization not in FULL_SUM_NORMALIZATIONS:
@@ -88,7 +90,7 @@ def full_sum_distance(
     comparable = full_sum_comparable(student_nll, teacher_nll)
     dtype = compute_dtype(student_nll.dtype)
     student = _where(comparable, student_nll.to(dtype), 0.0)
-    # The difference of two large numbers: the teacher's stored score keeps its own precision until it is taken.
+    # Two large numbers are subtracted, so the teacher's stored score keeps its own precision until then.
     teacher = _where(comparable, teacher_nll.detach().to(student_nll.device), 0.0)
     if normalization == 'token':
         if target_lengths is None:
@@ -101,7 +103,7 @@ def full_sum_distance(
 
 
 def full_sum_comparable(student_nll: Tensor, teacher_nll: Tensor) -> Tensor:
-    """Where `full_sum_distance` compares anything: `[B]` bool, false where the text has no alignment on either side.
+    """Utterances that `full_sum_distance` compares: `[B]` bool, false where the text has no alignment in one of the models.
 
     Raises:
         ValueError: if the shapes differ.
@@ -127,14 +129,14 @@ def full_sum_norm_distance(
 
     Both models' scores are normalised over the same N-best list, the teacher's; the distance is taken between the
     logarithms, `delta = log w_teacher(Y) - log w_student(Y)`. With L1 the gradient is
-    `sign(delta) (grad nll(Y) - sum_n w_student(n) grad nll(n))`, that of maximum mutual information training, which the
-    teacher's posterior caps. There is no temperature.
+    `sign(delta) (grad nll(Y) - sum_n w_student(n) grad nll(n))`: that of maximum mutual information training until the
+    student's posterior reaches the teacher's. There is no temperature.
 
     Args:
         student_nll: `[B, N]` minus log-probabilities of the hypotheses. The gradient goes here.
-        teacher_nll: `[B, N]` the teacher's; treated as constants.
-        mask: `[B, N]` true for hypotheses, false for padding, which is ignored, NaN included; None if all are valid.
-            Hypotheses of an utterance have to differ from one another.
+        teacher_nll: `[B, N]` the same under the teacher; treated as constants.
+        mask: `[B, N]` true for hypotheses and false for padding, which is ignored, NaN included; None if all are valid.
+            The hypotheses of an utterance must differ from one another.
         kind: one of `FULL_SUM_DISTANCES`.
         huber_width: where Huber turns from quadratic to linear, nats.
         dead_zone: differences up to this size cost nothing, nats.
@@ -148,7 +150,7 @@ def full_sum_norm_distance(
         ('first') or of any ('all') on one of the two sides. NaN stays NaN.
 
     Raises:
-        ValueError: on unknown names, negative widths, shapes that do not fit together, or N < 2.
+        ValueError: if a name is unknown, a width is negative, the shapes do not match, or N < 2.
     """
     _check_distance(kind, huber_width, dead_zone)
     comparable = full_sum_norm_comparable(student_nll, teacher_nll, mask, over)
@@ -165,12 +167,12 @@ def full_sum_norm_distance(
 def full_sum_norm_comparable(
     student_nll: Tensor, teacher_nll: Tensor, mask: Tensor | None = None, over: str = 'first'
 ) -> Tensor:
-    """Where `full_sum_norm_distance` compares anything, `[B]` bool. Arguments and errors as there."""
+    """Utterances that `full_sum_norm_distance` compares, `[B]` bool. Arguments and errors as there."""
     if over not in NBEST_OVER:
         raise ValueError(f"Unknown over='{over}'; choose one of {', '.join(NBEST_OVER)}.")
     compared = _compared(student_nll, teacher_nll, mask)
     wanted = compared[:, 0] if over == 'first' else compared.any(1)
-    # With one hypothesis left the student's posterior is 1 whatever it does.
+    # With a single hypothesis left, the posterior of the student is always 1.
     return wanted & (_alignable(student_nll, mask).sum(1) > 1)
 
 
@@ -198,7 +200,7 @@ def nbest_log_posteriors(nll: Tensor, mask: Tensor | None = None) -> Tensor:
             f"The N-best mask must have the shape of the scores {list(nll.shape)}, got {list(mask.shape)}."
         )
     alignable = _alignable(nll, mask)
-    # A row without hypotheses would be 0 / 0, in the gradient as well.
+    # A row without hypotheses would be 0 / 0, in the value and in the gradient.
     some = alignable.any(1, keepdim=True)
     scores = _where(alignable, -nll.to(compute_dtype(nll.dtype)), -torch.inf)
     return _where(alignable, _where(some, scores, 0.0).log_softmax(1), -torch.inf)
@@ -218,25 +220,25 @@ def confidence_weight(
     With `r = teacher_nll / tokens` in nats per token (tokens at least 1):
 
     * 'constant': 1;
-    * 'probability': `exp(-sharpness r)`, the teacher's mean probability per token to the power of the sharpness;
+    * 'probability': `exp(-sharpness r)`, the teacher's (geometric) mean probability per token to the power of the sharpness;
     * 'sigmoid': `1 / (1 + exp(sharpness (r - threshold)))`, a soft cut at the threshold.
 
-    The weight lies between 0 and 1, so that it can also mix two losses, `w distillation + (1 - w) label loss`.
+    The weight lies between 0 and 1, so it can also mix two losses: `w distillation + (1 - w) label loss`.
 
     Args:
         teacher_nll: `[B]` nats.
         target_lengths: `[B]` tokens in the teacher's tokenizer.
         mode: one of `CONFIDENCE_MODES`.
-        sharpness: see above, per nat per token; positive.
+        sharpness: see above; positive, in tokens per nat.
         threshold: nats per token at which 'sigmoid' is one half.
         floor: the weights of the last two modes are moved from `[0, 1]` to `[floor, 1]`.
 
     Returns:
-        `[B]` without gradient, float64 for float64 input and float32 otherwise. An infinite score gives `floor` (and 1
-        in mode 'constant').
+        `[B]` without gradient, float64 for float64 input and float32 otherwise. An infinite score gives `floor` (in
+        mode 'constant' 1).
 
     Raises:
-        ValueError: on an unknown mode or values out of range.
+        ValueError: if the mode is unknown or a value is out of range.
     """
     if mode not in CONFIDENCE_MODES:
         raise ValueError(f"Unknown confidence weight '{mode}'; choose one of {', '.join(CONFIDENCE_MODES)}.")
@@ -262,7 +264,7 @@ def _check_distance(kind: str, huber_width: float, dead_zone: float) -> None:
 
 
 def _distance(delta: Tensor, name: str, width: float, dead_zone: float) -> Tensor:
-    """Distance of a difference; abs() and relu() have gradient 0 at 0."""
+    """Distance as a function of the difference; abs() and relu() have gradient 0 at 0."""
     excess = delta.abs()
     if dead_zone:
         excess = torch.relu(excess - dead_zone)
@@ -274,7 +276,7 @@ def _distance(delta: Tensor, name: str, width: float, dead_zone: float) -> Tenso
 
 
 def _tokens(lengths: Tensor, scores: Tensor) -> Tensor:
-    """Numbers to divide by: an empty text counts as one token, the end that even it has to be scored with."""
+    """Divisors of the scores. An empty text counts as one token."""
     if lengths.shape != scores.shape:
         raise ValueError(
             f"Target lengths must have the shape of the scores {list(scores.shape)}, got {list(lengths.shape)}."
@@ -283,12 +285,12 @@ def _tokens(lengths: Tensor, scores: Tensor) -> Tensor:
 
 
 def _where(condition: Tensor, x: Tensor, value: float) -> Tensor:
-    """`x` where the condition holds; elsewhere the value, and gradient zero whatever x is."""
+    """`x` where the condition holds; elsewhere `value`, with gradient zero even if `x` is NaN or infinite."""
     return torch.where(condition, x, torch.full((), value, dtype=x.dtype, device=x.device))
 
 
 def _alignable(nll: Tensor, mask: Tensor | None) -> Tensor:
-    """Hypotheses with a score; NaN counts as one, so that it shows."""
+    """`[B, N]` hypotheses with a finite score. NaN counts as finite, so that a fault stays visible."""
     finite = ~nll.detach().isinf()
     return finite if mask is None else finite & mask.to(device=nll.device, dtype=torch.bool)
 

@@ -24,24 +24,26 @@ def resample_frames(
 ) -> Tensor:
     """Stretches or shrinks each utterance to a given number of frames.
 
-    Both ends of an utterance stay where they are: the centre of target frame j, `(j + 0.5) * T / T'`, is looked up
-    among the centres of the source frames. Equal lengths change nothing.
+    Both ends of an utterance stay in place: target frame j is read at its centre, which lies at `(j + 0.5) * T / T'`
+    source frames. Equal lengths change nothing.
 
     Args:
         probs_or_logprobs: `[B, T, V]`.
         lengths: `[B]` valid source frames.
         target_lengths: `[B]` wanted frames.
-        mode: 'nearest' copies frames and so keeps spikes sharp; 'linear' mixes the *probabilities* of the two
-            neighbours (mixing log-probabilities would multiply them and wipe out what only one frame holds).
-        are_log_probs: whether the input is logarithmic. Matters for 'linear' alone, which then normalises it, so that
-            logits are welcome, and returns log-probabilities.
+        mode: 'nearest' copies frames and so keeps spikes sharp; 'linear' interpolates the *probabilities* of the two
+            neighbours. (Interpolating log-probabilities would multiply the probabilities, and so erase a class that
+            only one of the two frames makes probable.)
+        are_log_probs: whether the input is logarithmic. This matters for 'linear' only, which then normalises the
+            input, so that logits are accepted too, and returns log-probabilities.
         max_target_length: padded length T' of the result; the largest of `target_lengths` if omitted.
 
     Returns:
         `[B, T', V]`, zero in the padding. 'linear' gives float32 for float16 and bfloat16.
 
     Raises:
-        ValueError: on an unknown mode, shapes that do not fit, or frames wanted of an utterance that has none.
+        ValueError: if the mode is unknown, the shapes do not match, `max_target_length` is too small, or an utterance
+            without frames is to get some.
     """
     if mode not in RESAMPLE_MODES:
         raise ValueError(f"Unknown resampling mode '{mode}'; choose one of {', '.join(RESAMPLE_MODES)}.")
@@ -49,7 +51,7 @@ def resample_frames(
     if x.dim() != 3 or target_lengths.shape != lengths.shape:
         raise ValueError(
             f"Posteriors must have shape [B, T, V] and target_lengths {list(lengths.shape)}, got {list(x.shape)} and "
-            f"{list(target_lengths.shape)}."
+            f"{list(target_lengths.shape)}; pass one target length per utterance."
         )
     batch, frames, vocabulary = x.shape
     source = lengths.to(device=x.device, dtype=torch.long).unsqueeze(1)
@@ -57,9 +59,13 @@ def resample_frames(
     longest = int(wanted.max()) if batch else 0
     width = longest if max_target_length is None else max_target_length
     if width < longest:
-        raise ValueError(f"max_target_length = {width} is shorter than the longest target length, {longest}.")
+        raise ValueError(
+            f"max_target_length = {width} is smaller than the longest target length, {longest}; raise it or leave it out."
+        )
     if ((source == 0) & (wanted > 0)).any():
-        raise ValueError("An utterance without frames cannot be resampled to some; leave empty utterances out.")
+        raise ValueError(
+            "An utterance without frames cannot be resampled to one or more frames; leave empty utterances out."
+        )
     if frames == 0:
         return x.new_zeros((batch, width, vocabulary))
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Length masks, padding that can reach neither values nor gradients, and number types."""
+"""Length masks, padding that reaches neither values nor gradients, and the types in which values are computed."""
 
 import math
 
@@ -11,19 +11,19 @@ from torch import Tensor
 __all__ = ['NEG_INF', 'check_lengths', 'compute_dtype', 'fill_padding', 'length_mask', 'recursion_dtype']
 
 NEG_INF = -math.inf
-"""The log-probability of what is impossible."""
+"""Log-probability of an impossible event."""
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type the mathematics is done in: float64 stays float64, everything narrower becomes float32."""
+    """Type in which values are computed: float64 stays float64, and every narrower type becomes float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def recursion_dtype(device: torch.device) -> torch.dtype:
-    """The type of a recursion over frames: float64 wherever the device has it.
+    """Type in which recursions over frames and long sums are computed: float64 wherever the device has it.
 
-    Scores of long utterances reach thousands of nats, of which float32 resolves too little for posteriors. Lattices
-    are small beside the posteriors they are gathered from, so the better type costs next to nothing.
+    Scores of long utterances reach thousands of nats, and float32 resolves them too coarsely for posteriors. Lattices
+    are small compared with the posteriors from which they are gathered, so the wider type costs next to nothing.
     """
     return torch.float32 if device.type == 'mps' else torch.float64
 
@@ -47,33 +47,42 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
 
 
 def check_lengths(lengths: Tensor, longest: int, name: str = 'lengths') -> None:
-    """Refuses lengths that cannot be. Their range is looked at on a CPU only: an accelerator would have to be waited for.
+    """Refuses impossible lengths.
+
+    The range is checked on a CPU only. On an accelerator the check would force a synchronisation.
+
+    Args:
+        lengths: frames or labels per utterance, shape `[B]`.
+        longest: the padded length T or U.
+        name: what the message calls the lengths.
 
     Raises:
-        ValueError: if they are no integers, negative or greater than `longest`.
+        ValueError: if the lengths are not integers, or if one is negative or greater than `longest`.
     """
     if lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
-            f"{name} must hold integers, got {lengths.dtype}; pass numbers of frames or labels, not shares."
+            f"{name} must hold integers, got {lengths.dtype}; pass counts of frames or labels, not fractions."
         )
     if (
         lengths.device.type == 'cpu'
         and lengths.numel()
         and not 0 <= int(lengths.min()) <= int(lengths.max()) <= longest
     ):
-        raise ValueError(f"{name} must lie between 0 and {longest}, got {lengths.tolist()}.")
+        raise ValueError(
+            f"{name} must lie between 0 and {longest}, got {lengths.tolist()}; count what the padded tensor holds."
+        )
 
 
 def fill_padding(x: Tensor, lengths: Tensor, value: float = 0.0) -> Tensor:
     """Overwrites the padding of a batch with a constant.
 
-    A selection, not a product with the mask: `nan * 0` is `nan`, whereas a selection keeps NaN and infinity in the
-    padding out of the values as well as out of the gradients (the padding receives gradient zero).
+    This is a selection and not a product with the mask. `nan * 0` is `nan`, whereas a selection keeps NaN and infinity
+    in the padding out of the values as well as out of the gradients (the padding receives gradient zero).
 
     Args:
         x: padded batch, shape `[B, T, ...]`.
         lengths: valid frames per utterance, shape `[B]`.
-        value: what the padding becomes.
+        value: written into the padding.
 
     Returns:
         tensor of the shape and type of `x`.

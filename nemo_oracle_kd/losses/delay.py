@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How much later the student emits than the teacher, estimated while training runs."""
+"""Estimates during training how much later the student emits than the teacher."""
 
 import torch
 from nemo.utils import logging
@@ -18,19 +18,19 @@ __all__ = ['DelayEstimator']
 
 
 class DelayEstimator:
-    """Collects emission times of both models over training batches, and gives their median difference.
+    """Collects the emission times of both models over training batches and computes their median difference.
 
     Args:
-        transducer: what the outputs of both joints stand for.
-        batches: how many batches to collect.
-        name: of the objective, for the log.
+        transducer: what the outputs of both joints mean.
+        batches: number of batches to collect.
+        name: name of the objective, for the log.
     """
 
     def __init__(self, transducer: Transducer, batches: int, name: str):
         self.transducer = transducer
         self.batches = batches
         self.name = name
-        #: the estimate, frames of the student; `None` until it is made
+        #: the estimate in frames of the student; `None` until it is made
         self.shift: int | None = None
         self._student: list[Tensor] = []
         self._teacher: list[Tensor] = []
@@ -38,10 +38,10 @@ class DelayEstimator:
     def add(
         self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
     ) -> None:
-        """Adds a batch; with the last one the estimate is made and logged.
+        """Adds a batch. With the last batch the estimate is made and logged.
 
         Args:
-            student: the student's joint; its dropout plays no part.
+            student: the student's joint; its dropout is ignored.
             teacher: the teacher's joint on the student's frames.
             targets: `[B, U]` labels.
             lengths: `[B]` valid frames of both.
@@ -54,7 +54,7 @@ class DelayEstimator:
             return
         student_frames, teacher_frames = _of_all_ranks(self._student), _of_all_ranks(self._teacher)
         if not bool(((student_frames >= 0) & (teacher_frames >= 0)).any()):
-            return  # batches without speech: the next one tries again
+            return  # no batch had speech, so the next one tries again
         delay = estimate_delay(student_frames, teacher_frames)
         self.shift = delay.shift
         batches, self._student, self._teacher = len(self._student), [], []
@@ -65,7 +65,7 @@ class DelayEstimator:
 
 
 def _of_all_ranks(frames: list[Tensor]) -> Tensor:
-    """`[1, labels]`: every process of a distributed training estimates from the batches of all."""
+    """`[1, labels]` of all processes, so that each process of a distributed training makes the same estimate."""
     mine = torch.cat(frames, 1)
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return mine

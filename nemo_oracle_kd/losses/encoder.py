@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Objectives that compare the encoders of two transducers and leave prediction networks and joints out.
+"""Objectives that compare the encoders of two transducers, without prediction networks.
 
-They cost one value per frame instead of one per cell, and know nothing of the transcript.
+They cost one value per frame instead of one per cell, and do not depend on the transcript.
 """
 
 from abc import ABC, abstractmethod
@@ -25,25 +25,25 @@ DISTANCES = ('l2', 'cosine', 'similarity')
 
 @dataclass
 class EncoderConfig:
-    """`sum_t 1/V ||z~_t - z_t||^2` of encoder logits, those of the joint without a prediction network (arXiv 2106.07734).
+    """`sum_t 1/V ||z~_t - z_t||^2` of encoder logits: those of the joint without a prediction network (arXiv 2106.07734).
 
-    The paper's weight is 1, with a teacher that is trained along; a frozen one gained it little.
+    The paper's weight is 1, for a teacher that is trained together with the student. There a frozen teacher helped little.
     """
 
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
     )
     shift: int = field(
-        default=0, metadata={'help': 'student frame t is compared with what the teacher holds so many frames earlier'}
+        default=0, metadata={'help': 'student frame t is compared with the teacher this many frames earlier'}
     )
 
 
 @dataclass
 class RepresentationConfig:
-    """`sum_t d(h~_t, h_t)` of the encoders' outputs; needs no common vocabulary.
+    """`sum_t d(h~_t, h_t)` of the encoders' outputs. The models need no common vocabulary.
 
-    `l2` (mean over dimensions) and `cosine` need outputs of one size. `similarity` compares, for encoders of any sizes, how
-    alike every frame is to every other: the mean over t' of `(cos(h~_t, h~_t') - cos(h_t, h_t'))^2`.
+    `l2` (mean over dimensions) and `cosine` need outputs of equal size. `similarity` works for encoders of any size. It
+    compares how similar each frame is to all others: d is the mean over t' of `(cos(h~_t, h~_t') - cos(h_t, h_t'))^2`.
     """
 
     weight: WeightSchedule = field(
@@ -51,7 +51,7 @@ class RepresentationConfig:
     )
     distance: str = field(default='similarity', metadata={'help': f'one of {", ".join(DISTANCES)}'})
     shift: int = field(
-        default=0, metadata={'help': 'student frame t is compared with what the teacher holds so many frames earlier'}
+        default=0, metadata={'help': 'student frame t is compared with the teacher this many frames earlier'}
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -60,7 +60,10 @@ class RepresentationConfig:
 
 
 class _EncoderDistillationLoss(ObjectiveTraits, torch.nn.Module, ABC):
-    """Base of the two: arguments as in `LatticeDistillationLoss`, a sum over the frames that have a partner."""
+    """Base of the encoder objectives, which sum over the frames that have a partner.
+
+    Arguments as in `LatticeDistillationLoss`.
+    """
 
     family = 'lattice'
     needs_teacher_lattice = True
@@ -75,18 +78,18 @@ class _EncoderDistillationLoss(ObjectiveTraits, torch.nn.Module, ABC):
     def forward(
         self, student: TransducerSide, teacher: TransducerSide, targets: Tensor, target_lengths: Tensor, step: int = 0
     ) -> Tensor:
-        """The objective of each utterance, `[B]`, unweighted."""
+        """The objective of each utterance, `[B]`, before the factor `weight`."""
         frames = student.encoded.shape[1]
         partner = F.teacher_frame_map(student.lengths, student.lengths, frames, self.config.shift)
         return self.per_utterance(student, teacher, partner)
 
     @abstractmethod
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
-        """What a subclass computes: `[B]`, over the frames with `partner [B, T]` of at least 0."""
+        """The value of a subclass: `[B]`, summed over the frames whose `partner [B, T]` is not -1."""
 
 
 def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
-    """Both `[B, T, D]` in float32, row by row in pairs, zero where there is none: no NaN of the padding remains."""
+    """Student frames and their partners, both `[B, T, D]` in at least float32; zero, not NaN, where there is no partner."""
     exists = (partner >= 0).unsqueeze(2)
     index = partner.clamp(min=0).unsqueeze(2).expand(-1, -1, theirs.shape[2])
     moved = theirs.detach().gather(1, index)
@@ -96,10 +99,10 @@ def _paired(ours: Tensor, theirs: Tensor, partner: Tensor) -> tuple[Tensor, Tens
 
 
 class EncoderLoss(_EncoderDistillationLoss):
-    """See :class:`EncoderConfig`."""
+    """Squared distance of encoder logits, see :class:`EncoderConfig`."""
 
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
-        """Squared distance of logits whose mean over classes is zero: a constant added to them changes nothing."""
+        """Squared distance of logits, `[B]`. Their mean over classes is removed, so a constant added to them changes nothing."""
         ours, theirs = _paired(student.joint.encoder, teacher.joint.encoder, partner)
         tokens = self.transducer.softmaxes[0]
         ours = _logits(student.joint.head(tokens.start, tokens.stop), ours)
@@ -109,7 +112,7 @@ class EncoderLoss(_EncoderDistillationLoss):
 
 
 def _logits(joint: F.JointTensors, encoder: Tensor) -> Tensor:
-    """`[B, T, V]`: the joint's outputs as if the prediction network said nothing, centred."""
+    """Outputs of the joint for a prediction of zero, `[B, T, V]`, with mean zero over the classes."""
     hidden = getattr(torch, joint.activation)(encoder)
     bias = None if joint.bias is None else joint.bias.to(encoder.dtype)
     logits = torch.nn.functional.linear(hidden, joint.weight.to(encoder.dtype), bias).to(encoder.dtype)
@@ -117,13 +120,13 @@ def _logits(joint: F.JointTensors, encoder: Tensor) -> Tensor:
 
 
 class RepresentationLoss(_EncoderDistillationLoss):
-    """See :class:`RepresentationConfig`."""
+    """Distance of encoder outputs, see :class:`RepresentationConfig`."""
 
     needs_same_vocabulary = False
     reads = 'encoder'
 
     def per_utterance(self, student: TransducerSide, teacher: TransducerSide, partner: Tensor) -> Tensor:
-        """The distance chosen, summed over frames."""
+        """The configured distance, summed over frames: `[B]`."""
         ours, theirs = _paired(student.encoded, teacher.encoded, partner)
         if self.config.distance == 'l2':
             return (ours - theirs).square().mean(2).sum(1)

@@ -3,9 +3,8 @@
 
 """CTC distillation objectives over frame posteriors, as NeMo losses with neural types.
 
-Each objective is one config dataclass and one :class:`FrameDistillationLoss`. All return one value per utterance `[B]`, a sum
-over the valid frames of that utterance; the mathematics is in `nemo_oracle_kd.functional`. The teacher side is detached
-everywhere.
+Each objective is one config dataclass and one :class:`FrameDistillationLoss`. All return one value per utterance, `[B]`,
+summed over its valid frames. The mathematics is in `nemo_oracle_kd.functional`. The teacher is always detached.
 """
 
 import math
@@ -39,11 +38,11 @@ __all__ = [
 
 @dataclass
 class BlankFramesConfig:
-    """What to do with frames at which the teacher's best label is blank (most of them: CTC posteriors are peaky)."""
+    """How to weight blank frames, those at which the teacher's best label is blank. In peaky CTC posteriors most are."""
 
     mode: str = field(
         default='keep',
-        metadata={'help': 'keep all frames, drop blank ones, keep a window around spikes, or weight blank ones'},
+        metadata={'help': 'keep all frames, drop blank frames, keep a window around spikes, or weight blank frames'},
     )
     window: int = field(default=1, metadata={'help': 'window: blank frames kept on each side of a spike'})
     weight: float = field(default=0.1, metadata={'help': 'weight: factor of a blank frame'})
@@ -73,14 +72,16 @@ class BlankFramesConfig:
 class FrameKLConfig:
     """`sum_t KL(P~_t || P_t)`: the classical distillation of posteriors (Hinton et al. 2015), frame by frame.
 
-    Unlike the cross-entropy some public code calls KL, it is zero for identical models. Its sum over frames is large beside
-    the CTC loss, hence a weight below 1; a sharp teacher needs a temperature (docs/experiments/an4.md).
+    Unlike the cross-entropy that some public code calls KL, it is zero for identical models. Its sum over frames is large
+    compared with the CTC loss, hence the weight below 1. A sharp teacher needs a temperature (docs/experiments/an4.md).
     """
 
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(0.6), metadata={'help': 'factor in the training loss'}
     )
-    temperature: float = field(default=2.0, metadata={'help': 'divides the logits of both sides; value times T^2'})
+    temperature: float = field(
+        default=2.0, metadata={'help': 'divides the logits of both models; the value is multiplied by T^2'}
+    )
     blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
 
     def problems(self, path: str) -> Iterator[str]:
@@ -94,7 +95,7 @@ class SoftmaxL2Config:
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(0.25), metadata={'help': 'factor in the training loss'}
     )
-    temperature: float = field(default=1.0, metadata={'help': 'divides the logits of both sides'})
+    temperature: float = field(default=1.0, metadata={'help': 'divides the logits of both models'})
     blank: BlankFramesConfig = field(default_factory=BlankFramesConfig, metadata={'help': 'frames of blank'})
 
     def problems(self, path: str) -> Iterator[str]:
@@ -112,10 +113,10 @@ class GuidedCTCConfig:
 
 @dataclass
 class OccupancyConfig:
-    """`sum_t KL(gamma_t || P_t)` with `gamma` the teacher's CTC occupancy of the transcript.
+    """`sum_t KL(gamma_t || P_t)`, where `gamma` is the teacher's CTC occupancy of the transcript.
 
-    The model-free control of the oracle teacher: any teacher's forward-backward posterior also injects the transcript into
-    what the student sees (sequence-trained CTC teachers: Huang et al. 2018).
+    This is the control for the oracle teacher: the forward-backward posterior of any teacher also brings the transcript
+    into the targets of the student (sequence-trained CTC teachers: Huang et al. 2018).
     """
 
     weight: WeightSchedule = field(
@@ -124,11 +125,11 @@ class OccupancyConfig:
 
 
 class FrameDistillationLoss(ObjectiveTraits, Loss):
-    """Base of the per-frame objectives.
+    """Base of the frame objectives.
 
     Args:
         config: the objective's config.
-        blank: index of blank in the last dimension of both models.
+        blank: id of the blank in both models.
     """
 
     family = 'frame'
@@ -166,7 +167,7 @@ class FrameDistillationLoss(ObjectiveTraits, Loss):
             target_lengths: `[B]` valid labels.
 
         Returns:
-            `[B]`, unweighted, summed over frames.
+            `[B]`, before the factor `weight`, summed over frames.
         """
         return self.per_utterance(
             student_log_probs, teacher_log_probs.detach(), input_lengths, targets, target_lengths
@@ -174,11 +175,11 @@ class FrameDistillationLoss(ObjectiveTraits, Loss):
 
     @abstractmethod
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
-        """What a subclass computes: `[B]`."""
+        """The value of a subclass, `[B]`. Arguments as in `forward`, with the teacher detached."""
 
 
 class FrameKLLoss(FrameDistillationLoss):
-    """See :class:`FrameKLConfig`."""
+    """Frame-wise divergence, see :class:`FrameKLConfig`."""
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`temperature^2 sum_t w_t KL(P~_t || P_t)`, `[B]`."""
@@ -193,7 +194,7 @@ class FrameKLLoss(FrameDistillationLoss):
 
 
 class SoftmaxL2Loss(FrameDistillationLoss):
-    """See :class:`SoftmaxL2Config`."""
+    """Squared distance of frame posteriors, see :class:`SoftmaxL2Config`."""
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`sum_t w_t ||P~_t - P_t||^2`, `[B]`."""
@@ -208,7 +209,7 @@ class SoftmaxL2Loss(FrameDistillationLoss):
 
 
 class GuidedCTCLoss(FrameDistillationLoss):
-    """See :class:`GuidedCTCConfig`."""
+    """Guided CTC training, see :class:`GuidedCTCConfig`."""
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`-sum_t P(k~_t | t)` over the teacher's non-blank frames, `[B]`."""
@@ -216,11 +217,11 @@ class GuidedCTCLoss(FrameDistillationLoss):
 
 
 class OccupancyLoss(FrameDistillationLoss):
-    """See :class:`OccupancyConfig`."""
+    """Divergence from the CTC occupancy of the transcript, see :class:`OccupancyConfig`."""
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
-        """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance too short for its labels."""
-        log_probs = teacher_log_probs.log_softmax(dim=-1)  # no-op on log-probabilities
+        """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance that is too short for its labels."""
+        log_probs = teacher_log_probs.log_softmax(dim=-1)  # changes nothing in log-probabilities
         occupancy = F.ctc_occupancy(log_probs, targets, input_lengths, target_lengths, self.blank)
         return F.occupancy_kl(student_log_probs, occupancy, input_lengths)
 

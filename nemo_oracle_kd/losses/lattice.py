@@ -4,9 +4,9 @@
 """Objectives that compare the lattices of two transducers, cell by cell.
 
 Each objective is one config dataclass (`losses/lattice_settings.py`) and one :class:`LatticeDistillationLoss`. All return one
-value per utterance `[B]`. The formula of a cell is in `functional/lattice/distances.py`, the sum over cells, in tiles and never
-stored, in `functional/lattice/divergence.py`. They work on the
-whole batch, whether NeMo's joint is fused with its loss or not. The teacher side is detached everywhere.
+value per utterance, `[B]`. The formula of a cell is in `functional/lattice/distances.py`. The sum over cells, computed in
+tiles without storing the lattice, is in `functional/lattice/divergence.py`. The objectives work on the whole batch, whether
+or not NeMo's joint is fused with its loss. The teacher is always detached.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The lattices of one batch, and how they are compared. Durations of a TDT are a second distribution in every cell."""
+    """The lattices of one batch and how they are compared. The durations of a TDT are a second distribution in every cell."""
 
     student: F.JointTensors
     teacher: F.JointTensors
@@ -51,11 +51,11 @@ class _Comparison:
     options: dict
 
     def divergence(self, weights: Tensor, teacher_frames: Tensor) -> Tensor:
-        """`[B]`, differentiable."""
+        """The divergence of each utterance, `[B]`, differentiable."""
         return sum(self._each(F.lattice_divergence, weights, teacher_frames))
 
     def cells(self, weights: Tensor, teacher_frames: Tensor) -> Tensor:
-        """`[B, T, U+1]`, not differentiable."""
+        """The divergence of each cell, `[B, T, U+1]`, not differentiable."""
         return sum(self._each(F.lattice_cell_divergence, weights, teacher_frames))
 
     def _each(self, function, weights: Tensor, teacher_frames: Tensor) -> list[Tensor]:
@@ -79,12 +79,12 @@ class _Comparison:
 
 
 class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
-    """Base of the lattice objectives. What it compares are joints and not single tensors, so NeMo's typing does not apply.
+    """Base of the lattice objectives. It compares joints and not single tensors, so NeMo's typing does not apply.
 
     Args:
         config: the objective's config.
-        transducer: what the outputs of both joints stand for.
-        name: of the objective, for the log.
+        transducer: what the outputs of both joints mean.
+        name: name of the objective, for the log.
     """
 
     family = 'lattice'
@@ -102,7 +102,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         self._first_call = True
         estimate = config.delay.mode == 'estimate'
         self.delay = DelayEstimator(transducer, config.delay.batches, name) if estimate else None
-        #: what the last call found out, to be logged
+        #: what the last call measured, for the log
         self.statistics: dict[str, Tensor] = {}
 
     def forward(
@@ -112,13 +112,13 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
 
         Args:
             student: the student's lattice, with gradient.
-            teacher: the teacher's, on the student's frames (`common_frames`); detached here.
+            teacher: the teacher's lattice on the student's frames (`common_frames`); detached here.
             targets: `[B, U]` labels of the transcript.
             target_lengths: `[B]` valid labels.
-            step: optimizer steps done so far.
+            step: number of optimizer steps so far.
 
         Returns:
-            `[B]`, unweighted; zero without gradient while the delay is being estimated.
+            `[B]`, before the factor `weight`; zero without gradient while the delay is being estimated.
         """
         self.statistics = {}
         ours = student.joint if self.config.dropout else replace(student.joint, dropout=0.0)
@@ -158,11 +158,11 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         return found.loss
 
     def bin_options(self) -> dict:
-        """Further options of the bins."""
+        """Options of `bins`, as keyword arguments of `lattice_divergence`."""
         return {}
 
     def _shift(self, student, teacher, targets, lengths, target_lengths, step: int) -> int | None:
-        """The delay, or `None` while it is not known."""
+        """The delay in frames, or `None` until it has been estimated."""
         if self.delay is None:
             return self.config.shift
         if self.delay.shift is None:
@@ -177,7 +177,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         return list(range(shift + self.config.window.first, shift + self.config.window.last + 1))
 
     def _weights(self, comparison: _Comparison) -> tuple[Tensor, bool]:
-        """`[B, T, U+1]` weight of each cell, and whether they belong to the teacher's frames and move with them."""
+        """`[B, T, U+1]` weight of each cell, and whether the weights belong to the teacher's frames and move with them."""
         joint, lengths, target_lengths = comparison.student, comparison.lengths, comparison.target_lengths
         mode, options = self.config.cells.mode, self.config.cells
         frames, positions = joint.encoder.shape[1], joint.prediction.shape[1]
@@ -194,37 +194,36 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
             weights = marked
         else:
             weights = cells
-        weights = weights.to(F.compute_dtype(torch.promote_types(joint.encoder.dtype, joint.weight.dtype)))
-        return weights, mode in TEACHER_CELL_MODES
+        return weights.to(joint.value_dtype), mode in TEACHER_CELL_MODES
 
     def _per_cell(self, weights: Tensor) -> Tensor:
-        """`[B, T, U+1]` weights that make a mean of the sum, if the config asks for one; of the cells that have a partner."""
+        """`[B, T, U+1]` weights of cells that have a partner. If the config says so, they turn the sum over cells into a mean."""
         if self.config.normalization != 'cells':
             return weights
         return weights / weights.sum((1, 2), keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
     def _count_uncompared(self, weights: Tensor) -> None:
-        """Logs the share of utterances without a cell to compare, and says so once if a shift is the reason."""
+        """Records the share of utterances without any cell to compare, and warns if the first batch has some."""
         uncompared = (weights.sum((1, 2)) == 0).float().mean()
         self.statistics['uncompared'] = uncompared
         if self._first_call and bool(uncompared > 0):
             logging.warning(
-                f"{self.name}: {100 * float(uncompared):.0f} % of the utterances of the first batch have no cell that is compared, "
-                f"and contribute nothing: look at {self.name}.shift and {self.name}.window, in frames of the student, if these "
-                "utterances have a transcript"
+                f"{self.name}: {100 * float(uncompared):.0f} % of the utterances of the first batch have no cell to compare "
+                f"and contribute nothing: if they have a transcript, check {self.name}.shift and {self.name}.window, which "
+                "count frames of the student"
             )
         self._first_call = False
 
 
 def _trials(shifts: list[int], lengths: Tensor, weights: Tensor, moving: bool) -> list[tuple[int, Tensor, Tensor]]:
-    """Shift, frame map and weights of every candidate, all judged on cells that have a partner under each of them."""
+    """Shift, frame map and weights of every candidate. All are compared on the cells that have a partner under every shift."""
     frames = weights.shape[1]
     maps = [F.teacher_frame_map(lengths, lengths, frames, shift) for shift in shifts]
     if not moving:
         common = torch.stack([each >= 0 for each in maps]).all(0)
         weights = weights * common.unsqueeze(2)
         return [(shift, each, weights) for shift, each in zip(shifts, maps)]
-    # The other way round: frames of the teacher that exist in the student under every shift.
+    # These weights belong to the teacher: keep its frames that have a partner in the student under every shift.
     back = [F.teacher_frame_map(lengths, lengths, frames, -shift) for shift in shifts]
     common = torch.stack([each >= 0 for each in back]).all(0)
     weights = weights * common.unsqueeze(2)
@@ -232,27 +231,27 @@ def _trials(shifts: list[int], lengths: Tensor, weights: Tensor, moving: bool) -
 
 
 class LatticeLoss(LatticeDistillationLoss):
-    """See :class:`LatticeConfig`."""
+    """Divergence of lattices over all classes, see :class:`LatticeConfig`."""
 
 
 class TopKLatticeLoss(LatticeDistillationLoss):
-    """See :class:`TopKLatticeConfig`."""
+    """Divergence of lattices over the teacher's best classes, see :class:`TopKLatticeConfig`."""
 
     bins = 'topk'
 
     def bin_options(self) -> dict:
-        """The number of classes."""
+        """The number of the teacher's best classes."""
         return {'top_k': self.config.top_k}
 
 
 class CollapsedLatticeLoss(LatticeDistillationLoss):
-    """See :class:`CollapsedLatticeConfig`."""
+    """Divergence of lattices over three classes, see :class:`CollapsedLatticeConfig`."""
 
     bins = 'collapsed'
 
 
 class OneBestPathLoss(LatticeDistillationLoss):
-    """See :class:`OneBestPathConfig`."""
+    """Divergence of lattices on the best path, see :class:`OneBestPathConfig`."""
 
 
 #: name in a config -> (config dataclass, loss class)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Options of the lattice objectives: which cells count, and which frames of teacher and student belong together."""
+"""Configuration of the lattice objectives: which cells count, and which frames of teacher and student are compared."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 CELL_MODES = ('all', 'teacher_occupancy', 'student_occupancy', 'path', 'band')
-#: modes whose weights belong to the teacher's frames, and move with them
+#: modes whose weights belong to the teacher's frames and move with them
 TEACHER_CELL_MODES = ('teacher_occupancy', 'path', 'band')
 DELAY_MODES = ('given', 'estimate')
 NORMALIZATIONS = ('none', 'cells')
@@ -41,15 +41,16 @@ class CellsConfig:
     mode: str = field(
         default='all',
         metadata={
-            'help': "all cells; teacher_occupancy or student_occupancy: weighted by how probably an alignment of the transcript "
-            "visits them; path: those on the teacher's best alignment; band: and around it"
+            'help': "all: every cell; teacher_occupancy or student_occupancy: weighted by the probability that an alignment of the "
+            "transcript visits the cell; path: cells on the teacher's best alignment; band: the path and cells around it"
         },
     )
     threshold: float = field(
-        default=1e-3, metadata={'help': '*_occupancy: cells visited with less than this probability are left out'}
+        default=1e-3,
+        metadata={'help': '*_occupancy: cells that are visited with less than this probability are left out'},
     )
-    before: int = field(default=2, metadata={'help': 'band: frames before the path'})
-    after: int = field(default=2, metadata={'help': 'band: frames after the path'})
+    before: int = field(default=2, metadata={'help': 'band: frames before the path that count'})
+    after: int = field(default=2, metadata={'help': 'band: frames after the path that count'})
 
     @classmethod
     def from_scalar(cls, mode) -> 'CellsConfig':
@@ -65,18 +66,18 @@ class CellsConfig:
 
 @dataclass
 class DelayConfig:
-    """By how much the student emits later than the teacher: `given` by `shift`, or estimated in training."""
+    """How much later the student emits than the teacher: `given` by `shift`, or estimated in training."""
 
     mode: str = field(
         default='given',
         metadata={'help': "given: `shift` frames; estimate: from the emission times of both models' best alignments"},
     )
-    batches: int = field(default=50, metadata={'help': 'estimate: from so many training batches'})
+    batches: int = field(default=50, metadata={'help': 'estimate: number of training batches to estimate from'})
     from_step: int = field(
         default=0,
         metadata={
-            'help': 'estimate: begin at this optimizer step; a student that begins from nothing has no emission times yet. '
-            'Until the estimate is made the objective is left out of the loss'
+            'help': 'estimate: optimizer step at which to begin, because an untrained student has no emission times yet. '
+            'Until the estimate is made, the objective is left out of the loss'
         },
     )
 
@@ -92,13 +93,17 @@ class DelayConfig:
 
 @dataclass
 class WindowConfig:
-    """A search for the shift with the least divergence, from `shift + first` to `shift + last`; 0 to 0 is no search."""
+    """Search for the shift with the smallest divergence, from `shift + first` to `shift + last`; 0 to 0 means no search."""
 
-    first: int = field(default=0, metadata={'help': 'first shift that is tried, beyond `shift`'})
-    last: int = field(default=0, metadata={'help': 'last shift that is tried, beyond `shift`'})
-    mode: str = field(default='minimum', metadata={'help': 'minimum over the shifts, or soft (minimum)'})
+    first: int = field(default=0, metadata={'help': 'first shift to try, relative to `shift`'})
+    last: int = field(default=0, metadata={'help': 'last shift to try, relative to `shift`'})
+    mode: str = field(
+        default='minimum', metadata={'help': 'minimum: the best shift; soft: a soft minimum over the shifts'}
+    )
     per: str = field(default='utterance', metadata={'help': 'what has a shift of its own: utterance or frame'})
-    softness: float = field(default=0.1, metadata={'help': 'soft: nats per cell that make a shift a worse one'})
+    softness: float = field(
+        default=0.1, metadata={'help': 'soft: scale of the divergence at which shifts are told apart, nats per cell'}
+    )
 
     @classmethod
     def from_scalar(cls, last) -> 'WindowConfig':
@@ -113,9 +118,9 @@ class WindowConfig:
         yield from _choice('mode', self.mode, WINDOW_MODES, path)
         yield from _choice('per', self.per, WINDOW_UNITS, path)
         if self.first > self.last:
-            yield f"`{path}` must have `first` up to `last`, not {self.first} and {self.last}"
+            yield f"`{path}.first` must be at most `{path}.last`, not {self.first} and {self.last}"
         if self.first == self.last != 0:
-            yield f"`{path}` tries one shift only: set `shift` instead, or give `first` and `last` apart"
+            yield f"`{path}` tries only one shift, {self.first}: set `shift` instead, or let `first` and `last` differ"
         if not (math.isfinite(self.softness) and self.softness > 0):
             yield f"`{path}.softness` must be a finite number greater than 0, not {self.softness}"
 
@@ -124,9 +129,8 @@ class WindowConfig:
 class LatticeConfig:
     """`sum_{t,u} D( P~(.|t,u), P(.|t,u) )`: soft distillation over the whole vocabulary (arXiv 2210.05793).
 
-    `losses/lattice.py` computes it; D is in `functional/lattice/distances.py`.
-
-    The default weight suits a sum over the cells of an utterance; with `normalization: cells` take 0.1 to 1.
+    `losses/lattice.py` computes it; D is in `functional/lattice/distances.py`. The default weight suits a sum over the cells
+    of an utterance. With `normalization: cells` a weight of 0.1 to 1 is suitable.
     """
 
     weight: WeightSchedule = field(
@@ -136,19 +140,23 @@ class LatticeConfig:
         default='kl', metadata={'help': f'{", ".join(LATTICE_DIVERGENCES)}; kl is from teacher to student'}
     )
     temperature: float = field(
-        default=1.0, metadata={'help': 'divides the logits of both sides; value times T^2; 1 is best for transducers'}
+        default=1.0,
+        metadata={
+            'help': 'divides the logits of both models; the value is multiplied by T^2; 1 is best for transducers'
+        },
     )
     cells: CellsConfig = field(default_factory=CellsConfig, metadata={'help': 'which cells count'})
     normalization: str = field(
-        default='none', metadata={'help': 'none: sum over cells; cells: divided by the weight of all cells, a mean'}
+        default='none', metadata={'help': 'none: sum over cells; cells: mean over cells by their weights'}
     )
     shift: int = field(
-        default=0, metadata={'help': 'student frame t is compared with what the teacher holds so many frames earlier'}
+        default=0, metadata={'help': 'student frame t is compared with the teacher this many frames earlier'}
     )
     delay: DelayConfig = field(default_factory=DelayConfig, metadata={'help': 'given by `shift`, or estimated'})
     window: WindowConfig = field(default_factory=WindowConfig, metadata={'help': 'search for the best shift'})
     dropout: bool = field(
-        default=True, metadata={'help': "drop hidden units of the student's joint here too, with its own probability"}
+        default=True,
+        metadata={'help': "drop hidden units of the student's joint here too, with the probability of the joint"},
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -159,40 +167,41 @@ class LatticeConfig:
             yield f"`{path}.shift` is {self.shift} and `{path}.delay` estimates it: remove one of them"
         if self.window.used and self.window.per == 'frame' and self.cells.mode in TEACHER_CELL_MODES:
             yield (
-                f"`{path}.cells` {self.cells.mode} belongs to the teacher's frames, which move with the shift: set "
+                f"`{path}.cells` is {self.cells.mode}, which belongs to the teacher's frames and moves with the shift: set "
                 f"`{path}.window.per` to utterance, or `{path}.cells` to all or student_occupancy"
             )
 
 
 @dataclass
 class TopKLatticeConfig(LatticeConfig):
-    """As `lattice`, over the teacher's k best classes, the next label, the blanks, and all others as one class."""
+    """Like `lattice`, over the teacher's k best classes, the next label, the blanks, and all others as one class."""
 
     top_k: int = field(default=8, metadata={'help': "how many of the teacher's best classes are compared one by one"})
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
         if self.top_k < 1:
-            yield f"`{path}.top_k` must be at least 1, not {self.top_k}; for none of them take lattice_collapsed"
+            yield f"`{path}.top_k` must be at least 1, not {self.top_k}: to compare none of them, use lattice_collapsed"
 
 
 @dataclass
 class CollapsedLatticeConfig(LatticeConfig):
-    """As `lattice`, over three classes: next label, blank, and all others (arXiv 2011.06110, whose weight is the default)."""
+    """Like `lattice`, over three classes: next label, blank, and all others (arXiv 2011.06110, with the paper's weight)."""
 
 
 @dataclass
 class OneBestPathConfig(LatticeConfig):
-    """As `lattice`, on the cells of the teacher's best alignment of the transcript (arXiv 2110.03334, weight 0.1)."""
+    """Like `lattice`, on the cells of the teacher's best alignment of the transcript (arXiv 2110.03334, with weight 0.1)."""
 
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(0.1), metadata={'help': 'factor in the training loss'}
     )
     cells: CellsConfig = field(
-        default_factory=lambda: CellsConfig('path'), metadata={'help': 'path, or band for a band around it'}
+        default_factory=lambda: CellsConfig('path'),
+        metadata={'help': 'path, or band for the path and cells around it'},
     )
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
         if self.cells.mode not in ('path', 'band'):
-            yield f"`{path}.cells` is {self.cells.mode}: choose path or band here, or take the objective lattice"
+            yield f"`{path}.cells` is {self.cells.mode}: choose path or band, or use the objective lattice"

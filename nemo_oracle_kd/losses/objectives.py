@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""All objectives under the names that a config uses: those of this package and those of installed plug-ins.
+"""The registry of objectives by their names in a config: those of this package and those of installed plug-ins.
 
 An objective is a config dataclass and a loss class. Another package adds one by an entry point of the group
-`nemo_oracle_kd.objectives`, whose name is the objective's and whose value is the loss class, with the config dataclass as its
-attribute `config_class` (docs/adding_an_objective.md). Nothing but an installed package can do this: no file names a class.
+`nemo_oracle_kd.objectives`. The name of the entry point is that of the objective, and its value is the loss class, whose
+attribute `config_class` is the config dataclass (docs/adding_an_objective.md). Only an installed package can do this; no
+config, manifest or `.nemo` can name a class.
 """
 
 import dataclasses
@@ -23,10 +24,11 @@ from nemo_oracle_kd.losses.traits import FAMILIES, ObjectiveTraits
 __all__ = ['ENTRY_POINTS', 'OBJECTIVES', 'Needs', 'Objective', 'needs_of', 'objectives_of', 'register_objective']
 
 ENTRY_POINTS = 'nemo_oracle_kd.objectives'
+"""Group of entry points by which other packages add objectives."""
 
 
 class Objective(NamedTuple):
-    """One objective.
+    """An entry of the registry.
 
     Attributes:
         config: its config dataclass, with a field `weight`.
@@ -41,17 +43,18 @@ OBJECTIVES: dict[str, Objective] = {
     name: Objective(*parts)
     for name, parts in {**FRAME_OBJECTIVES, **SEQUENCE_OBJECTIVES, **LATTICE_OBJECTIVES}.items()
 }
+"""Name in a config -> objective."""
 
 
 def register_objective(name: str, loss: type[ObjectiveTraits]) -> None:
-    """Adds an objective.
+    """Adds an objective to the registry.
 
     Args:
-        name: in a config.
+        name: its name in a config.
         loss: its loss class; `loss.config_class` is its config dataclass.
 
     Raises:
-        ValueError: the name is taken, or the class is not an objective.
+        ValueError: if the name is taken, or if the class is not an objective.
     """
     config = getattr(loss, 'config_class', None)
     if not (isinstance(loss, type) and issubclass(loss, ObjectiveTraits)):
@@ -59,16 +62,18 @@ def register_objective(name: str, loss: type[ObjectiveTraits]) -> None:
             f"the objective {name!r} is {loss!r}: derive its class from one of the bases in nemo_oracle_kd.losses"
         )
     if getattr(loss, 'family', None) not in FAMILIES:
-        raise ValueError(f"{loss.__name__}.family must be one of {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"`{loss.__name__}.family` is {getattr(loss, 'family', None)!r}: choose one of {', '.join(FAMILIES)}"
+        )
     if not dataclasses.is_dataclass(config) or 'weight' not in {field.name for field in dataclasses.fields(config)}:
-        raise ValueError(f"{loss.__name__}.config_class must be a dataclass with a field `weight`")
+        raise ValueError(f"`{loss.__name__}.config_class` is {config!r}: set it to a dataclass with a field `weight`")
     if OBJECTIVES.get(name, Objective(config, loss)) != Objective(config, loss):
-        raise ValueError(f"there is an objective {name!r} already: choose another name")
+        raise ValueError(f"an objective {name!r} exists already: choose another name")
     OBJECTIVES[name] = Objective(config, loss)
 
 
 def objectives_of(family: str, names: Iterable[str]) -> list[str]:
-    """Those of some objectives that belong to a family, in their order.
+    """The objectives of one family among `names`, in the same order.
 
     Args:
         family: `frame`, `sequence` or `lattice`.
@@ -79,12 +84,12 @@ def objectives_of(family: str, names: Iterable[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What the objectives of one distillation need between them: for each flag, the names of those that have it set.
+    """What the objectives of one distillation need: for each need, the names of the objectives that have it.
 
     Attributes:
-        scores: objectives that read the teacher's score of the row's text, because they compare it or weigh by it.
-        nbest: name -> how many texts it compares.
-        true_likelihood: see `ObjectiveTraits`.
+        scores: objectives that read the teacher's score of the row's text, because they compare it or weight by it.
+        nbest: name -> number of texts that the objective compares.
+        true_likelihood: objectives with `needs_true_likelihood`, see `ObjectiveTraits`.
         sequence: objectives over whole texts.
     """
 
@@ -95,12 +100,12 @@ class Needs:
 
     @property
     def most_texts(self) -> int:
-        """The longest N-best list that is compared, 0 if none is."""
+        """The length of the longest N-best list that is compared; 0 if none is."""
         return max(self.nbest.values(), default=0)
 
 
 def needs_of(objectives: Mapping[str, Any]) -> Needs:
-    """What some objectives need.
+    """Collects what a distillation needs from the flags of its objectives.
 
     Args:
         objectives: name -> config.
@@ -124,7 +129,7 @@ def _add_plug_ins() -> None:
     for entry in entry_points(group=ENTRY_POINTS):
         try:
             register_objective(entry.name, entry.load())
-        except Exception as error:  # another package's mistake must not take ours down
+        except Exception as error:  # a fault in another package must not stop this one
             logging.warning(f"The objective '{entry.name}' of the package {entry.dist.name} cannot be used: {error}")
 
 

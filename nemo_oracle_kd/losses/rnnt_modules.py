@@ -4,9 +4,8 @@
 """The transducer losses as modules with the interface that NeMo expects behind `model.loss.loss_name`.
 
 NeMo's `RNNTLoss` holds such a module as `_loss`, sets its `reduction`, and calls it as
-`loss(acts=, labels=, act_lens=, label_lens=)`; `SampledRNNTJoint` moreover changes its `blank` from call to call. The
-options and their meaning are those of NeMo's Numba losses, so that a configuration gives the same training with
-either.
+`loss(acts=, labels=, act_lens=, label_lens=)`. `SampledRNNTJoint` also changes its `blank` from call to call. The options
+and their meaning are those of NeMo's Numba losses, so a configuration trains the same model with either.
 """
 
 import random
@@ -22,18 +21,23 @@ from nemo_oracle_kd.functional.transducer.kinds import TDT, MultiBlank
 
 __all__ = ['RNNTFullSumLoss', 'MultiblankFullSumLoss', 'TDTFullSumLoss', 'NumbaOrFullSumLoss', 'make_oracle_kd_rnnt']
 
+#: values of the option `reduction`, with NeMo's meaning
 REDUCTIONS = (None, 'none', 'mean_batch', 'mean', 'mean_volume', 'sum')
 
 
 class _TransducerLoss(nn.Module, ABC):
-    """What the three losses share: FastEmit, the clamp and the reduction."""
+    """Base of the three losses: FastEmit, the clamp and the reduction.
+
+    Raises:
+        ValueError: if an option is unknown or out of range.
+    """
 
     def __init__(self, blank: int, fastemit_lambda: float, clamp: float, reduction: str | None) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
-            raise ValueError(f"The reduction must be one of {list(REDUCTIONS)}, got {reduction!r}.")
+            raise ValueError(f"`reduction` is {reduction!r}: choose one of {', '.join(map(str, REDUCTIONS))}")
         if fastemit_lambda < 0:
-            raise ValueError(f"fastemit_lambda must not be negative, got {fastemit_lambda}; 0 switches FastEmit off.")
+            raise ValueError(f"`fastemit_lambda` must be at least 0, not {fastemit_lambda}: 0 switches FastEmit off")
         self.blank = blank
         self.fastemit_lambda = float(fastemit_lambda)
         self.clamp = float(clamp) if clamp > 0 else 0.0
@@ -42,10 +46,11 @@ class _TransducerLoss(nn.Module, ABC):
     def forward(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
         """Negative log-likelihoods, reduced as `reduction` says.
 
-        With FastEmit the reported values are multiplied by 1 + lambda, as NeMo's losses do.
+        With FastEmit the returned values are multiplied by 1 + lambda, as in NeMo's losses.
 
         Args:
-            acts: `[B, T, U+1, V]` output of the joint, normalised or not; what exceeds the longest label is ignored.
+            acts: `[B, T, U+1, V]` output of the joint, normalised or not; positions beyond the width of
+                `labels` are ignored.
             labels: `[B, U]` labels without blanks.
             act_lens: `[B]` valid frames.
             label_lens: `[B]` valid labels.
@@ -85,7 +90,7 @@ class RNNTFullSumLoss(_TransducerLoss):
     Args:
         blank: id of the blank.
         fastemit_lambda: weight of FastEmit (arXiv 2010.11148), 0 for none.
-        clamp: the gradient of `acts` is cut to [-clamp, clamp]; 0 or less for no cut.
+        clamp: the gradient of `acts` is limited to [-clamp, clamp]; 0 or less for no limit.
         reduction: None or 'none', 'mean_batch', 'mean', 'mean_volume' or 'sum', with NeMo's meaning.
     """
 
@@ -121,9 +126,8 @@ class MultiblankFullSumLoss(_TransducerLoss):
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.big_blank_durations = [int(duration) for duration in big_blank_durations or []]
-        MultiBlank(
-            blank, tuple(self.big_blank_durations)
-        )  # refuses impossible durations now rather than in the first step
+        # Constructed here to refuse impossible durations now rather than in the first step.
+        MultiBlank(blank, tuple(self.big_blank_durations))
         self.sigma = float(sigma)
 
     def _full_sum(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
@@ -148,10 +152,10 @@ class TDTFullSumLoss(_TransducerLoss):
         blank: id of the blank.
         durations: the durations in frames.
         fastemit_lambda: as in `RNNTFullSumLoss`.
-        clamp: cuts the gradient of the labels' and blank's logits, not that of the durations, as NeMo does.
+        clamp: limits the gradient of the label and blank logits but not that of the duration logits, as NeMo does.
         sigma: logit under-normalisation.
         omega: probability with which a batch is scored by the plain RNN-T loss, without durations and sigma (section
-            3.5 of the paper). Drawn anew in every call from Python's `random`, as NeMo does.
+            3.5 of the paper). Every call draws from Python's `random`, as NeMo does.
         reduction: as in `RNNTFullSumLoss`.
     """
 
@@ -167,9 +171,10 @@ class TDTFullSumLoss(_TransducerLoss):
     ) -> None:
         super().__init__(blank, fastemit_lambda, clamp, reduction)
         self.durations = [int(duration) for duration in durations or []]
-        TDT(blank, tuple(self.durations))  # refuses impossible durations now rather than in the first step
+        # Constructed here to refuse impossible durations now rather than in the first step.
+        TDT(blank, tuple(self.durations))
         if not 0.0 <= omega <= 1.0:
-            raise ValueError(f"omega is a probability, got {omega}.")
+            raise ValueError(f"`omega` must be a probability between 0 and 1, not {omega}")
         self.sigma = float(sigma)
         self.omega = float(omega)
 
@@ -192,18 +197,21 @@ class TDTFullSumLoss(_TransducerLoss):
 
 
 def make_oracle_kd_rnnt(blank: int, fastemit_lambda: float = 0.0, clamp: float = -1.0) -> RNNTFullSumLoss:
-    """The loss of `model.loss.loss_name: oracle_kd_rnnt`; the options are those of `model.loss.oracle_kd_rnnt_kwargs`."""
+    """Makes the loss of `model.loss.loss_name: oracle_kd_rnnt` from the options `model.loss.oracle_kd_rnnt_kwargs`.
+
+    Arguments and errors as in `RNNTFullSumLoss`.
+    """
     return RNNTFullSumLoss(blank, fastemit_lambda, clamp)
 
 
 class NumbaOrFullSumLoss(nn.Module):
-    """NeMo's CUDA kernel on CUDA, and ours elsewhere: makes `tdt` and `multiblank_rnnt` work on every device.
+    """NeMo's kernel on CUDA and our full sum elsewhere, so that `tdt` and `multiblank_rnnt` work on every device.
 
     Args:
-        numba_loss: NeMo's `TDTLossNumba` or `MultiblankRNNTLossNumba`, whose options are taken over.
+        numba_loss: NeMo's `TDTLossNumba` or `MultiblankRNNTLossNumba`, whose options also apply to our loss.
 
     Raises:
-        ValueError: for any other loss.
+        ValueError: if it is any other loss.
     """
 
     def __init__(self, numba_loss: nn.Module) -> None:
@@ -217,7 +225,7 @@ class NumbaOrFullSumLoss(nn.Module):
             durations = numba_loss.durations
             full_sum = TDTFullSumLoss(blank, durations, fastemit_lambda, clamp, numba_loss.sigma, numba_loss.omega)
         else:
-            raise ValueError(f"{type(numba_loss).__name__} works on every device; there is nothing to replace.")
+            raise ValueError(f"{type(numba_loss).__name__} works on every device: use it as it is")
         self.numba = numba_loss
         self.full_sum = full_sum
 
@@ -232,7 +240,7 @@ class NumbaOrFullSumLoss(nn.Module):
 
     @property
     def reduction(self) -> str | None:
-        """NeMo sets None around every call."""
+        """The reduction of both losses. NeMo sets it to None around every call."""
         return self.full_sum.reduction
 
     @reduction.setter
@@ -240,13 +248,13 @@ class NumbaOrFullSumLoss(nn.Module):
         self.numba.reduction = self.full_sum.reduction = reduction
 
     def forward(self, acts: Tensor, labels: Tensor, act_lens: Tensor, label_lens: Tensor) -> Tensor:
-        """As `TDTFullSumLoss` and `MultiblankFullSumLoss`."""
+        """Negative log-likelihoods, as `TDTFullSumLoss` and `MultiblankFullSumLoss` return them."""
         kernel = self.numba if acts.is_cuda else self.full_sum
         return kernel(acts=acts, labels=labels, act_lens=act_lens, label_lens=label_lens)
 
 
 class _ClampGradient(torch.autograd.Function):
-    """Identity whose gradient is cut to [-clamp, clamp]."""
+    """Identity whose gradient is limited to [-clamp, clamp]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:

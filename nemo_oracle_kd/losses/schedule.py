@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Weights that change over the training: constant, warm-up, decay."""
+"""Weights of loss terms that change over the training: constant, warm-up, decay."""
 
 import math
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ SCHEDULES = ('constant', 'warmup', 'linear_decay', 'cosine_decay')
 class WeightSchedule:
     """The weight of a loss term as a function of the optimizer step.
 
-    `constant`: `value`, always. `warmup`: a straight line from `initial` to `value` over `steps`, then `value`.
-    `linear_decay` / `cosine_decay`: `value` until `start`, then down to `final` over `steps`, then `final`.
+    `constant`: always `value`. `warmup`: `initial` until `start`, then a straight line to `value` over `steps`, then `value`.
+    `linear_decay` and `cosine_decay`: `value` until `start`, then down to `final` over `steps`, then `final`.
     In YAML a bare number is the constant schedule: `weight: 0.05`.
     """
 
     value: float = field(metadata={'help': 'the weight (after warm-up, or before decay)'})
     schedule: str = field(default='constant', metadata={'help': f'one of {", ".join(SCHEDULES)}'})
     start: int = field(default=0, metadata={'help': 'optimizer step at which warm-up or decay begins'})
-    steps: int = field(default=0, metadata={'help': 'length of the warm-up or decay, optimizer steps'})
+    steps: int = field(default=0, metadata={'help': 'length of the warm-up or decay in optimizer steps'})
     initial: float = field(default=0.0, metadata={'help': 'weight before the warm-up'})
     final: float = field(default=0.0, metadata={'help': 'weight after the decay'})
 
@@ -51,7 +51,7 @@ class WeightSchedule:
         return not any((self.value, *others))
 
     def at(self, step: int) -> float:
-        """The weight at an optimizer step (0-based)."""
+        """The weight at an optimizer step, counted from 0."""
         if self.schedule == 'constant':
             return self.value
         share = min(max((step - self.start) / self.steps, 0.0), 1.0)

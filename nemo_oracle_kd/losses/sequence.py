@@ -3,10 +3,10 @@
 
 """Distillation objectives over whole label sequences, as NeMo losses with neural types (arXiv 2303.05958).
 
-Both models are seen through one number per text, `-log P(y|x)` summed over all alignments, whatever their vocabulary, frame
-rate or kind of head. Each objective is one config dataclass and one `Loss`; all return one value per utterance `[B]`, and the
-mathematics is in `nemo_oracle_kd.functional`. The teacher's numbers are constants. An utterance that cannot be compared,
-because its labels have no alignment in one of the models, gives 0 with gradient zero; `comparable` tells which these are.
+Each model contributes one number per text, `-log P(y|x)` summed over all alignments, so vocabulary, frame rate and kind of
+head may differ. Each objective is one config dataclass and one `Loss`. All return one value per utterance, `[B]`. The
+mathematics is in `nemo_oracle_kd.functional`. The teacher's numbers are constants. An utterance cannot be compared if its
+labels have no alignment in one of the models. It gives 0 with gradient zero, and `comparable` is false for it.
 """
 
 import math
@@ -38,13 +38,13 @@ __all__ = [
 
 @dataclass
 class ConfidenceConfig:
-    """Weight of each utterance by the teacher's confidence, see `functional.confidence_weight`."""
+    """How each utterance is weighted by the teacher's confidence, see `functional.confidence_weight`."""
 
     mode: str = field(
         default='constant',
         metadata={'help': 'constant (1 for all), probability (mean per token), or sigmoid (a soft cut)'},
     )
-    sharpness: float = field(default=1.0, metadata={'help': 'how fast the weight falls, per nat per token'})
+    sharpness: float = field(default=1.0, metadata={'help': 'how fast the weight falls with the nats per token'})
     threshold: float = field(default=1.0, metadata={'help': 'sigmoid: nats per token at which the weight is one half'})
     floor: float = field(default=0.0, metadata={'help': 'the smallest weight, 0 to 1'})
 
@@ -69,14 +69,16 @@ class ConfidenceConfig:
 
 @dataclass
 class DistanceConfig:
-    """What the objectives of scores share: the weight, the distance, its shape."""
+    """Options that all objectives over scores share: the weight, the distance and its shape."""
 
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
     )
-    distance: str = field(default='l1', metadata={'help': 'l1, mse, or huber (l1 with a quadratic bottom)'})
-    huber_width: float = field(default=1.0, metadata={'help': 'huber: nats at which quadratic turns into linear'})
-    dead_zone: float = field(default=0.0, metadata={'help': 'differences up to this size cost nothing, nats'})
+    distance: str = field(default='l1', metadata={'help': 'l1, mse, or huber (l1 that is quadratic near 0)'})
+    huber_width: float = field(
+        default=1.0, metadata={'help': 'huber: difference in nats at which quadratic turns into linear'}
+    )
+    dead_zone: float = field(default=0.0, metadata={'help': 'differences up to this many nats cost nothing'})
     confidence: ConfidenceConfig = field(
         default_factory=ConfidenceConfig, metadata={'help': "weights by the teacher's confidence"}
     )
@@ -92,7 +94,7 @@ class DistanceConfig:
 
 @dataclass
 class HardConfig:
-    """`-log P(y~|x)` of the teacher's text `y~`, which is the row's `text`: training on pseudo-labels."""
+    """`-log P(y~|x)` of the teacher's text `y~`, which is the `text` of the row: training on pseudo-labels."""
 
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(1.0), metadata={'help': 'factor in the training loss'}
@@ -107,7 +109,7 @@ class FullSumConfig(DistanceConfig):
     """`F(-log P~(y|x), -log P(y|x))`: full-sum distillation (arXiv 2303.05958, section 3.2)."""
 
     normalization: str = field(
-        default='none', metadata={'help': 'none: nats per text; token: nats per token of each model'}
+        default='none', metadata={'help': 'none: nats per text; token: nats per token, in the tokens of each model'}
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -121,12 +123,12 @@ class FullSumConfig(DistanceConfig):
 
 @dataclass
 class FullSumNormConfig(DistanceConfig):
-    """`F` of log-posteriors over the teacher's N-best list: sequence-discriminative (arXiv 2303.05958, section 3.3)."""
+    """`F` of log-posteriors over the teacher's N-best list: sequence-discriminative distillation (arXiv 2303.05958, section 3.3)."""
 
     over: str = field(
         default='first', metadata={'help': "first: the teacher's best text (the paper); all: the mean over all texts"}
     )
-    nbest: int = field(default=8, metadata={'help': 'texts of each utterance, the best first; at least 2'})
+    nbest: int = field(default=8, metadata={'help': 'number of texts of each utterance, the best first; at least 2'})
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
@@ -160,7 +162,7 @@ class SequenceDistillationLoss(ObjectiveTraits, Loss):
         return {"losses": NeuralType(tuple('B'), LossType())}
 
     def weighted(self, losses, teacher_nll, teacher_lengths):
-        """`[B]` losses times the weights of the teacher's confidence in the text it was scored on, `[B]` nats and tokens."""
+        """Losses `[B]` weighted by the teacher's confidence in a text, given its score `[B]` in nats and its tokens `[B]`."""
         if self.config.confidence.mode == 'constant':
             return losses
         return losses * self.config.confidence.weights(teacher_nll, teacher_lengths).to(losses)
@@ -185,27 +187,27 @@ class TextDistillationLoss(SequenceDistillationLoss):
 
         Args:
             student_nll: `[B]` minus log-probability, nats, with gradient; `inf` where there is no alignment.
-            teacher_nll: `[B]` the teacher's; a constant; `inf` where there is none.
+            teacher_nll: `[B]` the same under the teacher, a constant; `inf` where there is no alignment.
             target_lengths: `[B]` tokens of the text in the student's vocabulary.
-            teacher_lengths: `[B]` tokens in the teacher's.
+            teacher_lengths: `[B]` tokens of the text in the teacher's vocabulary.
 
         Returns:
-            `[B]`, unweighted.
+            `[B]`, before the factor `weight`.
         """
         losses = self.per_utterance(student_nll, teacher_nll.detach(), target_lengths, teacher_lengths)
         return self.weighted(losses, teacher_nll, teacher_lengths)
 
     @abstractmethod
     def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
-        """What a subclass computes: `[B]`."""
+        """The value of a subclass, `[B]`. Arguments as in `forward`, with the teacher detached."""
 
     def comparable(self, student_nll, teacher_nll):
-        """`[B]` bool: utterances whose value means something."""
+        """`[B]` bool: utterances with an alignment in both models."""
         return F.full_sum_comparable(student_nll, teacher_nll)
 
 
 class HardLoss(TextDistillationLoss):
-    """See :class:`HardConfig`."""
+    """Training on pseudo-labels, see :class:`HardConfig`."""
 
     needs_stored_scores = True
 
@@ -219,7 +221,7 @@ class HardLoss(TextDistillationLoss):
 
 
 class FullSumLoss(TextDistillationLoss):
-    """See :class:`FullSumConfig`."""
+    """Distance of full-sum scores, see :class:`FullSumConfig`."""
 
     reads_score = needs_true_likelihood = compares_own_loss = True
 
@@ -239,7 +241,7 @@ class FullSumLoss(TextDistillationLoss):
 
 
 class FullSumNormLoss(SequenceDistillationLoss):
-    """See :class:`FullSumNormConfig`."""
+    """Distance of posteriors over an N-best list, see :class:`FullSumNormConfig`."""
 
     needs_stored_scores = needs_nbest = reads_score = needs_true_likelihood = True
 
@@ -259,12 +261,12 @@ class FullSumNormLoss(SequenceDistillationLoss):
 
         Args:
             student_nll: `[B, N]` minus log-probabilities of the teacher's texts, nats, with gradient.
-            teacher_nll: `[B, N]` the teacher's, the best first; constants.
+            teacher_nll: `[B, N]` the same under the teacher, with its best text first; constants.
             mask: `[B, N]` true where there is a text.
             teacher_lengths: `[B]` tokens of the first text in the teacher's vocabulary.
 
         Returns:
-            `[B]`, unweighted; 0 where there is nothing to compare.
+            `[B]`, before the factor `weight`; 0 where there is nothing to compare.
         """
         config = self.config
         losses = F.full_sum_norm_distance(

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One transducer's view of a batch, and the frames on which two of them are compared."""
+"""The outputs of one transducer for a batch, and the common frames on which two transducers are compared."""
 
 from dataclasses import dataclass, replace
 
@@ -12,13 +12,13 @@ from nemo_oracle_kd.functional import JointTensors, teacher_frame_map
 
 __all__ = ['LENGTH_TOLERANCE', 'TransducerSide', 'common_frames']
 
-#: encoders of the same frame rate round lengths differently (padding of convolutions): so many frames may be cut off
+#: number of frames that may be cut off, because encoders of the same frame rate round lengths differently (padding)
 LENGTH_TOLERANCE = 2
 
 
 @dataclass(frozen=True)
 class TransducerSide:
-    """What a transducer says about a batch.
+    """The outputs of a transducer for a batch.
 
     Attributes:
         joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`; `None` if no objective reads them.
@@ -34,18 +34,18 @@ class TransducerSide:
 def common_frames(
     student: TransducerSide, teacher: TransducerSide, resampling: str
 ) -> tuple[TransducerSide, TransducerSide]:
-    """Both sides over the student's frames.
+    """Moves the teacher to the student's frames.
 
-    The teacher's frames are brought to the student's before anything is made of them, so that its best path and its
-    occupancy are those of the lattice that is compared.
+    The teacher's frames are resampled before anything is computed from them, so that its best path and its occupancy are
+    those of the lattice that is compared.
 
     Args:
         student: the student's side.
         teacher: the teacher's side, without gradient.
-        resampling: 'nearest' frame, or 'none': lengths may differ by rounding, and the last frames are cut off.
+        resampling: 'nearest', or 'none' if lengths differ only by rounding, so that the last frames are cut off.
 
     Raises:
-        ValueError: lengths that differ by more than rounding without resampling.
+        ValueError: if the lengths differ by more than `LENGTH_TOLERANCE` and there is no resampling.
     """
     theirs = teacher.lengths.to(student.lengths.device)
     if resampling == 'none':

@@ -76,10 +76,10 @@ def test_what_is_no_objective_or_teacher_is_refused():
 
     with pytest.raises(ValueError, match='derive its class'):
         register_objective('print', print)
-    with pytest.raises(ValueError, match='config_class must be a dataclass'):
+    with pytest.raises(ValueError, match='set it to a dataclass with a field `weight`'):
         register_objective('other', type('Other', (FrameKLLoss,), {'config_class': dict}))
     config = OBJECTIVES['hard'].config
-    with pytest.raises(ValueError, match="an objective 'frame_kl' already"):
+    with pytest.raises(ValueError, match="an objective 'frame_kl' exists already"):
         register_objective('frame_kl', type('Other', (FrameKLLoss,), {'config_class': config}))
     with pytest.raises(ValueError, match='derive its class'):
         register_teacher('print', print)

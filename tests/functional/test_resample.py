@@ -60,7 +60,7 @@ def test_the_padded_length_can_be_given():
     lengths = torch.tensor([6, 6])
     assert resample_frames(x, lengths, torch.tensor([2, 3]), max_target_length=5).shape == (2, 5, 3)
     assert resample_frames(x[:, :0], torch.tensor([0, 0]), torch.tensor([0, 0])).shape == (2, 0, 3)
-    with pytest.raises(ValueError, match='shorter than the longest'):
+    with pytest.raises(ValueError, match='smaller than the longest'):
         resample_frames(x, lengths, torch.tensor([2, 3]), max_target_length=2)
 
 

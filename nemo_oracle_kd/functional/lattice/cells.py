@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which cells of a lattice are compared: how much each counts, and which frame of the teacher belongs to it.
+"""Which cells of a lattice are compared: how much each cell counts, and with which frame of the teacher it is compared.
 
-**Weights** `[B, T, U+1]`:
-Nothing (all valid cells), an occupancy (cells that no alignment visits do not count), or the cells on the best path
-(arXiv 2110.03334) or in a band around it. Occupancies and paths come from elsewhere; here they become weights.
+**Weights**, `[B, T, U+1]`. All valid cells count alike, or they are weighted by an occupancy (cells that no alignment
+visits do not count), or only the cells count that lie on the best path (arXiv 2110.03334) or in a band around it.
+Occupancies and paths are computed elsewhere; here they become weights.
 
-**Frames**: a streaming student emits later than a teacher that hears the whole utterance: the teacher's cell (t, u) belongs to
-the student's (t + N, u) (arXiv 2303.05958; without the shift soft distillation hurts, arXiv 2110.03334). Frame rates may
-differ as well. Both are expressed by one map, so that the divergence knows neither.
+**Frames**. A streaming student emits later than a teacher that hears the whole utterance, so the teacher's cell (t, u)
+corresponds to the student's (t + N, u) (arXiv 2303.05958; without the shift soft distillation hurts, arXiv 2110.03334).
+Frame rates may differ as well. One map expresses both, so the divergence needs to know neither.
 """
 
 import torch
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def valid_cells(logit_lengths: Tensor, target_lengths: Tensor, frames: int, positions: int) -> Tensor:
-    """Marks the cells of every utterance: t < T_b and u <= U_b.
+    """Marks the valid cells of every utterance: t < T_b and u <= U_b.
 
     Args:
         logit_lengths: `[B]` valid frames.
@@ -45,11 +45,11 @@ def valid_cells(logit_lengths: Tensor, target_lengths: Tensor, frames: int, posi
 
 
 def occupancy_weights(occupancy: Tensor, threshold: float = 0.0) -> Tensor:
-    """Weights from a node occupancy; cells below the threshold get zero and are then not computed at all.
+    """Weights from a node occupancy. Cells below the threshold get weight zero and are not computed at all.
 
     Args:
         occupancy: `[B, T, U+1]` posterior of visiting each node, of teacher or student.
-        threshold: least occupancy that counts. Most cells of a trained model lie far below 1e-3.
+        threshold: smallest occupancy that counts. Most cells of a trained model lie far below 1e-3.
 
     Returns:
         `[B, T, U+1]`, detached.
@@ -58,7 +58,7 @@ def occupancy_weights(occupancy: Tensor, threshold: float = 0.0) -> Tensor:
         ValueError: if the threshold does not lie in [0, 1].
     """
     if not 0.0 <= threshold <= 1.0:
-        raise ValueError(f"An occupancy threshold must lie in [0, 1], got {threshold}.")
+        raise ValueError(f"The occupancy threshold must lie in [0, 1], got {threshold}.")
     occupancy = occupancy.detach()
     return torch.where(occupancy >= threshold, occupancy, torch.zeros_like(occupancy))
 
@@ -73,7 +73,7 @@ def path_cells(step_frames: Tensor, step_labels: Tensor, frames: int, positions:
         positions: padded U + 1.
 
     Returns:
-        bool `[B, T, U+1]`; nothing for an utterance without an alignment.
+        bool `[B, T, U+1]`; no cell of an utterance without an alignment is marked.
 
     Raises:
         ValueError: if the shapes differ or the alignment leaves the lattice.
@@ -81,13 +81,15 @@ def path_cells(step_frames: Tensor, step_labels: Tensor, frames: int, positions:
     if step_frames.dim() != 2 or step_frames.shape != step_labels.shape:
         raise ValueError(
             f"step_frames and step_labels must have one shape [B, L], got {list(step_frames.shape)} and "
-            f"{list(step_labels.shape)}."
+            f"{list(step_labels.shape)}; pass both from one alignment."
         )
     real = step_frames >= 0
     emitted = torch.where(real, step_labels, torch.zeros_like(step_labels))
     position = emitted.cumsum(1) - emitted
     if real.any() and (int(step_frames.max()) >= frames or int(position[real].max()) >= positions):
-        raise ValueError(f"The alignment leaves a lattice of {frames} frames and {positions} positions.")
+        raise ValueError(
+            f"The alignment leaves a lattice of {frames} frames and {positions} positions; pass the sizes of its own lattice."
+        )
     cells = torch.zeros(step_frames.shape[0], frames, positions, dtype=torch.bool, device=step_frames.device)
     utterance = torch.arange(step_frames.shape[0], device=cells.device).unsqueeze(1).expand_as(step_frames)
     cells[utterance[real], step_frames[real], position[real]] = True
@@ -98,7 +100,7 @@ def band_cells(cells: Tensor, before: int, after: int) -> Tensor:
     """Widens marked cells in time.
 
     Args:
-        cells: bool `[B, T, U+1]`, such as from `path_cells`.
+        cells: bool `[B, T, U+1]`, for example from `path_cells`.
         before: how many frames earlier still count.
         after: how many frames later still count.
 
@@ -110,7 +112,9 @@ def band_cells(cells: Tensor, before: int, after: int) -> Tensor:
         ValueError: on a negative width.
     """
     if before < 0 or after < 0:
-        raise ValueError(f"A band is 0 or more frames wide on either side, got {before} and {after}.")
+        raise ValueError(
+            f"The band must extend 0 or more frames to either side, got before = {before} and after = {after}."
+        )
     x = torch.nn.functional.pad(cells.transpose(1, 2).float(), (after, before))
     return torch.nn.functional.max_pool1d(x, before + after + 1, stride=1).transpose(1, 2) > 0
 
@@ -118,16 +122,16 @@ def band_cells(cells: Tensor, before: int, after: int) -> Tensor:
 def teacher_frame_map(logit_lengths: Tensor, teacher_lengths: Tensor, frames: int, shift: int | Tensor = 0) -> Tensor:
     """Frame of the teacher for each frame of the student.
 
-    Student frame t is compared with what the teacher holds `shift` student frames earlier. If an utterance has more or
-    fewer frames in the teacher, it is resampled to the nearest frame: the centre of student frame t - shift,
-    `(t - shift + 0.5) * T_teacher / T_student`, is looked up. (The student's first `shift` frames and the teacher's last
-    ones then have no partner and are left out.)
+    Student frame t is compared with the teacher's output `shift` student frames earlier. If the teacher has more or fewer
+    frames for an utterance, its nearest frame is taken: the one that holds the centre of student frame t - shift, at
+    `(t - shift + 0.5) * T_teacher / T_student`. The first `shift` frames of the student and the last ones of the teacher
+    then have no partner and are left out.
 
     Args:
         logit_lengths: `[B]` valid frames of the student.
         teacher_lengths: `[B]` valid frames of the teacher.
         frames: padded T of the student.
-        shift: by how many student frames the student is later; negative if it is earlier. One for all, or `[B]`.
+        shift: by how many student frames the student is later; negative if it is earlier. One number, or `[B]`.
 
     Returns:
         `[B, T]` integers, -1 where there is no partner and in the padding.
@@ -137,7 +141,8 @@ def teacher_frame_map(logit_lengths: Tensor, teacher_lengths: Tensor, frames: in
     """
     if logit_lengths.dim() != 1 or logit_lengths.shape != teacher_lengths.shape:
         raise ValueError(
-            f"Both lengths must have shape [B], got {list(logit_lengths.shape)} and {list(teacher_lengths.shape)}."
+            f"Both lengths must have shape [B], got {list(logit_lengths.shape)} and {list(teacher_lengths.shape)}; pass one per "
+            "utterance."
         )
     device = logit_lengths.device
     if isinstance(shift, Tensor):
@@ -147,14 +152,14 @@ def teacher_frame_map(logit_lengths: Tensor, teacher_lengths: Tensor, frames: in
     own = logit_lengths.long().unsqueeze(1)
     theirs = teacher_lengths.to(device).long().unsqueeze(1)
     earlier = torch.arange(frames, device=device).unsqueeze(0) - shift
-    # Integers throughout: equal lengths give the very same frame.
+    # Integer arithmetic throughout, so that equal lengths map each frame exactly to itself.
     partner = torch.div((2 * earlier + 1) * theirs, 2 * own.clamp(min=1), rounding_mode='floor')
     exists = length_mask(logit_lengths, frames) & (earlier >= 0) & (earlier < own) & (theirs > 0)
     return torch.where(exists, partner, torch.full_like(partner, -1))
 
 
 def to_student_frames(values: Tensor, teacher_frames: Tensor) -> Tensor:
-    """Brings cell values on the teacher's frames, such as its occupancy or path, to the student's.
+    """Moves cell values from the teacher's frames, for example its occupancy or path, to the student's.
 
     Args:
         values: `[B, T_teacher, U+1]`.

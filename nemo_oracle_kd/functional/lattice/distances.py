@@ -1,29 +1,30 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is compared in a lattice cell: which divergence, and of which classes; in place, value and gradient in one go.
+"""The divergence of one lattice cell, and the classes over which it is taken.
 
-The divergences, with student logits z, q = softmax(z), and the teacher's p:
+All functions work in place and compute value and gradient together. With student logits z, q = softmax(z) and the
+teacher's p, the divergences are:
 
 * 'kl': `sum_k p (log p - log q)`, gradient with respect to z: `q - p`;
 * 'reverse_kl': `sum_k q (log q - log p)`, gradient `q (d - sum_j q_j d_j)` with `d = log q - log p`;
 * 'jensen_shannon': `(KL(p||m) + KL(q||m)) / 2` with `m = (p + q) / 2`, at most log 2; gradient
   `q (d - sum_j q_j d_j) / 2` with `d = log q - log m`.
 
-Differences of logarithms are taken first, so that equal distributions give exactly zero. All of them are
-f-divergences: merging classes never makes them larger (data-processing inequality).
+Differences of logarithms are taken first, so that equal distributions give exactly zero. All three are f-divergences, so
+merging classes never makes them larger (data-processing inequality).
 
-The bins, classes that are compared one by one or together:
+A bin is a class, or several classes that are compared together. The bins are:
 
 * 'full': every class on its own;
 * 'topk': the teacher's k most probable classes, the next label and the blanks on their own, all others in one bin;
 * 'collapsed': the next label and the blanks on their own, all others in one bin (arXiv 2011.06110). In the last row,
-  u = U, there is no next label: the bins are the blanks and the rest.
+  u = U, there is no next label, so the bins are the blanks and the rest.
 
-The last bin is a real one: its log-probability is a log-sum-exp over its members, never `log(1 - sum)`, which cancels
-where the rest is small. A bin's logit is the log-sum-exp of its members' logits, so the divergence of the bins has a
-gradient g with respect to bin logits, and a member of the rest receives its share of it: `g_rest * softmax_rest(k)`.
-As the partitions are nested, KL_collapsed <= KL_topk <= KL_full.
+The log-probability of the last bin is a log-sum-exp over its members, never `log(1 - sum)`, which cancels where the rest
+is small. A bin's logit is the log-sum-exp of its members' logits. The divergence of the bins therefore has a gradient g
+with respect to the bin logits, and a member k of the rest receives its share `g_rest * softmax_rest(k)`. The partitions
+are nested, so KL_collapsed <= KL_topk <= KL_full.
 """
 
 import math
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 LATTICE_BINS = ('full', 'topk', 'collapsed')
+"""Which classes are compared one by one."""
 
 
 def _kl(log_q: Tensor, log_p: Tensor, work: list[Tensor]) -> Tensor:
@@ -63,7 +65,7 @@ def _reverse_kl(log_q: Tensor, log_p: Tensor, work: list[Tensor]) -> Tensor:
 
 
 def _jensen_shannon(log_q: Tensor, log_p: Tensor, work: list[Tensor]) -> Tensor:
-    # log m - log q = log((1 + p/q) / 2); a softplus of the difference neither overflows nor cancels.
+    # log m - log q = log((1 + p/q) / 2). A softplus of the difference neither overflows nor cancels.
     ratio = torch.sub(log_p, log_q, out=work[0])
     p = log_p.exp_()
     to_mean = torch.nn.functional.softplus(ratio, threshold=40.0).sub_(math.log(2.0))
@@ -80,6 +82,7 @@ LATTICE_DIVERGENCES: dict[str, Callable[[Tensor, Tensor, list[Tensor]], Tensor]]
     'reverse_kl': _reverse_kl,
     'jensen_shannon': _jensen_shannon,
 }
+"""Name -> function `(log_q, log_p, work) -> [N]`, which leaves the gradient in `log_q`, see `_divergence_and_gradient`."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,19 @@ class LatticeOptions:
     """How lattices are compared: the keyword arguments of `lattice_divergence`.
 
     Attributes:
-        bins: 'full': all classes one by one; 'topk': the teacher's `top_k` best, the next label and the blanks, the rest
-            together; 'collapsed': next label, blanks, and the rest.
+        bins: 'full': all classes one by one; 'topk': the teacher's `top_k` best classes, the next label and the blanks one
+            by one, the rest together; 'collapsed': the next label and the blanks one by one, the rest together.
         divergence: 'kl' (teacher to student), 'reverse_kl' or 'jensen_shannon'.
-        temperature: divides the logits of both; the divergence is multiplied with its square.
-        top_k: number of the teacher's classes that 'topk' keeps beside label and blank.
-        tile_cells: cells per tile; by default what fits the cache.
-        matmul_dtype: type of the matrix products. Default: float64 for float64 input, on a GPU the type of a half
-            precision encoder, else float32. The softmax is computed in float32 or float64 always.
+        temperature: divides the logits of both; the divergence is multiplied by its square.
+        top_k: number of the teacher's best classes that 'topk' compares one by one, besides label and blanks.
+        tile_cells: cells per tile; by default as many as fit into the cache.
+        matmul_dtype: type of the matrix products. The default is float64 for float64 input, the type of a half precision
+            encoder on a GPU, and float32 otherwise. The softmax is always computed in float32 or float64.
         dropout_seed: seed of the student's dropout; by default drawn from torch's global generator.
-        backend: 'torch', 'triton', or 'auto' for the Triton kernel where it is possible and PyTorch elsewhere.
+        backend: 'torch', 'triton', or 'auto', which takes the Triton kernel where possible and PyTorch elsewhere.
 
     Raises:
-        ValueError: on a choice that does not exist.
+        ValueError: if an option is unknown or out of range.
     """
 
     bins: str = 'full'
@@ -129,7 +132,7 @@ class LatticeOptions:
 
 
 def work_buffers(shape: tuple[int, ...], like: Tensor) -> list[Tensor]:
-    """The buffers that `full_divergence` needs for rows of this shape."""
+    """Allocates the buffers that `full_divergence` needs for rows of this shape."""
     return [like.new_empty(shape)]
 
 
@@ -157,8 +160,8 @@ def binned_divergence(name: str, student: Tensor, teacher: Tensor, singles: Tens
         name: the divergence.
         student: `[N, V]` logits; overwritten with the gradient with respect to them if `gradient`, else destroyed.
         teacher: `[N, V]` logits; destroyed.
-        singles: `[N, K]` classes that are compared on their own. A class may be named twice, it counts once.
-        gradient: whether the gradient is wanted.
+        singles: `[N, K]` classes that are compared on their own. A class that is named twice counts once.
+        gradient: whether to compute the gradient.
 
     Returns:
         `[N]` in nats.
@@ -170,14 +173,14 @@ def binned_divergence(name: str, student: Tensor, teacher: Tensor, singles: Tens
     torch.log_softmax(log_q, -1, out=log_q)
     value = _divergence_and_gradient(name, log_q, log_p, work_buffers(tuple(log_q.shape), log_q))
     if gradient:
-        # `student` now holds the members of the rest, up to the factor 1 / total, and zero for the single classes.
+        # `student` now holds the probabilities of the rest up to the factor 1 / total, and zero for the single classes.
         student.mul_((log_q[:, -1] / total).unsqueeze(1))
         student.scatter_add_(1, singles, log_q[:, :-1].masked_fill_(repeated, 0.0))
     return value
 
 
 def select_singles(bins: str, teacher: Tensor, labels: Tensor, blanks: Tensor, top_k: int) -> Tensor:
-    """Classes `[N, K]` of a tile to compare on their own, from teacher logits `[N, V]` and next labels `[N]`."""
+    """Classes `[N, K]` of a tile that are compared on their own, from teacher logits `[N, V]` and next labels `[N]`."""
     chosen = [labels.unsqueeze(1), blanks.expand(labels.shape[0], -1)]
     if bins == 'topk':
         chosen.append(torch.topk(teacher, min(top_k, teacher.shape[1]), dim=1).indices)
@@ -185,16 +188,16 @@ def select_singles(bins: str, teacher: Tensor, labels: Tensor, blanks: Tensor, t
 
 
 def _repeated(singles: Tensor) -> Tensor:
-    """`[N, K]` true where a class stands further left already."""
+    """`[N, K]` true where the same class already occurs further left."""
     same = singles.unsqueeze(2) == singles.unsqueeze(1)
     return same.tril(diagonal=-1).any(dim=2)
 
 
 def _bins(logits: Tensor, singles: Tensor, repeated: Tensor) -> tuple[Tensor, Tensor]:
-    """Bin logits `[N, K+1]`, the rest last; leaves `exp(logit - largest)` of the rest in `logits`, and returns its sum.
+    """Bin logits `[N, K+1]`, the rest last, and the sum of `exp(logit - largest)` over the rest, which stays in `logits`.
 
-    Taken out classes and repetitions get the lowest finite number in place of -inf: their probability is exactly zero,
-    and where two of them meet (a rest without members) the difference is 0 and not NaN.
+    Single classes in the rest, and repetitions, get a very low finite number instead of -inf. Their probability is exactly
+    zero, and where two such numbers meet (a rest without members) the difference is 0 and not NaN.
     """
     lowest = torch.finfo(logits.dtype).min / 4
     bins = logits.new_empty(logits.shape[0], singles.shape[1] + 1)
@@ -207,7 +210,7 @@ def _bins(logits: Tensor, singles: Tensor, repeated: Tensor) -> tuple[Tensor, Te
 
 
 def _divergence_and_gradient(name: str, log_q: Tensor, log_p: Tensor, work: list[Tensor]) -> Tensor:
-    """Divergence of every row; leaves its gradient with respect to the student's logits in `log_q`.
+    """Divergence of every row. Its gradient with respect to the student's logits is left in `log_q`.
 
     Args:
         name: a key of `LATTICE_DIVERGENCES`.

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Distillation of a transducer's lattice, exact and without the lattice.
+"""The divergence between the lattices of two transducers, computed exactly and without storing a lattice.
 
-`sum over cells (t, u) of weight(t, u) * D(P_teacher(. | t, u), P_student(. | t, u))`, soft distillation of RNN-T
+`sum over cells (t, u) of weight(t, u) * D(P_teacher(. | t, u), P_student(. | t, u))` is soft distillation of RNN-T
 (arXiv 2210.05793; in its collapsed form arXiv 2011.06110). The lattice of posteriors, `[B, T, U+1, V]`, is never built.
 
-Where to look: here, what is refused and which cells there are; `distances.py` for the divergence D and the classes it is of;
-`tiles.py` for the loop over cells; `cells.py` for weights and frame maps; `shifts.py` for a teacher that emits earlier or later
-than the student.
+This module checks the arguments and lists the cells to compare. The other parts are `distances.py` for the divergence D
+and its classes, `tiles.py` for the loop over cells, `cells.py` for weights and frame maps, and `shifts.py` for a teacher
+that emits earlier or later than the student.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from nemo_oracle_kd.functional.lattice.distances import LatticeOptions
 from nemo_oracle_kd.functional.lattice.joint import JointTensors, draw_dropout_seed
 from nemo_oracle_kd.functional.lattice.tiles import TilePlan, cells_per_tile, tiled_divergence, tiled_values
 from nemo_oracle_kd.functional.lattice.triton import choose_backend
-from nemo_oracle_kd.functional.tensors import compute_dtype, length_mask
+from nemo_oracle_kd.functional.tensors import length_mask
 
 __all__ = ['lattice_divergence', 'lattice_cell_divergence']
 
@@ -41,13 +41,12 @@ def lattice_divergence(
 ) -> Tensor:
     """Divergence of the student's lattice from the teacher's, summed over the valid cells t < T_b, u <= U_b.
 
-    Differentiable once with respect to the student's encoder, prediction, weight and bias; the teacher is detached. The
-    gradient is cheapest when all utterances enter the loss with the same factor, as in a sum or a mean: then nothing is
-    computed twice. To weight utterances or cells, give `weights` and add up. Values in the padding, NaN included,
-    change nothing.
+    It is differentiable once with respect to the student's encoder, prediction, weight and bias; the teacher is detached.
+    If all utterances enter the loss with the same factor, as in a sum or a mean, nothing is computed twice. To weight
+    utterances or cells, pass `weights` and sum the result. Values in the padding, NaN included, change nothing.
 
-    With `student.dropout` the hidden units are dropped with a mask of their own per tile, drawn from `dropout_seed`: the
-    gradient is that of the loss returned. Another tile size draws another mask.
+    With `student.dropout` every tile draws a mask over the hidden units from `dropout_seed`. The gradient is that of the
+    returned loss. Another tile size draws other masks.
 
     Args:
         student: joint of the student.
@@ -55,19 +54,19 @@ def lattice_divergence(
         targets: `[B, U]` labels.
         logit_lengths: `[B]` valid frames of the student.
         target_lengths: `[B]` valid labels.
-        blank: id of the blank; of all blanks in a multi-blank joint; empty for a softmax of durations, which has none and is
-            compared with bins 'full'.
-        weights: `[B, T, U+1]` weight of each cell on the student's frames, detached; cells of weight zero are not
-            computed. A boolean mask, an occupancy, or None for all valid cells.
-        teacher_frames: `[B, T]` frame of the teacher that each frame of the student is compared with, -1 for none; from
-            `teacher_frame_map`. None: the same frame, of models with the same frame rate.
+        blank: id of the blank, or ids of all blanks of a multi-blank joint. Empty for a softmax of durations, which has no
+            blank and is compared with bins 'full'.
+        weights: `[B, T, U+1]` weight of each cell on the student's frames, detached: a boolean mask, an occupancy, or None
+            for all valid cells. Cells of weight zero are not computed.
+        teacher_frames: `[B, T]` frame of the teacher with which each frame of the student is compared, -1 for none, from
+            `teacher_frame_map`. None compares equal frames, for models with the same frame rate.
         **options: the fields of `LatticeOptions`: bins, divergence, temperature and more.
 
     Returns:
         `[B]` in nats, float64 for float64 input and float32 otherwise; zero for an utterance without cells.
 
     Raises:
-        ValueError: on shapes, vocabularies, lengths, labels or choices that do not fit together.
+        ValueError: if shapes, vocabularies, lengths, labels or options do not match.
     """
     plan = _plan_tiles(
         student,
@@ -94,10 +93,10 @@ def lattice_cell_divergence(
     teacher_frames: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    """The terms of `lattice_divergence`, `[B, T, U+1]`, weighted; zero elsewhere. Not differentiable.
+    """The weighted terms of `lattice_divergence`, `[B, T, U+1]`, zero elsewhere. Not differentiable.
 
-    For pictures, for choosing among alignments, and at half the price of the divergence with its gradient. Arguments,
-    options and errors as in `lattice_divergence`.
+    They serve pictures and the choice between alignments, and cost half as much as the divergence with its gradient.
+    Arguments, options and errors as in `lattice_divergence`.
     """
     plan = _plan_tiles(
         student,
@@ -129,7 +128,7 @@ def _plan_tiles(
     cells: tuple[Tensor | None, Tensor | None],
     options: LatticeOptions,
 ) -> TilePlan:
-    """Checks the arguments of `lattice_divergence` and lists the cells to compare; `cells` are weights and frame map."""
+    """Checks the arguments of `lattice_divergence` and lists the cells to compare; `cells` is (weights, frame map)."""
     weights, teacher_frames = cells
     device = student.encoder.device
     batch, frames, positions = *student.encoder.shape[:2], student.prediction.shape[1]
@@ -145,7 +144,9 @@ def _plan_tiles(
         raise ValueError(
             "Outputs without a blank, such as the durations of a TDT, are compared with bins='full' only."
         )
-    if blanks and (options.bins != 'full' or device.type == 'cpu'):  # on an accelerator this would wait for it
+    if blanks and (
+        options.bins != 'full' or device.type == 'cpu'
+    ):  # on an accelerator this check would force a synchronisation
         _check_labels(labels, target_lengths, blanks, student.classes)
 
     wanted = valid_cells(logit_lengths, target_lengths, frames, positions)
@@ -153,7 +154,7 @@ def _plan_tiles(
         if weights.shape != wanted.shape:
             raise ValueError(
                 f"weights must have shape {list(wanted.shape)}, one per cell of the student, got "
-                f"{list(weights.shape)}; bring weights on the teacher's frames over with to_student_frames."
+                f"{list(weights.shape)}; move weights on the teacher's frames with to_student_frames."
             )
         wanted = wanted & (weights.to(device) != 0)
     if teacher_frames is not None:
@@ -161,11 +162,11 @@ def _plan_tiles(
         wanted = wanted & (teacher_frames >= 0).unsqueeze(2)
     elif teacher.encoder.shape[1] != frames:
         raise ValueError(
-            f"The student has {frames} frames and the teacher {teacher.encoder.shape[1]}; say which belong together with "
+            f"The student has {frames} frames and the teacher {teacher.encoder.shape[1]}; map them with "
             "teacher_frames=teacher_frame_map(...)."
         )
     listed = wanted.view(-1).nonzero().squeeze(1)
-    dtype = compute_dtype(torch.promote_types(student.encoder.dtype, student.weight.dtype))
+    dtype = student.value_dtype
     if weights is not None:
         weights = None if weights.dtype == torch.bool else weights.to(device).reshape(-1)[listed].to(dtype)
     matmul_dtype = options.matmul_dtype
@@ -212,12 +213,14 @@ def _check_models(
     if targets.shape != (batch, positions - 1):
         raise ValueError(
             f"targets must have shape {[batch, positions - 1]} for prediction outputs of shape [B, U+1, H] with "
-            f"U+1 = {positions}, got {list(targets.shape)}."
+            f"U+1 = {positions}, got {list(targets.shape)}; pass the targets that the prediction network has read."
         )
     if teacher.dropout:
-        raise ValueError("The teacher must not drop hidden units: put it into evaluation mode and pass dropout=0.")
+        raise ValueError("The teacher must not drop hidden units; put it into evaluation mode and pass dropout=0.")
     if not all(0 <= b < student.classes for b in blanks):
-        raise ValueError(f"The blank must be one of the {student.classes} classes, got {blanks}.")
+        raise ValueError(
+            f"The blank must be one of the {student.classes} classes, got {blanks}; pass the model's own blank id."
+        )
     if teacher_frames is not None:
         if teacher_frames.shape != student.encoder.shape[:2]:
             raise ValueError(
@@ -226,7 +229,8 @@ def _check_models(
             )
         if teacher_frames.numel() and int(teacher_frames.max()) >= teacher.encoder.shape[1]:
             raise ValueError(
-                f"teacher_frames names frame {int(teacher_frames.max())} of a teacher with {teacher.encoder.shape[1]}."
+                f"teacher_frames names frame {int(teacher_frames.max())}, but the teacher has {teacher.encoder.shape[1]} frames; "
+                "pass the teacher's own lengths to teacher_frame_map."
             )
 
 
@@ -248,6 +252,4 @@ def _check_labels(labels: Tensor, target_lengths: Tensor, blanks: list[int], cla
     if int(real.min()) < 0 or int(real.max()) >= classes:
         raise ValueError(f"Labels must lie between 0 and {classes - 1}, got {int(real.min())} to {int(real.max())}.")
     if any(bool((real == b).any()) for b in blanks):
-        raise ValueError(
-            "The blank stands among the targets; targets hold labels only, pass the model's own blank id."
-        )
+        raise ValueError("The targets contain the blank; leave blanks out, or pass the model's own blank id.")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.tensors import compute_dtype
+
 __all__ = [
     'JOINT_ACTIVATIONS',
     'JointTensors',
@@ -23,7 +25,7 @@ JOINT_ACTIVATIONS = ('relu', 'tanh', 'sigmoid')
 
 @dataclass(frozen=True)
 class JointTensors:
-    """All that the lattice of a transducer is made of; the lattice itself, `[B, T, U+1, V]`, is never stored.
+    """The tensors from which the lattice of a transducer is computed; the lattice, `[B, T, U+1, V]`, is never stored.
 
     Attributes:
         encoder: `[B, T, H]` encoder outputs after the joint network's encoder projection.
@@ -32,6 +34,9 @@ class JointTensors:
         bias: `[V]` of the output layer, or None.
         activation: 'relu', 'tanh' or 'sigmoid'.
         dropout: probability with which a hidden unit of the joint is dropped, 0 for a teacher or in evaluation.
+
+    Raises:
+        ValueError: if the shapes do not match, the activation is unknown, or the dropout is out of range.
     """
 
     encoder: Tensor
@@ -55,8 +60,8 @@ class JointTensors:
             )
         if self.encoder.shape[0] != self.prediction.shape[0]:
             raise ValueError(
-                f"Encoder and prediction have {self.encoder.shape[0]} and {self.prediction.shape[0]} utterances; they "
-                "must belong to one batch."
+                f"Encoder and prediction have {self.encoder.shape[0]} and {self.prediction.shape[0]} utterances; "
+                "pass both from one batch."
             )
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
             raise ValueError(f"The bias must have shape [{self.weight.shape[0]}], got {list(self.bias.shape)}.")
@@ -72,15 +77,25 @@ class JointTensors:
         """V, the number of outputs."""
         return self.weight.shape[0]
 
-    def head(self, start: int, stop: int) -> 'JointTensors':
-        """The joint with the outputs `start:stop` alone, without a copy.
+    @property
+    def value_dtype(self) -> torch.dtype:
+        """Type in which scores and divergences of this joint are computed: float64 if it has float64 tensors, else float32."""
+        return compute_dtype(torch.promote_types(self.encoder.dtype, self.weight.dtype))
 
-        A TDT joint holds two softmaxes, V tokens with the blank followed by D durations: distil `head(0, V)` and
-        `head(V, V + D)` apart and add the two. The big blanks of a multi-blank joint belong to the softmax of the
+    def head(self, start: int, stop: int) -> 'JointTensors':
+        """The joint with only the outputs `start:stop`, without a copy.
+
+        A TDT joint holds two softmaxes: V tokens, blank included, followed by D durations. Distil `head(0, V)` and
+        `head(V, V + D)` separately and add the two. The big blanks of a multi-blank joint belong to the softmax of the
         tokens and stay there.
+
+        Raises:
+            ValueError: if the joint does not have these outputs.
         """
         if not 0 <= start < stop <= self.classes:
-            raise ValueError(f"Outputs {start}:{stop} do not exist in a joint of {self.classes}.")
+            raise ValueError(
+                f"Outputs {start}:{stop} do not exist in a joint of {self.classes} outputs; pass start < stop <= {self.classes}."
+            )
         bias = None if self.bias is None else self.bias[start:stop]
         return replace(self, weight=self.weight[start:stop], bias=bias)
 
@@ -95,9 +110,13 @@ class JointTensors:
         )
 
     def logits(self) -> Tensor:
-        """The whole lattice of logits, `[B, T, U+1, V]`, as memory-hungry as it sounds; for references and plots."""
+        """The whole lattice of logits, `[B, T, U+1, V]`. It needs much memory, and is meant for references and plots.
+
+        Raises:
+            ValueError: if the joint has dropout.
+        """
         if self.dropout:
-            raise ValueError("Logits of a joint with dropout are random; take them with dropout=0.")
+            raise ValueError("The logits of a joint with dropout are random; compute them with dropout=0.")
         hidden = _ACTIVATE[self.activation](self.encoder.unsqueeze(2) + self.prediction.unsqueeze(1))
         return torch.nn.functional.linear(hidden, self.weight, self.bias)
 
@@ -138,9 +157,9 @@ def joint_hidden_backward(grad: Tensor, hidden: Tensor, activation: str) -> Tens
 
 
 def dropout_mask(like: Tensor, probability: float, seed: int, tile: int) -> Tensor:
-    """`[N, H]` of 0 and 1 / (1 - p), the same for the same seed and tile, whatever has been drawn in between."""
+    """Mask `[N, H]` of 0 and 1 / (1 - p). It depends only on seed and tile, not on what was drawn in between."""
     generator = torch.Generator(device=like.device)
-    # The stride is a large odd number: neighbouring tiles get seeds that are far apart.
+    # The stride is a large odd number, so that neighbouring tiles get seeds that are far apart.
     generator.manual_seed((seed + tile * 0x9E3779B97F4A7C15) % (2**63 - 1))
     return torch.empty_like(like).bernoulli_(1.0 - probability, generator=generator).div_(1.0 - probability)
 

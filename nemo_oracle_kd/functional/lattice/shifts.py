@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""By how many frames the student is later than its teacher: estimated from emission times, or searched for.
+"""The delay of the student behind its teacher in frames: estimated from emission times, or found by a search.
 
-`estimate_delay` compares when two models emit the same labels. The search takes the least divergence over a window of shifts,
-hard or soft, for a student whose delay is unknown or differs between utterances (window-shifted distillation, arXiv 2110.03334;
-delayed distillation, arXiv 2505.22069). All shifts are judged on the same cells, those that have a partner under every
-one of them: otherwise the shift that drops most cells would win.
+`estimate_delay` compares the frames in which two models emit the same labels. The search takes the smallest divergence over
+a window of shifts, hard or soft, for a student whose delay is unknown or differs between utterances (window-shifted
+distillation, arXiv 2110.03334; delayed distillation, arXiv 2505.22069). All shifts are compared on the same cells, namely
+those that have a partner under every shift. Otherwise the shift that drops most cells would win.
 """
 
 import math
@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 WINDOW_MODES = ('minimum', 'soft')
+"""How the search combines the divergences of the shifts."""
+
 WINDOW_UNITS = ('utterance', 'frame')
+"""What has a shift of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,11 @@ class EmissionDelay:
     """Delay of the student behind the teacher in student frames; positive if the student is later.
 
     Attributes:
-        shift: the median, rounded to frames: what to shift the teacher by.
-        median: over the labels that count.
-        mean: over them.
-        quartiles: first and third, a measure of how well one shift can serve.
-        labels: how many labels counted.
+        shift: the median rounded to frames, by which the teacher should be shifted.
+        median: median delay over the labels that count.
+        mean: mean delay over the same labels.
+        quartiles: first and third quartile; the closer they are, the better a single shift suits all labels.
+        labels: number of labels that count.
         per_utterance: `[B]` rounded median of each utterance; `shift` where an utterance has no label.
     """
 
@@ -66,15 +69,15 @@ class EmissionDelay:
 
 @torch.no_grad()
 def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: float | Tensor = 1.0) -> EmissionDelay:
-    """Compares when two models emit the same labels, for instance on their best paths.
+    """Estimates the delay from the frames in which two models emit the same labels, for example on their best paths.
 
-    The median, since a few labels aligned far off must not move the shift. A label that one of the two emits in its very first
-    frame does not count, as long as there are others: that model could not have been earlier, so the distance is only a bound.
-    (A teacher that emits early has the whole first word there, and the student's best alignment as well, which makes zeros of
-    nearly half of the labels of short utterances.)
+    The shift is the median, because a few labels that are aligned far off must not move it. A label that one of the models
+    emits in its very first frame does not count as long as there are others: that model could not have emitted it earlier,
+    so the distance is only a bound. (A teacher that emits early has the whole first word there, and so has the student's
+    best alignment. Nearly half of the labels of short utterances would then have delay zero.)
 
     Args:
-        student_frames: `[B, U]` frame in which the student emits each label, -1 where it does not.
+        student_frames: `[B, U]` frame in which the student emits each label; -1 if it does not emit the label.
         teacher_frames: `[B, U]` the same of the teacher, in its own frames.
         frame_ratio: student frames per teacher frame, one number or `[B]` (T_student / T_teacher).
 
@@ -82,7 +85,7 @@ def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: 
         the delay.
 
     Raises:
-        ValueError: if shapes differ or no label was emitted by both.
+        ValueError: if the shapes differ, or if no label was emitted by both models.
     """
     if student_frames.dim() != 2 or student_frames.shape != teacher_frames.shape:
         raise ValueError(
@@ -95,7 +98,7 @@ def estimate_delay(student_frames: Tensor, teacher_frames: Tensor, frame_ratio: 
     later = both & (student_frames > 0) & (teacher_frames > 0)
     both = later if bool(later.any()) else both
     ratio = torch.as_tensor(frame_ratio, dtype=torch.float64, device=student_frames.device).reshape(-1, 1)
-    # Centres of frames, so that a ratio of 2 does not look like half a frame of delay.
+    # Centres of frames are compared, so that a ratio of 2 does not look like half a frame of delay.
     delay = (student_frames.double() + 0.5) - (teacher_frames.double() + 0.5) * ratio
     every = delay[both]
     low, median, high = torch.quantile(every, every.new_tensor([0.25, 0.5, 0.75])).tolist()
@@ -117,7 +120,7 @@ class WindowedDivergence:
 
     Attributes:
         loss: `[B]` nats, differentiable.
-        shift: `[B]` shift chosen; its mean over frames for unit 'frame' and over the soft weights for mode 'soft'.
+        shift: `[B]` chosen shift: its mean over frames for unit 'frame', and over the soft weights for mode 'soft'.
     """
 
     loss: Tensor
@@ -137,20 +140,20 @@ def windowed_lattice_divergence(
 ) -> WindowedDivergence:
     """Divergence under the best of several shifts, per utterance or per frame of the student.
 
-    'minimum': `min_d L_d`; the gradient is that of the best shift. 'soft': with `n` the weight of the cells of the unit,
-    `-n s log mean_d exp(-L_d / (n s))`, softness s in nats per cell: between the minimum (s -> 0) and the mean
-    (s -> infinity), and equal to L if all shifts agree. Costs one evaluation without gradient per shift and one with
-    gradient per shift that is chosen somewhere.
+    'minimum' is `min_d L_d` with the gradient of the best shift. 'soft' is `-n s log mean_d exp(-L_d / (n s))`, with n the
+    total weight of the cells of the unit and s the softness in nats per cell. It lies between the minimum (s -> 0) and the
+    mean (s -> infinity), and equals L if all shifts agree. The cost is one evaluation without gradient per shift, and one
+    with gradient per shift that is chosen anywhere.
 
     Args:
-        student: joint of the student; without dropout, so that shifts are compared on equal terms.
+        student: joint of the student, without dropout, so that all shifts are compared under equal conditions.
         teacher: joint of the teacher.
         targets: `[B, U]` labels.
         logit_lengths: `[B]` valid frames of the student.
         teacher_lengths: `[B]` valid frames of the teacher.
         target_lengths: `[B]` valid labels.
         blank: id of the blank, or of all blanks.
-        shifts: by how many student frames the student may be later, such as `range(0, 10)`.
+        shifts: possible delays of the student in student frames, for example `range(0, 10)`.
         **options: `mode`, `unit` and `softness` of `best_shift`; `weights`, `[B, T, U+1]` on the student's frames, and the
             fields of `LatticeOptions` as in `lattice_divergence`.
 
@@ -158,21 +161,21 @@ def windowed_lattice_divergence(
         the loss and the shifts it chose.
 
     Raises:
-        ValueError: on unknown choices, no shift, or as in `lattice_divergence`.
+        ValueError: if an option is unknown, if there is no shift or the student drops units, or as in `lattice_divergence`.
     """
     shifts = sorted({int(shift) for shift in shifts})
     search = {name: options.pop(name) for name in ('mode', 'unit', 'softness') if name in options}
     weights = options.pop('weights', None)
     _check_window(shifts, **search)
     if student.dropout:
-        raise ValueError("Shifts cannot be compared under a random dropout: pass the student's joint with dropout=0.")
+        raise ValueError("Shifts cannot be compared under random dropout; pass the student's joint with dropout=0.")
     device = student.encoder.device
     frames, positions = student.encoder.shape[1], student.prediction.shape[1]
     logit_lengths, teacher_lengths = logit_lengths.to(device), teacher_lengths.to(device)
     maps = [teacher_frame_map(logit_lengths, teacher_lengths, frames, shift) for shift in shifts]
     common = torch.stack([each >= 0 for each in maps]).all(0).unsqueeze(2)
     cells = valid_cells(logit_lengths, target_lengths.to(device), frames, positions) & common
-    dtype = compute_dtype(torch.promote_types(student.encoder.dtype, student.weight.dtype))
+    dtype = student.value_dtype
     weights = cells.to(dtype) if weights is None else torch.where(cells, weights.detach().to(device, dtype), 0)
     arguments = (student, teacher, targets, logit_lengths, target_lengths, blank)
 
@@ -195,13 +198,15 @@ def best_shift(
     unit: str = 'utterance',
     softness: float = 0.1,
 ) -> WindowedDivergence:
-    """The search over shifts itself, for any divergence that is a weighted sum over cells.
+    """Searches the best of several shifts, for any divergence that is a weighted sum over cells.
 
     Args:
-        cell_values: `(weights [B, T, U+1], teacher_frames [B, T])` to the weighted terms `[B, T, U+1]`, no gradient.
-        loss: the same to their sum `[B]`, differentiable.
-        trials: shift, frame map and weights of every candidate. The weights differ if they belong to the teacher's
-            frames and move with them; their sum must not, because otherwise the shift that drops most cells would win.
+        cell_values: maps `(weights [B, T, U+1], teacher_frames [B, T])` to the weighted terms `[B, T, U+1]`, without
+            gradient.
+        loss: maps the same arguments to the sum of these terms, `[B]`, differentiable.
+        trials: shift, frame map and weights of every candidate. Weights that belong to the teacher's frames move with
+            them and so differ between candidates. Their sum must be the same for all, because otherwise the shift that
+            drops most cells would win.
         mode: 'minimum' or 'soft'.
         unit: 'utterance', or 'frame' for weights that do not move.
         softness: nats per cell, for 'soft'.
@@ -210,7 +215,7 @@ def best_shift(
         the loss and the shifts it chose.
 
     Raises:
-        ValueError: on unknown choices or no shift.
+        ValueError: if an option is unknown or there is no shift.
     """
     shifts = [shift for shift, _, _ in trials]
     _check_window(shifts, mode, unit, softness)
@@ -231,7 +236,7 @@ def best_shift(
     for (_, teacher_frames, weights), share in zip(trials, choice.reshape(len(shifts), batch, width, 1)):
         if bool((share > 0).any()):
             total = total + loss(weights * share.to(weights.dtype), teacher_frames)
-    # The weighted sum has the gradient of the (soft) minimum, its value is set right here.
+    # The weighted sum has the gradient of the (soft) minimum but not its value, which is set here.
     least = least if unit == 'utterance' else least.sum(1)
     total = total + (least - total).detach()
     steps = torch.tensor(shifts, dtype=values.dtype, device=values.device)
@@ -252,6 +257,6 @@ def _check_window(
             f"{', '.join(WINDOW_UNITS)}."
         )
     if not shifts:
-        raise ValueError("A window needs at least one shift; pass shifts=range(0, 10), say.")
+        raise ValueError("A window needs at least one shift; pass for example shifts=range(0, 10).")
     if not softness > 0:
         raise ValueError(f"The softness must be positive, got {softness}; for the minimum use mode='minimum'.")

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One model's part in a tile of lattice cells: hidden states and logits forward, gradients of the joint backward."""
+"""The computation of one joint for a tile of lattice cells: hidden states and logits forward, its gradients backward."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ __all__ = ['JointGradients', 'TileJoint', 'zero_gradients']
 
 @dataclass
 class JointGradients:
-    """Sums over tiles: `[B T, H]`, `[B (U+1), H]`, `[V, H]` and `[V]`; None where not wanted."""
+    """Gradients of a joint, summed over tiles: `[B T, H]`, `[B (U+1), H]`, `[V, H]` and `[V]`; None if not needed."""
 
     encoder: Tensor | None = None
     prediction: Tensor | None = None
@@ -31,15 +31,17 @@ class JointGradients:
         return [x for x in (self.encoder, self.prediction, self.weight, self.bias) if x is not None]
 
     def wanted(self) -> bool:
+        """Whether any gradient is needed."""
         return bool(self._present())
 
     def multiply(self, factor: Tensor) -> None:
+        """Multiplies all sums by a factor, in place."""
         for x in self._present():
             x.mul_(factor)
 
 
 def zero_gradients(joint: JointTensors, needs: list[bool], dtype: torch.dtype) -> JointGradients:
-    """Sums to add to, for those of encoder, prediction, weight and bias that are needed and exist."""
+    """Sums of zeros for those of encoder, prediction, weight and bias that are needed and exist."""
 
     def zeros(x: Tensor | None, need: bool) -> Tensor | None:
         if not need or x is None:
@@ -56,13 +58,13 @@ def zero_gradients(joint: JointTensors, needs: list[bool], dtype: torch.dtype) -
 
 
 class TileJoint:
-    """Buffers and matrix products of one model, shared by all tiles.
+    """Buffers and matrix products of one joint, shared by all tiles.
 
     Args:
-        joint: the model, detached.
-        size: cells of the largest tile, the first.
-        dtype: of logits and gradient sums.
-        matmul_dtype: of hidden states and matrix products.
+        joint: the joint, detached.
+        size: cells of the largest tile, which is the first.
+        dtype: type of logits and gradient sums.
+        matmul_dtype: type of hidden states and matrix products.
         temperature: divides the logits.
         dropout_seed: seed of the dropout masks.
         fused: whether bias and temperature are left to the kernel that reads the products.
@@ -91,7 +93,7 @@ class TileJoint:
         self.mask: Tensor | None = None
 
     def project(self, frame: Tensor, position: Tensor, tile: int) -> Tensor:
-        """Logits of a tile over the temperature, `[N, V]`; if fused, the products alone, without bias and temperature."""
+        """Logits of a tile divided by the temperature, `[N, V]`; if fused, the products without bias and temperature."""
         count = frame.shape[0]
         self.hidden, self.work, logits = self.hidden[:count], self.work[:count], self.logits[:count]
         hidden = joint_hidden(
@@ -114,7 +116,7 @@ class TileJoint:
         """Adds the gradients of a tile to `sums`; `grad_logits [N, V]`, `factor [N, 1]`."""
         temperature = self.temperature
         grad = grad_logits.to(self.hidden.dtype)
-        # Weights are multiplied to the H columns of the hidden states, not to the V columns of the logits.
+        # The factors multiply the H columns of the hidden states and not the V columns of the logits.
         if sums.weight is not None or sums.bias is not None:
             one = grad_logits.new_full((grad.shape[0],), temperature) if factor is None else factor[:, 0] * temperature
             if sums.bias is not None:

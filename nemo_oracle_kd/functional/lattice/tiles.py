@@ -4,17 +4,16 @@
 """The loop over tiles of lattice cells: value and gradients of a divergence without the lattice.
 
 A cell (t, u) needs one row of the encoder and one of the prediction network. The cells that count (valid, weight not
-zero) are listed once, 8 bytes each, and worked off in tiles of a few hundred. Of a tile the hidden states, the logits
-of both models, the divergence and its gradient are made in buffers that all tiles share; the gradient is multiplied
-back into encoder, prediction network and output layer at once. What grows with B T U is one index and one value per
-cell.
+zero) are listed once, 8 bytes each, and processed in tiles of a few hundred. The hidden states, the logits of both models,
+the divergence and its gradient are computed in buffers that all tiles share. The gradient is propagated at once to
+encoder, prediction network and output layer. Only one index and one value per cell grow with B T U.
 
-The gradients are made in the forward pass, as in a fused linear cross-entropy: four products of matrices per cell and
-nothing twice. The result is a value per utterance, and the gradient of the output layer mixes utterances. It is
-accumulated for a loss that weights all utterances alike, which a sum or a mean does; should the backward pass bring
-different factors, the loop is run again with these. Either way the gradient is exact.
+The gradients are computed in the forward pass, as in a fused linear cross-entropy: four matrix products per cell, and
+nothing twice. The result is a value per utterance, but the gradient of the output layer mixes utterances. It is
+accumulated for a loss that weights all utterances alike, as a sum or a mean does. If the backward pass brings different
+factors, the loop runs again with them. Either way the gradient is exact.
 
-Tiles are small on purpose: a tile that leaves the cache costs twice the time.
+Tiles are small on purpose: a tile that does not fit into the cache takes twice the time.
 """
 
 from dataclasses import dataclass
@@ -34,35 +33,36 @@ from nemo_oracle_kd.functional.lattice.distances import (
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
 from nemo_oracle_kd.functional.lattice.tile_joint import JointGradients, TileJoint, zero_gradients
 from nemo_oracle_kd.functional.lattice.triton import fused_divergence
+from nemo_oracle_kd.functional.tensors import recursion_dtype
 
 __all__ = ['TilePlan', 'cells_per_tile', 'tiled_divergence', 'tiled_values']
 
-# Numbers per buffer of logits, CPU: 2 MB in float32, so that three of them stay in the second and third level caches.
+# Logits per buffer on a CPU: 2 MB in float32, so that three buffers stay in the second and third level caches.
 CPU_TILE_NUMBERS = 2**19
-# A GPU wants long matrices: 64 MB in float32.
+# A GPU is efficient with large matrices: 64 MB in float32.
 GPU_TILE_NUMBERS = 2**24
 MIN_TILE_CELLS = 128
 
 
 def cells_per_tile(classes: int, device: torch.device) -> int:
-    """How many cells a tile holds by default; a multiple of 64."""
+    """Number of cells in a tile by default, a multiple of 64."""
     numbers = CPU_TILE_NUMBERS if device.type == 'cpu' else GPU_TILE_NUMBERS
     return max(MIN_TILE_CELLS, numbers // max(classes, 1) // 64 * 64)
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What is compared, cell by cell.
+    """What a divergence compares, cell by cell.
 
     Attributes:
         teacher: the teacher's joint, detached.
-        teacher_frames: `[B, T]` frame of the teacher for each frame of the student, -1 for none; None: the same.
-        cells: `[N]` index of the cells that count in a flat `[B, T, U+1]`, rising.
+        teacher_frames: `[B, T]` frame of the teacher for each frame of the student, -1 for none; None for equal frames.
+        cells: `[N]` indices of the cells that count, in a flat `[B, T, U+1]` and in ascending order.
         weights: `[N]` their weights, or None.
-        labels: `[B, U+1]` next label of each position, a blank where there is none.
+        labels: `[B, U+1]` next label of each position; a blank if there is none.
         blanks: `[K]` ids of the blanks.
-        dtype: of the divergence.
-        options: how cells are compared; every choice is made, nothing is None or 'auto'.
+        dtype: type of the divergence.
+        options: how cells are compared, with every default resolved: nothing is None or 'auto'.
     """
 
     teacher: JointTensors
@@ -76,7 +76,7 @@ class TilePlan:
 
 
 def tiled_divergence(student: JointTensors, plan: TilePlan) -> Tensor:
-    """`[B]` weighted sum of the divergence over the listed cells; differentiable once in the student's four tensors."""
+    """`[B]` weighted sum of the divergence over the listed cells; differentiable once with respect to the student."""
     inputs = (student.encoder, student.prediction, student.weight, student.bias)
     gradients = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     return _TiledDivergence.apply(*inputs, student, plan, gradients)
@@ -84,7 +84,7 @@ def tiled_divergence(student: JointTensors, plan: TilePlan) -> Tensor:
 
 @torch.no_grad()
 def tiled_values(student: JointTensors, plan: TilePlan) -> Tensor:
-    """`[N]` divergence of every listed cell, unweighted; not differentiable."""
+    """`[N]` unweighted divergence of every listed cell. Not differentiable."""
     with torch.autocast(student.encoder.device.type, enabled=False):
         return _run_tiles(student.detach(), plan, JointGradients(), None)
 
@@ -107,10 +107,10 @@ class _TiledDivergence(torch.autograd.Function):
         with torch.autocast(encoder.device.type, enabled=False):
             values = _run_tiles(student.detach(), plan, sums, plan.weights)
         utterance = _utterance_of(plan, encoder.shape[1])
-        # Thousands of cells per utterance: summed in float64, they lose nothing.
+        # An utterance has thousands of cells, whose sum would lose precision in float32.
         if plan.weights is not None:
             values = values * plan.weights
-        total = torch.zeros(batch, dtype=_sum_dtype(encoder.device), device=encoder.device)
+        total = torch.zeros(batch, dtype=recursion_dtype(encoder.device), device=encoder.device)
         total.index_add_(0, utterance, values.to(total.dtype))
         if gradients:
             ctx.save_for_backward(encoder, prediction, weight, bias)
@@ -147,11 +147,11 @@ class _TiledDivergence(torch.autograd.Function):
 
 
 def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, factors: Tensor | None) -> Tensor:
-    """Works off all tiles; adds gradients, each cell's times its factor, to `sums` and returns the cells' values `[N]`."""
+    """Processes all tiles: adds the gradient of each cell times its factor to `sums`, and returns the values `[N]`."""
     options = plan.options
     frames, positions = student.encoder.shape[1], student.prediction.shape[1]
     gradient = sums.wanted()
-    # Weights may be tiny (1 / number of cells), too tiny for float16: multiplied in last.
+    # Weights may be too small for float16 (1 / number of cells), so their scale is applied at the end.
     scale = None
     if gradient and factors is not None and options.matmul_dtype != plan.dtype and factors.numel():
         scale = factors.abs().amax().clamp(min=torch.finfo(factors.dtype).tiny)
@@ -171,7 +171,7 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
         frame = torch.div(cells, positions, rounding_mode='floor')
         utterance = torch.div(frame, frames, rounding_mode='floor')
         position = cells + (utterance - frame) * positions
-        # Rows are those of the flat [B T, H]; the two models may be padded to different T.
+        # These are rows of the flat [B T, H]; the two models may be padded to different T.
         teacher_frame = frame - utterance * frames if teacher_frames is None else teacher_frames[frame]
         teacher_frame = teacher_frame + utterance * plan.teacher.encoder.shape[1]
         q = student_side.project(frame, position, tile)
@@ -186,7 +186,7 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
             value = binned_divergence(options.divergence, q, p, singles, gradient)
         torch.mul(value, options.temperature**2, out=values[start : start + count])
         if gradient:
-            # d/dlogits of temperature^2 * divergence(logits / temperature) leaves one temperature.
+            # The derivative of temperature^2 * divergence(logits / temperature) has one factor of the temperature.
             factor = None if factors is None else factors[start : start + count].unsqueeze(1)
             student_side.backward(q, factor, frame, position, sums)
     if scale is not None:
@@ -201,10 +201,6 @@ def _without_tensors(student: JointTensors) -> dict[str, Any]:
 def _utterance_of(plan: TilePlan, frames: int) -> Tensor:
     """`[N]` utterance of each cell."""
     return torch.div(plan.cells, frames * plan.labels.shape[1], rounding_mode='floor')
-
-
-def _sum_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == 'mps' else torch.float64
 
 
 def _common_factor(factors: Tensor) -> Tensor | None:

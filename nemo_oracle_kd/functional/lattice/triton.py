@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether a tile of lattice cells is computed by PyTorch or by the Triton kernel, and the call of the latter.
+"""Chooses between PyTorch and the Triton kernel for a tile of lattice cells, and calls the kernel.
 
-Triton is optional. For CUDA tensors it is chosen automatically if it is installed, covers the divergence (all classes,
-float32 arithmetic) and gives what PyTorch gives in a trial on the device at hand; `NEMO_ORACLE_KD_TRITON=0` in the
-environment or `backend='torch'` turns it off. On a CPU it runs in Triton's interpreter alone, for tests.
+Triton is optional. For CUDA tensors the kernel is chosen automatically if Triton is installed, the kernel supports the
+divergence (all classes, float32 arithmetic), and it agrees with PyTorch in a trial on the device at hand.
+`NEMO_ORACLE_KD_TRITON=0` in the environment or `backend='torch'` turns it off. On a CPU it runs only in Triton's
+interpreter, for tests.
 """
 
 import importlib.util
@@ -22,7 +23,7 @@ __all__ = ['LATTICE_BACKENDS', 'TRITON_SWITCH', 'choose_backend', 'fused_diverge
 
 LATTICE_BACKENDS = ('auto', 'torch', 'triton')
 TRITON_SWITCH = 'NEMO_ORACLE_KD_TRITON'
-"""Environment variable; 0 makes 'auto' mean PyTorch."""
+"""Environment variable; with the value 0, 'auto' means PyTorch."""
 
 MIN_BLOCK, MAX_BLOCK = 16, 2048
 """Classes that a program holds at a time; powers of two."""
@@ -40,19 +41,19 @@ def choose_backend(
     matmul_dtype: torch.dtype,
     device: torch.device,
 ) -> str:
-    """Returns 'torch' or 'triton'.
+    """Chooses the backend of a divergence: 'torch' or 'triton'.
 
     Args:
         requested: one of `LATTICE_BACKENDS`.
-        bins: of `LATTICE_BINS`; the kernel does 'full'.
-        divergence: of `LATTICE_DIVERGENCES`.
+        bins: one of `LATTICE_BINS`; the kernel supports 'full'.
+        divergence: a key of `LATTICE_DIVERGENCES`.
         classes: V.
-        dtype: of the divergence; the kernel does float32.
-        matmul_dtype: of the products.
-        device: of the tensors.
+        dtype: type of the divergence; the kernel supports float32.
+        matmul_dtype: type of the matrix products.
+        device: device of the tensors.
 
     Raises:
-        ValueError: on an unknown backend, or where 'triton' is asked for and not possible.
+        ValueError: if the backend is unknown, or if 'triton' is requested but not possible.
     """
     if requested not in LATTICE_BACKENDS:
         raise ValueError(f"Unknown backend '{requested}'; choose one of {', '.join(LATTICE_BACKENDS)}.")
@@ -80,17 +81,17 @@ def fused_divergence(
 ) -> Tensor:
     """Divergence of the distributions `softmax((products + bias) * scale)` of a tile, by the Triton kernel.
 
-    A class of logit -inf in both models is no class; one of -inf in one of them gives what the formula says.
+    A class whose logit is -inf in both models is ignored. If it is -inf in only one of them, the formula applies.
 
     Args:
         name: a key of `LATTICE_DIVERGENCES`.
         student: `[N, V]` products in float32, float16 or bfloat16; overwritten with the gradient with respect to
             `(products + bias) * scale` if `gradient`, in its own type.
-        teacher: `[N, V]` products; left alone.
+        teacher: `[N, V]` products; not changed.
         student_bias: `[V]` or None.
         teacher_bias: `[V]` or None.
         scale: one over the temperature, positive.
-        gradient: whether the gradient is wanted.
+        gradient: whether to compute the gradient.
 
     Returns:
         `[N]` in nats, float32.
@@ -106,7 +107,7 @@ def fused_divergence(
         divergence_kernel[(rows,)](
             student,
             teacher,
-            # a pointer has to be given, one that is not read does
+            # without a bias the kernel still takes a pointer, which it does not read
             student if student_bias is None else student_bias,
             teacher if teacher_bias is None else teacher_bias,
             student,
@@ -126,7 +127,7 @@ def fused_divergence(
 
 
 def _obstacle(bins: str, dtype: torch.dtype, matmul_dtype: torch.dtype, device: torch.device) -> str | None:
-    """What stands against the kernel, or None."""
+    """Why the kernel cannot be used, or None."""
     if bins != 'full':
         return f"the kernel compares all classes, not bins='{bins}'"
     if dtype != torch.float32 or matmul_dtype not in PRODUCT_TYPES:
@@ -155,9 +156,9 @@ def _interpreted() -> bool:
 @lru_cache(maxsize=None)
 @torch.no_grad()
 def _passes_trial(name: str, classes: int, matmul_dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the kernel compiles on the device and agrees with PyTorch there; says so where it does not.
+    """Whether the kernel compiles on the device and agrees with PyTorch there; warns if it does not.
 
-    A missing compiler, an old GPU or a faulty combination of versions costs speed then, not the training.
+    A missing compiler, an old GPU or a faulty combination of versions then costs speed, but does not end the training.
     """
     try:
         error = _trial_error(name, classes, matmul_dtype, device)

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The Triton kernel of the full divergence of a tile; imports triton, and is imported by nobody until it is wanted.
+"""The Triton kernel for the full divergence of a tile. It needs triton and is imported only when it is used.
 
-One program per cell reads the two rows of products, adds bias and temperature, and takes log-softmax statistics,
-divergence and gradient without writing anything in between: a tile of N x V numbers per model is read once from memory
-(again from the cache) and one gradient is written, in place of the dozen passes of `distances.full_divergence`.
+One program per cell reads the two rows of products, applies bias and temperature, and computes log-softmax statistics,
+divergence and gradient without writing intermediate results. A tile of N x V numbers per model is read once from memory
+(and again from the cache), and one gradient is written, instead of the dozen passes of `distances.full_divergence`.
 """
 
 import triton
@@ -15,13 +15,13 @@ __all__ = ['divergence_kernel', 'is_interpreted']
 
 
 def is_interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on the CPU; TRITON_INTERPRET=1 at the first import decides."""
+    """Whether kernels run in Triton's interpreter, on the CPU; they do if TRITON_INTERPRET was 1 at the first import."""
     return not isinstance(divergence_kernel, triton.runtime.JITFunction)
 
 
 @triton.jit
 def _logits(products, bias, columns, classes, scale, HAS_BIAS: tl.constexpr):
-    # Columns beyond the last class are -inf: probability zero, and no maximum.
+    # Columns beyond the last class are -inf: they have probability zero and never are the maximum.
     inside = columns < classes
     logits = tl.load(products + columns, mask=inside, other=float('-inf')).to(tl.float32)
     if HAS_BIAS:
@@ -32,7 +32,7 @@ def _logits(products, bias, columns, classes, scale, HAS_BIAS: tl.constexpr):
 @triton.jit
 def _statistics(products, bias, classes, scale, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr):
     """Largest logit of a row, and the logarithm of the sum of `exp(logit - largest)`."""
-    # A finite start: with -inf, a block of masked classes alone would be inf - inf.
+    # The start is finite: from -inf, a block that holds only masked classes would compute inf - inf.
     largest = -3.0e38
     total = 0.0
     for start in range(0, classes, BLOCK):
@@ -45,7 +45,7 @@ def _statistics(products, bias, classes, scale, HAS_BIAS: tl.constexpr, BLOCK: t
 
 @triton.jit
 def _weighted(probability, x):
-    # A class without probability has no part, be its logarithm -inf; NaN is passed on.
+    # A class of probability zero contributes nothing, even if its logarithm is -inf. NaN is passed on.
     return tl.where(probability == 0.0, 0.0, probability * x)
 
 
@@ -76,8 +76,8 @@ def divergence_kernel(
 ):
     """Divergence of one row, and its gradient with respect to `(products + bias) * scale` of the student.
 
-    `gradient` has the stride of the student and may be the student itself: every block is read before it is written,
-    and not read again.
+    `gradient` has the stride of the student and may be the student itself, because every block is read before it is
+    written and not read again.
     """
     row = tl.program_id(0).to(tl.int64)
     student += row * student_stride
@@ -110,7 +110,7 @@ def divergence_kernel(
         value = 0.5 * (value + share)
     tl.store(values + row, value)
 
-    # The gradient q (d - sum_j q_j d_j) of the other two needs the sum first.
+    # The gradient q (d - sum_j q_j d_j) of the other two divergences needs the complete sum first.
     if GRADIENT:
         if DIVERGENCE != 'kl':
             for start in range(0, classes, BLOCK):

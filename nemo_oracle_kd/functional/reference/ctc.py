@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Slow, readable float64 twins of the fast functions, one utterance at a time, for tests and for reading.
+"""Slow, readable float64 versions of the CTC functions, one utterance at a time, for tests and for reading.
 
-The brute-force functions share nothing with the fast path, not even the lattice: they write down every label
-sequence of the utterance's length and keep those that collapse to the transcript.
+The brute-force functions share nothing with the fast path, not even the lattice. They list every label sequence of the
+utterance's length and keep those that collapse to the transcript.
 """
 
 import itertools
@@ -28,7 +28,9 @@ __all__ = [
 
 
 def enumerate_ctc_alignments(targets: Sequence[int], T: int, blank: int) -> list[tuple[int, ...]]:
-    """All label sequences of T frames that the CTC mapping collapses to `targets`; V ** T work, for tiny T only.
+    """All label sequences of T frames that the CTC mapping collapses to `targets`.
+
+    With K distinct labels the work is (K + 1) ** T, so this is for tiny T only.
 
     Args:
         targets: labels without blanks.
@@ -44,14 +46,14 @@ def enumerate_ctc_alignments(targets: Sequence[int], T: int, blank: int) -> list
 
 
 def reference_ctc_full_sum(log_probs: Tensor, targets: Sequence[int], blank: int) -> Tensor:
-    """Negative log of the sum over all alignments. `log_probs` is `[T, V]`; the result a scalar, differentiable."""
+    """Negative log of the sum over all alignments. `log_probs` is `[T, V]`; the result is a differentiable scalar."""
     log_probs = log_probs.double()
     scores = [_score(log_probs, path) for path in enumerate_ctc_alignments(targets, log_probs.shape[0], blank)]
     return -torch.stack(scores).logsumexp(dim=0) if scores else log_probs.new_full((), math.inf)
 
 
 def reference_ctc_occupancy(log_probs: Tensor, targets: Sequence[int], blank: int) -> Tensor:
-    """Share of the probability that passes each label in each frame. `log_probs` and result are `[T, V]`."""
+    """Share of the probability that passes through each label in each frame. `log_probs` and the result are `[T, V]`."""
     log_probs = log_probs.double()
     occupancy = torch.zeros_like(log_probs)
     total = 0.0

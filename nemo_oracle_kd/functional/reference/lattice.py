@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The lattice divergence with the lattice: slow, large, readable and in float64. For tests and benchmarks."""
+"""The lattice divergence computed from the whole lattice, slowly and readably, in float64; for tests and benchmarks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def reference_lattice_divergence(
 ) -> Tensor:
     """`lattice_divergence` by building both lattices and leaving the gradient to autograd. `[B]` in float64.
 
-    Memory: several times B T (U+1) V numbers. Arguments as in `lattice_divergence`; none are checked.
+    It needs memory for several times B T (U+1) V numbers. Arguments as in `lattice_divergence`; none are checked.
     """
     chosen = LatticeOptions(**options)
     temperature = chosen.temperature
@@ -54,8 +54,10 @@ def reference_lattice_divergence(
 
 
 def reference_distribution_divergence(divergence: str, log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Divergence over the last axis of teacher `log_p` and student `log_q`; a class with log-probability -inf in both
-    counts as absent."""
+    """Divergence between teacher `log_p` and student `log_q` over the last axis.
+
+    A class with log-probability -inf in both counts as absent.
+    """
     absent = torch.isinf(log_p) & torch.isinf(log_q)
     log_p, log_q = log_p.masked_fill(absent, 0.0), log_q.masked_fill(absent, 0.0)
     p, q = log_p.exp().masked_fill(absent, 0.0), log_q.exp().masked_fill(absent, 0.0)
@@ -92,10 +94,10 @@ def _single_classes(
 
 
 def _merge(log_probs: Tensor, single: Tensor) -> Tensor:
-    """Log-probabilities `[..., V + 1]`: the single classes in their places (-inf elsewhere) and the rest in the last."""
+    """Log-probabilities `[..., V + 1]`: single classes keep their column, others get -inf, and the last holds their sum."""
     alone = log_probs.masked_fill(~single, float('-inf'))
     others = log_probs.masked_fill(single, float('-inf'))
-    # logsumexp of nothing: -inf without the NaN that its gradient would have.
+    # The logsumexp of no classes is -inf; computed like this, its gradient has no NaN.
     empty = single.all(-1, keepdim=True)
     rest = others.masked_fill(empty, 0.0).logsumexp(-1, keepdim=True).masked_fill(empty, float('-inf'))
     return torch.cat([alone, rest], dim=-1)

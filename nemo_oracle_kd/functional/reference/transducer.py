@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Slow and readable twins of the transducer losses, in float64, one utterance and one node at a time.
+"""Slow, readable versions of the transducer losses, in float64, one utterance and one node at a time.
 
-Two levels: `transducer_reference` walks over the nodes as the papers write it, and `enumerate_alignments` lists every
-single alignment, so that sums, occupancies and best paths can be counted by hand on tiny lattices. Both share nothing
-with the fast implementations. `rnnt_steps`, `multiblank_steps` and `tdt_steps` are the three transducers' definitions:
-which steps can be taken from a node, where they lead, and what they cost.
+There are two levels. `transducer_reference` walks over the nodes as the papers write it. `enumerate_alignments` lists
+every single alignment, so that sums, occupancies and best paths can be counted by hand on tiny lattices. Neither shares
+code with the fast implementations. `rnnt_steps`, `multiblank_steps` and `tdt_steps` define the three transducers: which
+steps can be taken from a node, where they lead, and how they score.
 """
 
 import math
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Step = tuple[str, int, int, Tensor]
-"""Name of the step, the frame and the position where it arrives, and its log-score (a scalar tensor)."""
+"""Name of a step, the frame and the position at which it arrives, and its log-score (a scalar tensor)."""
 
 Steps = Callable[[int, int], list[Step]]
 """Gives the steps that leave node (t, u)."""

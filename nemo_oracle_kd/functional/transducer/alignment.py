@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Alignments of a transcript in the lattice of any kind of transducer: occupancies, and the best path.
+"""Alignments of a transcript in the lattice of any kind of transducer: occupancies and the best path.
 
-The occupancy of an arc is the derivative of log P(y|x) with respect to the arc's log-score. Of the arcs that leave
-node (t, u) it says how probable it is that the alignment, given the transcript, takes them there.
+The occupancy of an arc is the derivative of log P(y|x) with respect to the arc's log-score. It is the posterior
+probability, given the transcript, that the alignment takes this arc from node (t, u).
 
-A lattice is given as the logits of all its cells, or as the joint that would make them: then the logits are computed some
-frames at a time and dropped again, for an alignment needs two or so log-probabilities per cell. Nothing here is differentiable:
-occupancies and paths serve as targets, weights and pictures.
+A lattice is given as the logits of all its cells, or as the joint that computes them. From a joint the logits are
+computed for some frames at a time and dropped again, because an alignment needs only about two log-probabilities per
+cell. Nothing here is differentiable: occupancies and paths serve as targets, weights and pictures.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Lattice = Tensor | Sequence[Tensor] | JointTensors
-"""`[B, T, U+1, outputs]` logits, or the tensors of the softmaxes, or the joint."""
+"""Logits `[B, T, U+1, outputs]`, the logits of each softmax, or the joint that computes them."""
 
 CPU_NUMBERS = 1 << 20
 """Logits held at a time on a CPU, four megabytes in float32."""
@@ -47,12 +47,12 @@ class TransducerOccupancy:
     """Occupancies of a batch of lattices, zero in the padding and for transcripts without a path.
 
     Over a whole utterance the labels sum to U. In an RNN-T, whose blanks read one frame, the blanks of every frame sum
-    to one. Float64 for float64 logits and float32 otherwise.
+    to one. The tensors are float64 for float64 logits and float32 otherwise.
 
     Attributes:
         node: `[B, T, U+1]` probability that the alignment visits (t, u); the sum of the arcs that leave it.
-        label: `[B, T, U+1]` of emitting label u+1 in frame t; TDT: `[B, T, U+1, D]`, by duration.
-        blank: `[B, T, U+1]` of the blank; multi-blank: `[B, T, U+1, 1 + big blanks]`, the standard blank first;
+        label: `[B, T, U+1]` probability of emitting label u+1 in frame t; TDT: `[B, T, U+1, D]`, by duration.
+        blank: `[B, T, U+1]` probability of the blank; multi-blank: `[B, T, U+1, 1 + big blanks]`, the standard blank first;
             TDT: `[B, T, U+1, D]`, by duration, zero for duration 0.
     """
 
@@ -91,18 +91,18 @@ def transducer_occupancy(
     target_lengths: Tensor,
     sigma: float = 0.0,
 ) -> TransducerOccupancy:
-    """How much of a transcript's probability passes through every node and arc.
+    """Share of a transcript's probability that passes through every node and arc.
 
     Args:
         transducer: the kind, with its blank and durations.
-        lattice: logits or joint; the dropout of a joint plays no part.
+        lattice: logits or joint; the dropout of a joint is ignored.
         targets: `[B, U]` labels without blanks.
         logit_lengths: `[B]` valid frames.
         target_lengths: `[B]` valid labels.
         sigma: as in `transducer_full_sum`.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     scores = _arc_scores(transducer, lattice, targets, logit_lengths, target_lengths, sigma)
     occupancy = forward_backward(scores, transducer.arcs, logit_lengths, target_lengths).occupancy(transducer.arcs)
@@ -144,19 +144,19 @@ def transducer_forward_backward(
 def best_path_of_arcs(
     scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, target_lengths: Tensor
 ) -> TransducerPath:
-    """The best alignment from the scores of the arcs, `[K, B, T, U+1]`, wherever they come from."""
+    """The best alignment for given scores of the arcs, `[K, B, T, U+1]`."""
     score, path, frames = best_arcs(scores, arcs, logit_lengths, target_lengths)
-    # One more entry, -1, so that the padding of the path picks itself.
+    # The extra entry -1 is the one that the padding of the path, also -1, selects.
     emits = torch.tensor([arc.labels for arc in arcs] + [-1], device=path.device)[path]
     reads = torch.tensor([arc.frames for arc in arcs] + [-1], device=path.device)[path]
     labels = scores.shape[-1] - 1
-    # Blanks and padding go to one column more, which is cut off.
+    # Blanks and padding are written to an extra column, which is cut off.
     position = torch.where(emits == 1, (emits == 1).cumsum(1) - 1, labels)
-    blank_row = path.new_full((path.shape[0], labels + 1), -1)
+    empty = path.new_full((path.shape[0], labels + 1), -1)
     return TransducerPath(
         score=score.to(compute_dtype(scores.dtype)),
-        label_frames=blank_row.scatter(1, position, frames)[:, :labels],
-        label_durations=blank_row.scatter(1, position, reads)[:, :labels],
+        label_frames=empty.scatter(1, position, frames)[:, :labels],
+        label_durations=empty.scatter(1, position, reads)[:, :labels],
         step_frames=frames,
         step_labels=emits,
         step_durations=reads,
@@ -171,7 +171,7 @@ def _arc_scores(
     target_lengths: Tensor,
     sigma: float = 0.0,
 ) -> Tensor:
-    """`[K, B, T, U+1]`; of a joint, in pieces of time."""
+    """Arc scores `[K, B, T, U+1]`; those of a joint are computed for some frames at a time."""
     if not isinstance(lattice, JointTensors):
         return transducer.arc_scores(lattice, targets, logit_lengths, target_lengths, sigma)
     joint = _one_type(replace(lattice.detach(), dropout=0.0))
@@ -188,8 +188,8 @@ def _arc_scores(
 
 
 def _one_type(joint: JointTensors) -> JointTensors:
-    """Under autocast the projections are in half precision and the weights are not."""
-    dtype = compute_dtype(torch.promote_types(joint.encoder.dtype, joint.weight.dtype))
+    """The joint in one number type: under autocast the projections are in half precision and the weights are not."""
+    dtype = joint.value_dtype
     bias = None if joint.bias is None else joint.bias.to(dtype)
     return replace(
         joint,

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The kinds of transducers: what the outputs of a joint stand for, which steps its lattice has, and what a step scores.
+"""The kinds of transducers: what the outputs of a joint mean, which steps its lattice has, and how a step is scored.
 
-All that tells RNN-T, multi-blank and TDT apart is a subclass of :class:`Transducer` here. Sums, alignments, N-best lists and
-lattice divergences ask it and know no kind. A new kind of head is a subclass here, a line in `bridge/model.py` that recognises
-it in a NeMo model, and a loss module in `losses/rnnt_modules.py`.
+Everything that distinguishes RNN-T, multi-blank and TDT is in a subclass of :class:`Transducer`. Sums, alignments, N-best
+lists and lattice divergences ask the transducer and never test for a kind. A new kind needs a subclass here, a line in
+`bridge/model.py` that recognises it in a NeMo model, and a loss module in `losses/rnnt_modules.py`.
 
 An alignment walks from node (t, u) = (0, 0), "t frames read, u labels emitted", to (T, U), and its last step is a blank.
 """
@@ -33,7 +33,7 @@ class Softmax:
     Attributes:
         start: its first output.
         stop: one past its last.
-        blanks: ids of its blanks; empty for the durations of a TDT, which are no classes of a transcript.
+        blanks: ids of its blanks; empty for the durations of a TDT, which are not classes of a transcript.
     """
 
     start: int
@@ -43,19 +43,21 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Transducer(ABC):
-    """A kind of transducer with its blank and durations. Here: one softmax over labels and blanks, labels stay in their frame.
+    """A kind of transducer, with its blank and durations.
+
+    By default there is one softmax over labels and blanks, and a label stays in its frame.
 
     Attributes:
         blank: id of the standard blank.
-        durations: frames per big blank of a multi-blank joint, or per duration output of a TDT; else empty.
+        durations: frames per big blank of a multi-blank joint, or per duration output of a TDT; otherwise empty.
     """
 
     blank: int
     durations: tuple[int, ...] = ()
 
-    #: what configurations and scored manifests call it
+    #: name in configurations and scored manifests
     kind: ClassVar[str]
-    #: what sentences call it
+    #: name in messages
     title: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -78,25 +80,28 @@ class Transducer(ABC):
 
     @property
     def duration_outputs(self) -> int:
-        """How many outputs of the joint are durations and no classes."""
+        """Number of outputs of the joint that are durations and not classes."""
         return 0
 
     @property
     def softmaxes(self) -> tuple[Softmax, ...]:
-        """The distributions of a cell. They are independent, so that their divergences add up."""
+        """The distributions of a cell. They are independent, so their divergences add up."""
         return (Softmax(0, self.blank + 1, self.blanks),)
 
     @property
     def sums_on_tree(self) -> bool:
-        """Whether its steps are those of an RNN-T, for which alone N-best lists are summed on their prefix tree."""
+        """Whether the steps are those of an RNN-T. Only then can N-best lists be summed on their prefix tree."""
         return self.arcs == (LABEL, BLANK)
 
     def split(self, logits: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The logits of each softmax, without a copy, from `[B, T, U+1, outputs]`. What is split already stays as it is."""
+        """The logits of each softmax, without a copy, from `[B, T, U+1, outputs]`.
+
+        Logits that are already split are returned unchanged.
+        """
         return (logits,) if isinstance(logits, Tensor) else tuple(logits)
 
     def select(self, logits: Tensor, classes: Tensor, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-        """Log-probabilities of some classes of every cell and, behind them, of all durations; differentiable.
+        """Log-probabilities of some classes of every cell, followed by those of all durations; differentiable.
 
         Args:
             logits: `[B, T, U+1, outputs]`.
@@ -125,7 +130,7 @@ class Transducer(ABC):
             targets: `[B, U]` labels without blanks.
             logit_lengths: `[B]` valid frames.
             target_lengths: `[B]` valid labels.
-            sigma: logit under-normalisation: subtracted from the log-probabilities of labels and blanks.
+            sigma: logit under-normalisation, subtracted from the log-probabilities of labels and blanks.
             fastemit_lambda: the gradient, and only the gradient, of every label's log-probability is multiplied by
                 1 + lambda (FastEmit, arXiv 2010.11148, equation 10).
 
@@ -133,7 +138,7 @@ class Transducer(ABC):
             `[K, B, T, U+1]` in the order of `arcs`; float64 for float64 logits and float32 otherwise.
 
         Raises:
-            ValueError: on shapes, lengths or labels that do not fit together.
+            ValueError: if shapes, lengths or labels do not match.
         """
         (logits,) = self.split(logits)
         classes = next_classes(logits, targets, logit_lengths, target_lengths, self.blanks)
@@ -145,12 +150,15 @@ class Transducer(ABC):
         return scores
 
     def combine(self, label: Tensor, others: Tensor) -> Tensor:
-        """Arc scores `[K, ...]` from log-probabilities of the next label `[...]` and of the blanks and durations `[C, ...]`."""
+        """Arc scores `[K, ...]` from the log-probabilities of the next label, `[...]`, and of blanks and durations, `[C, ...]`."""
         return torch.cat([label.unsqueeze(0), others])
 
     def labels_and_blanks(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Values of the arcs, `[K, B, T, U+1]`, apart: `(labels, blanks)`, each `[B, T, U+1]`, or with one more axis at the end
-        where there is a choice."""
+        """Splits values of the arcs, `[K, B, T, U+1]`, into those of labels and those of blanks.
+
+        Returns:
+            `(labels, blanks)`, each `[B, T, U+1]`. If a kind has several arcs of a sort, they are one more axis at the end.
+        """
         return values[0], values[1]
 
 
@@ -158,7 +166,8 @@ class Transducer(ABC):
 class RNNT(Transducer):
     """RNN-T (Graves 2012): a label stays in the frame, a blank reads one.
 
-    Any number of labels may be emitted in a frame, so that a single frame fits every transcript, whereas no frame fits none.
+    Any number of labels may be emitted in a frame. A single frame therefore has room for every transcript, and without a
+    frame there is room for none.
     """
 
     kind = 'rnnt'
@@ -166,7 +175,7 @@ class RNNT(Transducer):
 
     def _check_durations(self) -> None:
         if self.durations:
-            raise ValueError(f"An RNN-T has no durations, got {list(self.durations)}; TDT and multi-blank have them.")
+            raise ValueError(f"An RNN-T has no durations, got {list(self.durations)}; leave them out.")
 
     @property
     def arcs(self) -> tuple[Arc, ...]:
@@ -176,11 +185,11 @@ class RNNT(Transducer):
 
 @dataclass(frozen=True)
 class MultiBlank(Transducer):
-    """Multi-blank transducer (arXiv 2211.03541): beside the standard blank there are big blanks that read several frames at once.
+    """Multi-blank transducer (arXiv 2211.03541): besides the standard blank it has big blanks, which read several frames.
 
     NeMo stores them before the standard blank: the big blank of `durations[i]` has the id `blank - 1 - i`. A big blank that
     would read past the last frame cannot be taken; the path ends with any blank that arrives exactly at T. Without big blanks
-    it is an RNN-T.
+    this is an RNN-T.
     """
 
     kind = 'multiblank'
@@ -211,19 +220,20 @@ class MultiBlank(Transducer):
 class TDT(Transducer):
     """Token-and-duration transducer (arXiv 2304.06795, equations 5 to 8).
 
-    Every step emits a label or a blank together with a duration, the number of frames to move on, from two independent
-    softmaxes: the tokens first and the durations behind the blank. The definition is that of NeMo:
+    Every step emits a label or a blank together with a duration, the number of frames to advance. The two come from
+    independent softmaxes: the joint puts the tokens first, and the durations behind the blank. The definition is NeMo's:
 
-    * a label may have any duration, 0 included; a blank of duration 0 would not move at all and is left out, so that its
-      probability is lost;
+    * a label may have any duration, 0 included; a blank of duration 0 would not advance at all and is left out, so
+      its probability is lost;
     * the path ends with a blank whose duration leads exactly to frame T; steps that lead further cannot be taken, and a
       label never leads to frame T, since no frame would be left for that blank;
     * `sigma` is subtracted from the label and blank log-probabilities, not from the durations, and FastEmit does not scale
       the gradient of the durations.
 
-    Not every transcript fits: without duration 0 at most T - 1 labels do, and without duration 1 some lengths cannot be
-    reached. NeMo's implementations start their sums at -1000 nats (`tdt_pytorch`) or -10000 (its CUDA kernel), so that such a
-    transcript, and every score beyond, becomes about that; here it is exact, and `-inf` where there is no path.
+    Not every transcript has an alignment: without duration 0 at most T - 1 labels fit, and without duration 1 some lengths
+    cannot be reached. NeMo's implementations start their sums at -1000 nats (`tdt_pytorch`) or -10000 (its CUDA kernel),
+    which becomes the score of such a transcript and the lower bound of all others. Here scores are exact, and `-inf` where
+    there is no path.
     """
 
     kind = 'tdt'
@@ -233,7 +243,7 @@ class TDT(Transducer):
         durations = self.durations
         if not durations or min(durations) < 0 or max(durations) == 0 or len(set(durations)) < len(durations):
             raise ValueError(
-                f"TDT durations must be distinct, not negative, and one must be positive; got {list(durations)}."
+                f"TDT durations must be distinct and at least 0, and one must be positive, got {list(durations)}."
             )
 
     @property
@@ -248,7 +258,7 @@ class TDT(Transducer):
 
     @property
     def softmaxes(self) -> tuple[Softmax, ...]:
-        """Tokens, and durations."""
+        """The tokens, then the durations."""
         end = self.blank + 1
         return Softmax(0, end, self.blanks), Softmax(end, end + len(self.durations), ())
 
@@ -264,7 +274,7 @@ class TDT(Transducer):
         return logits.split([logits.shape[-1] - count, count], -1)
 
     def select(self, logits: Tensor, classes: Tensor, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-        """The classes are those of the first softmax."""
+        """Here `classes` are those of the first softmax."""
         tokens, steps = self.split(logits)
         selected = select_log_probs(tokens, classes, logit_lengths, target_lengths)
         return torch.cat([selected, self._durations(steps, logit_lengths, target_lengths)], -1)
@@ -278,7 +288,7 @@ class TDT(Transducer):
         sigma: float = 0.0,
         fastemit_lambda: float = 0.0,
     ) -> Tensor:
-        """Every label and blank score plus that of its duration."""
+        """The score of every label or blank plus that of its duration."""
         tokens, steps = self.split(logits)
         if steps.shape != (*tokens.shape[:3], len(self.durations)):
             raise ValueError(
@@ -293,11 +303,11 @@ class TDT(Transducer):
         return self._sums(label, blank, self._durations(steps, logit_lengths, target_lengths).movedim(-1, 0))
 
     def combine(self, label: Tensor, others: Tensor) -> Tensor:
-        """`others` are the blank and the durations."""
+        """Here `others` are the blank and the durations."""
         return self._sums(label, others[0], others[1:])
 
     def labels_and_blanks(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Both `[B, T, U+1, D]`, by duration; blanks of duration 0, which do not exist, are zero."""
+        """Both are `[B, T, U+1, D]`, by duration. Blanks of duration 0 do not exist and get zero."""
         by_arc = values.movedim(0, -1)
         label = by_arc[..., : len(self.durations)].contiguous()
         blanks = torch.zeros_like(label)
@@ -325,7 +335,7 @@ def make_transducer(kind: str, blank: int, durations: Sequence[int] = ()) -> Tra
     """The transducer of a kind, one of `TRANSDUCERS`.
 
     Raises:
-        ValueError: an unknown kind, or durations that it cannot have.
+        ValueError: if the kind is unknown or cannot have these durations.
     """
     if kind not in TRANSDUCERS:
         raise ValueError(f"Unknown transducer '{kind}'; choose one of {', '.join(TRANSDUCERS)}.")

@@ -3,11 +3,11 @@
 
 """Log-probabilities of a few classes per lattice cell, without a normalised copy of the logits.
 
-The output of a joint network, `[B, T, U+1, V]`, is the largest tensor of a transducer by far. A transducer loss needs
-two or so of its V log-probabilities per cell. They are computed tile by tile, a tile being some frames of one
-utterance, so that the forward pass keeps nothing of the size of the logits and the backward pass allocates exactly one
-such tensor, the gradient. Cells of the padding are neither read nor computed: NaN there reaches nothing, and ragged
-batches cost less.
+The output of a joint network, `[B, T, U+1, V]`, is by far the largest tensor of a transducer. A transducer loss needs
+about two of the V log-probabilities of a cell. They are computed tile by tile, where a tile is some frames of one
+utterance. The forward pass therefore keeps nothing of the size of the logits, and the backward pass allocates exactly
+one such tensor, the gradient. Padding cells are neither read nor computed: NaN there has no effect, and ragged batches
+cost less.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ from nemo_oracle_kd.functional.tensors import compute_dtype
 __all__ = ['next_classes', 'select_log_probs']
 
 CPU_TILE = 1 << 19
-"""Logits per tile on a CPU: two megabytes in float32, so that the second pass over a tile finds it in the cache."""
+"""Logits per tile on a CPU: two megabytes in float32, so that a tile is still in the cache at its second pass."""
 
 DEVICE_TILE = 1 << 26
-"""Logits per tile elsewhere: enough to keep an accelerator busy; bounds the temporary memory (256 MB in float32)."""
+"""Logits per tile elsewhere: enough to keep an accelerator busy, with temporary memory of at most 256 MB in float32."""
 
 
 def select_log_probs(logits: Tensor, classes: Tensor, logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
     """`log_softmax(logits)` at some classes of every cell. Differentiable once with respect to `logits`.
 
-    With G the gradient that arrives, the gradient of the logits is `scatter(G) - softmax(logits) * sum_c G`.
+    With G the incoming gradient, the gradient of the logits is `scatter(G) - softmax(logits) * sum_c G`.
 
     Args:
         logits: `[B, T, U+1, V]`, unnormalised (a constant added to a cell changes nothing). Any float type; float16
@@ -65,7 +65,7 @@ class _SelectLogProbs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor):
         logits, classes = ctx.saved_tensors
-        # empty_like would keep a transposed or expanded layout; the gradient is dense.
+        # Without the format, empty_like would keep a transposed or expanded layout; the gradient is dense.
         grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
         total = grad_output.sum(-1, keepdim=True).neg_()
         for b, (frames, labels) in enumerate(ctx.lengths):
@@ -84,7 +84,7 @@ class _SelectLogProbs(torch.autograd.Function):
 
 
 def _tiles(logits: Tensor, lengths: list[tuple[int, int]]) -> Iterator[tuple[int, slice, slice]]:
-    """Index of `[frames, U_b + 1]` cells of one utterance at a time."""
+    """Indices of tiles; each covers some frames of one utterance at its `U_b + 1` positions."""
     size = CPU_TILE if logits.device.type == 'cpu' else DEVICE_TILE
     for b, (frames, labels) in enumerate(lengths):
         step = max(1, size // max(1, (labels + 1) * logits.shape[-1]))
@@ -95,7 +95,7 @@ def _tiles(logits: Tensor, lengths: list[tuple[int, int]]) -> Iterator[tuple[int
 def next_classes(
     logits: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, blanks: tuple[int, ...]
 ) -> Tensor:
-    """The classes that a transducer loss needs: each position's next label, and the blanks. Checks the loss's arguments.
+    """Checks the arguments of a transducer loss and lists the classes that it needs: next label and blanks of each position.
 
     Args:
         logits: `[B, T, U+1, V]`.
@@ -105,10 +105,10 @@ def next_classes(
         blanks: ids of all blanks, the standard one first.
 
     Returns:
-        `[B, 1, U+1, 1 + blanks]`; the label of positions without one is the first blank.
+        `[B, 1, U+1, 1 + blanks]` class ids. At positions without a next label the first blank takes its column.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     if logits.dim() != 4:
         raise ValueError(f"Transducer logits must have shape [B, T, U+1, V], got {list(logits.shape)}.")
@@ -125,11 +125,13 @@ def next_classes(
     if logit_lengths.is_floating_point() or target_lengths.is_floating_point():
         raise ValueError(f"Lengths must hold integers, got {logit_lengths.dtype} and {target_lengths.dtype}.")
     if not all(0 <= blank < classes for blank in blanks):
-        raise ValueError(f"Blank ids {list(blanks)} do not exist among the {classes} classes of the logits.")
+        raise ValueError(
+            f"Blank ids {list(blanks)} do not exist among the {classes} classes of the logits; pass the model's own ids."
+        )
     target_lengths = target_lengths.to(targets.device)
     valid = torch.arange(positions - 1, device=targets.device) < target_lengths.unsqueeze(1)
     labels = torch.where(valid, targets, blanks[0]).long()
-    if targets.device.type == 'cpu' and batch:  # on an accelerator these would wait for it
+    if targets.device.type == 'cpu' and batch:  # on an accelerator these checks would force a synchronisation
         if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:
             raise ValueError(f"Logit lengths must lie between 0 and T = {frames}, got {logit_lengths.tolist()}.")
         if int(target_lengths.min()) < 0 or int(target_lengths.max()) > positions - 1:
@@ -138,12 +140,12 @@ def next_classes(
             )
         if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
             raise ValueError(
-                f"Targets must be class ids between 0 and {classes - 1}; found others in the valid labels."
+                f"Targets must be class ids between 0 and {classes - 1}, got {int(labels.min())} to {int(labels.max())}."
             )
         if any(bool((valid & (labels == blank)).any()) for blank in blanks):
             raise ValueError(
-                f"A blank ({', '.join(map(str, blanks))}) stands among the targets; they hold labels only: leave blanks out, "
-                "or pass the model's own blank id."
+                f"The targets contain a blank ({', '.join(map(str, blanks))}); leave blanks out, or pass the model's own "
+                "blank id."
             )
     columns = [torch.nn.functional.pad(labels, (0, 1), value=blanks[0])]
     columns += [torch.full_like(columns[0], blank) for blank in blanks]

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where a joint has to be evaluated for the hypotheses of a batch, and how lattices are made of the results.
+"""Where a joint must be evaluated for the hypotheses of a batch, and how lattices are built from the results.
 
-A joint sees the labels through the prediction network alone. One that reads all labels (an LSTM) gives every node of
-the prefix tree a value of its own. One that reads the last k labels (a "stateless" one) gives the same value to all
-nodes of an utterance that end in the same k labels, behind a difference between two hypotheses as well: they share the
-position. Either way every value is computed once, exactly.
+A joint sees the labels only through the prediction network. A prediction network that reads all labels (an LSTM) gives
+every node of the prefix tree a value of its own. A "stateless" one, which reads the last k labels, gives the same value
+to all nodes of an utterance that end in the same k labels, even after a label in which two hypotheses differ. Such nodes
+share a position. Either way every value is computed exactly once.
 
 Of the V log-probabilities of a cell the lattices need those of the blanks, and those of the labels that lead from the
-position's nodes to their children. An RNN-T recursion runs on the tree with them (`nbest_sum`). TDT and multi-blank
-transducers, whose arcs skip frames, sum over one lattice per hypothesis made of them; the joint, by far the larger part
-of the work, is shared all the same.
+nodes of the position to their children. With them an RNN-T recursion runs on the tree (`nbest_sum`). TDT and multi-blank
+transducers, whose arcs skip frames, sum over one lattice per hypothesis, built from the same values. The joint, which is
+by far the larger part of the work, is shared in both cases.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ class JointPositions:
     Attributes:
         tree: the prefix trees of the hypotheses.
         position: `[nodes]` the position of every node.
-        node: `[positions]` a node that stands for the position, the first one.
-        utterance: `[positions]` where in the batch.
+        node: `[positions]` the first node of every position, which represents it.
+        utterance: `[positions]` index of the utterance in the batch.
         sizes: `[B]` positions per utterance; those of utterance b are contiguous.
-        classes: `[positions, C]` ids of the classes needed: the blanks, then labels; filled up with the first blank.
-        column: `[nodes]` which class of its parent's position leads to the node; 0 for roots.
-        blanks: how many of the classes are blanks.
+        classes: `[positions, C]` ids of the classes needed: the blanks, then labels; padded with the first blank.
+        column: `[nodes]` column in `classes` of the label that leads from the parent's position to the node; 0 for roots.
+        blanks: number of blanks among the classes.
     """
 
     tree: NBestTree
@@ -57,8 +57,8 @@ class JointPositions:
             selected: `[positions, T, C]`.
 
         Returns:
-            `(labels [nodes, T], blanks [blanks, nodes, T])`: of the label that leads from the parent to the node
-            (`-inf` for roots), and of the node's blanks.
+            `(labels [nodes, T], blanks [blanks, nodes, T])`: log-probabilities of the label that leads from the parent to
+            the node (`-inf` for roots), and of the blanks of the node.
         """
         device, roots, columns = selected.device, self.tree.starts[1], self.classes.shape[1]
         by_class = selected.transpose(1, 2)
@@ -71,7 +71,7 @@ class JointPositions:
 
 @torch.no_grad()
 def joint_positions(tree: NBestTree, blanks: Sequence[int], context: int | None = None) -> JointPositions:
-    """Finds the positions of a batch.
+    """Finds the label contexts of a batch at which the joint must be evaluated.
 
     Args:
         tree: prefix tree of the hypotheses, on the CPU.
@@ -79,10 +79,12 @@ def joint_positions(tree: NBestTree, blanks: Sequence[int], context: int | None 
         context: how many labels the prediction network sees; None for all.
 
     Raises:
-        ValueError: no blanks, or a context below one.
+        ValueError: if there are no blanks, or if the context is below one.
     """
     if not blanks or (context is not None and context < 1):
-        raise ValueError(f"Positions need a blank and a context of 1 or more labels, got {blanks} and {context}.")
+        raise ValueError(
+            f"Positions need at least one blank and a context of 1 or more labels, got {list(blanks)} and {context}."
+        )
     each = torch.arange(tree.nodes)
     if context is None:
         keys = [each]
@@ -96,7 +98,7 @@ def joint_positions(tree: NBestTree, blanks: Sequence[int], context: int | None 
     utterance = unique[:, 0]
     node = torch.full((len(unique),), tree.nodes).scatter_reduce(0, position, each, 'amin')
 
-    # The labels that leave a position, each once: a table of as many columns as the position with the most needs.
+    # Every label that leaves a position, once: a table with as many columns as the position with most labels needs.
     roots, first = tree.starts[1], len(blanks)
     leaving = torch.stack([position[tree.parent[roots:]], tree.label[roots:]], 1)
     pairs, pair = torch.unique(leaving, dim=0, return_inverse=True)
@@ -112,7 +114,7 @@ def joint_positions(tree: NBestTree, blanks: Sequence[int], context: int | None 
 
 
 def spread_lattices(labels: Tensor, others: Tensor, node: Tensor) -> tuple[Tensor, Tensor]:
-    """One lattice per hypothesis from values of the tree; differentiable.
+    """Builds one lattice per hypothesis from values of the tree; differentiable.
 
     Args:
         labels: `[nodes, T]` as from `JointPositions.arcs`.
@@ -120,8 +122,8 @@ def spread_lattices(labels: Tensor, others: Tensor, node: Tensor) -> tuple[Tenso
         node: `[P, U+1]` rows of `tree.node`: the nodes of P hypotheses; -1 in the padding.
 
     Returns:
-        `(labels [P, T, U+1], others [K, P, T, U+1])`: of the next label at every position, and the rest. Padding, and
-        the label behind the last one, hold the values of some other cell.
+        `(labels [P, T, U+1], others [K, P, T, U+1])`: values of the next label at every position, and the rest. The
+        padding, and the next label of the last position, hold the values of some other cell.
     """
     here = node.clamp(min=0)
     following = torch.cat([here[:, 1:], here[:, -1:]], 1)

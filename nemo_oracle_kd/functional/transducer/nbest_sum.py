@@ -3,14 +3,14 @@
 
 """RNN-T full sums of all hypotheses of an N-best list at once, on their prefix tree.
 
-The forward score of a cell (t, node) sums all alignments of the node's prefix with the first t frames, and a
-hypothesis ends at its node: the forward scores of the tree are those of all N lattices. Cells with equal t + depth do
-not depend on one another; one step of the recursion is one such anti-diagonal of all trees of the batch. Since nodes
-are ordered by depth, the nodes on a diagonal are a contiguous range.
+The forward score of a cell (t, node) sums all alignments of the node's prefix with the first t frames, and a hypothesis
+ends at its node. The forward scores of the tree are therefore those of all N lattices. Cells with equal t + depth do not
+depend on one another, so one step of the recursion is one such anti-diagonal of all trees of the batch. Nodes are
+ordered by depth, so the nodes on a diagonal are a contiguous range.
 
-For the gradient, the weight that arrives at a cell (a number of either sign: hypotheses may be pushed up or down) is
-handed back to the cells before it in proportion to what they contributed. That is the sum over the hypotheses of
-their occupancies, each times the gradient of its score, without a pass per hypothesis.
+For the gradient, the weight that arrives at a cell is passed back to its predecessors in proportion to what they
+contributed. (The weight has either sign, because hypotheses may be pushed up or down.) The result is the sum over the
+hypotheses of their occupancies, each times the gradient of its score, without a pass per hypothesis.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, b
     Args:
         logits: outputs of the joint at every (frame, node), unnormalised or normalised: padded `[B, T, M, V]`, as a
             stock joint gives it for a prediction network's output in the order of `tree.gather`, or packed
-            `[nodes, T, V]`, which wastes no cells but is read node by node and is the slower one for small V. Float16
+            `[nodes, T, V]`, which wastes no cells but is read node by node and is slower for small V. float16
             and bfloat16 are computed in float32, the recursion in float64.
         tree: prefix tree of the hypotheses.
         logit_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
@@ -44,7 +44,7 @@ def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, b
         hypotheses have equal values. Differentiable once with respect to `logits`.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     scores = rnnt_tree_scores(logits, tree, logit_lengths, blank)
     return -tree_full_sum(scores, tree, logit_lengths).to(compute_dtype(logits.dtype))
@@ -53,11 +53,11 @@ def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, b
 def rnnt_tree_scores(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
     """Log-probabilities of the arcs of a tree lattice; differentiable. Arguments and errors as in `rnnt_tree_full_sum`.
 
-    To bound the memory of the joint, call it for some frames at a time and concatenate the results in time.
+    To bound the memory of the joint, call this function for some frames at a time and concatenate the results in time.
 
     Returns:
-        `[2, nodes, T]`: the label that leads from the parent to the node (`-inf` for roots), and the node's blank;
-        zero in the padding.
+        `[2, nodes, T]`: first the label that leads from the parent to the node (`-inf` for roots), then the blank of the
+        node; zero in the padding.
     """
     lengths = _check(logits, tree, logit_lengths, blank)
     columns = 1 + tree.max_children
@@ -89,8 +89,8 @@ def tree_full_sum(scores: Tensor, tree: NBestTree, logit_lengths: Tensor) -> Ten
         logit_lengths: `[B]` valid frames.
 
     Returns:
-        `[B, N]` natural log, in the type of the recursion (float64 where there is one); `-inf` with gradient zero for
-        padding and where there is no path.
+        `[B, N]` natural log, in the type of the recursion (float64 if the device has it); `-inf` with gradient zero
+        for padding and where there is no path.
     """
     return _TreeFullSum.apply(scores, tree, logit_lengths)
 
@@ -103,7 +103,7 @@ class _TreeFullSum(torch.autograd.Function):
         valid = torch.arange(frames, device=scores.device) < lengths[tree.utterance].unsqueeze(1)
         valid = torch.stack([valid & (tree.depth > 0).unsqueeze(1), valid])
         masked = scores.to(recursion_dtype(scores.device)).masked_fill(~valid, NEG_INF)
-        # By diagonal of arrival and node, [T+U+1, nodes]; -inf where that is before the first or after the last frame.
+        # By diagonal of arrival and by node, [T+U+1, nodes]; -inf before the first frame and after the last.
         masked = torch.nn.functional.pad(masked, (1, 1), value=NEG_INF).transpose(1, 2)
         diagonals = torch.arange(frames + tree.max_depth + 1, device=scores.device)
         arrival = diagonals.unsqueeze(1) - tree.depth
@@ -157,7 +157,7 @@ class _TreeFullSum(torch.autograd.Function):
 
 
 def _ranges(tree: NBestTree, frames: int) -> list[tuple[int, int, int]]:
-    """The diagonals after the first, each with the range of its nodes: those with `0 <= n - depth <= T`."""
+    """Every diagonal n after the first, with the range of its nodes: those with `0 <= n - depth <= T`."""
     deepest = tree.max_depth
     return [
         (n, tree.starts[max(0, n - frames)], tree.starts[min(n, deepest) + 1]) for n in range(1, frames + deepest + 1)
@@ -165,7 +165,7 @@ def _ranges(tree: NBestTree, frames: int) -> list[tuple[int, int, int]]:
 
 
 def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
-    """Returns the lengths on the device of the logits."""
+    """Refuses arguments that do not match, and returns the lengths on the device of the logits."""
     batch, slots = tree.packed.shape
     if logits.dim() == 4:
         fits = (logits.shape[0], logits.shape[2]) == (batch, slots)
@@ -178,9 +178,11 @@ def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -
         )
     frames, classes = logits.shape[1], logits.shape[-1]
     if logit_lengths.shape != (batch,):
-        raise ValueError(f"Lengths must have shape [{batch}], got {list(logit_lengths.shape)}.")
+        raise ValueError(f"Lengths must have shape [{batch}], one per utterance, got {list(logit_lengths.shape)}.")
     if not 0 <= blank < classes:
-        raise ValueError(f"Blank id {blank} does not exist among the {classes} classes of the logits.")
+        raise ValueError(
+            f"Blank id {blank} does not exist among the {classes} classes of the logits; pass the model's own blank id."
+        )
     if tree.largest_label >= classes:
         raise ValueError(
             f"The hypotheses have label {tree.largest_label}, but the logits only {classes} classes; build the tree "
@@ -188,10 +190,9 @@ def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -
         )
     if tree.label.device.type == 'cpu' and bool((tree.label == blank).any()):
         raise ValueError(
-            f"The blank, {blank}, stands among the labels of the hypotheses; they hold labels only: leave blanks out, or pass "
-            "the model's own blank id."
+            f"The labels of the hypotheses contain the blank, {blank}; leave blanks out, or pass the model's own blank id."
         )
-    if logit_lengths.device.type == 'cpu' and batch:  # on an accelerator this would wait for it
+    if logit_lengths.device.type == 'cpu' and batch:  # on an accelerator this check would force a synchronisation
         if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:
             raise ValueError(f"Logit lengths must lie between 0 and T = {frames}, got {logit_lengths.tolist()}.")
     return logit_lengths.to(logits.device)

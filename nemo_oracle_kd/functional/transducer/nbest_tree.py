@@ -3,16 +3,17 @@
 
 """The prefix tree of the hypotheses of an utterance.
 
-Hypotheses of an N-best list differ in a few words and share the rest. In a transducer everything at position u
-depends on the audio and on the first u labels only: hypotheses with a common prefix have prediction network, joint
-and forward scores in common there. A node of the tree is a distinct prefix; work done once per node instead of once
-per hypothesis and position gives the same numbers. See `nbest_sum` for the recursion.
+The hypotheses of an N-best list differ in a few words and share the rest. In a transducer everything at position u
+depends on the audio and on the first u labels only, so hypotheses with a common prefix share the outputs of prediction
+network and joint there, and the forward scores. A node of the tree is a distinct prefix. Working once per node instead
+of once per hypothesis and position gives the same numbers. See `nbest_sum` for the recursion.
 
 CTC has nothing to share: its posteriors do not depend on the labels, and its lattices are small.
 
-Values per node come in two layouts: packed, `[nodes, ...]`, all utterances behind one another, and padded,
-`[B, M, ...]`, M the largest number of nodes of an utterance, in which node 0 is the empty prefix. A stock joint network
-takes the padded layout where it expects the positions of one hypothesis.
+Values per node come in two layouts. The packed one, `[nodes, ...]`, holds the nodes of all utterances in the order of
+the tree, by depth. The padded one, `[B, M, ...]`, holds up to M nodes per utterance, of which the first is the empty
+prefix; M is the largest number of nodes of an utterance. A stock joint network takes the padded layout where it expects
+the positions of one hypothesis.
 """
 
 from dataclasses import dataclass, replace
@@ -32,8 +33,8 @@ class TreeCells:
     Attributes:
         tree: cells of the prefix trees.
         separate: cells of one lattice per hypothesis.
-        padded_tree: the former with the padding of the batch, `B T M`.
-        padded_separate: the latter with the padding of the batch, `B N T (U+1)`.
+        padded_tree: cells of the prefix trees including the padding of the batch, `B T M`.
+        padded_separate: cells of the separate lattices including the padding of the batch, `B N T (U+1)`.
     """
 
     tree: int
@@ -43,12 +44,12 @@ class TreeCells:
 
     @property
     def ratio(self) -> float:
-        """Share of the cells that the tree evaluates, padding aside; 1 if there are none."""
+        """Cells of the tree as a share of those of separate lattices, without padding; 1 if there are none."""
         return self.tree / self.separate if self.separate else 1.0
 
     @property
     def padded_ratio(self) -> float:
-        """The same with padding: what the tensors in memory have in common with those of separate lattices."""
+        """The same share with padding: how large the tensors are relative to those of separate lattices."""
         return self.padded_tree / self.padded_separate if self.padded_separate else 1.0
 
 
@@ -56,21 +57,21 @@ class TreeCells:
 class NBestTree:
     """Prefix trees of a batch of N-best lists.
 
-    Nodes are ordered by depth, then by parent, then by label; the first B of them are the roots, the empty prefixes.
+    Nodes are ordered by depth, then by parent, then by label. The first B nodes are the roots, the empty prefixes.
 
     Attributes:
         parent: `[nodes]` node of the prefix without its last label; -1 for roots.
         label: `[nodes]` last label of the prefix; -1 for roots.
         depth: `[nodes]` length of the prefix.
-        utterance: `[nodes]` where in the batch.
-        hypothesis: `[nodes]` the first hypothesis with this prefix; it stands for all of them.
+        utterance: `[nodes]` index of the utterance in the batch.
+        hypothesis: `[nodes]` the first hypothesis with this prefix; it represents all of them.
         slot: `[nodes]` position in the padded layout.
-        rank: `[nodes]` which child of its parent the node is.
+        rank: `[nodes]` number of the node among the children of its parent, from 0.
         packed: `[B, M]` node at every slot of the padded layout; -1 in the padding.
         sizes: `[B]` nodes per utterance.
         node: `[B, N, U+1]` node of the first u labels of every hypothesis; -1 in the padding.
         end: `[B, N]` node of the whole hypothesis; -1 for padding.
-        starts: nodes of depth d are `starts[d]` up to, not including, `starts[d + 1]`.
+        starts: the nodes of depth d are `starts[d]` up to but not including `starts[d + 1]`.
         max_children: largest number of children of a node.
         largest_label: largest label of all hypotheses; -1 if there are none.
     """
@@ -108,15 +109,18 @@ class NBestTree:
     def gather(self, x: Tensor, padded: bool = True) -> Tensor:
         """Values of the nodes from values of the hypotheses' positions, such as outputs of a prediction network.
 
-        Each node takes the value of the first hypothesis with its prefix, and returns its gradient there. Hypotheses
-        with a common prefix share one dropout mask that way.
+        Each node takes the value of the first hypothesis with its prefix, which receives the node's gradient.
+        Hypotheses with a common prefix therefore share one dropout mask.
 
         Args:
             x: `[B, N, U+1, ...]`.
-            padded: choose the layout.
+            padded: whether to return the padded layout.
 
         Returns:
             `[B, M, ...]`, zero in the padding, or packed `[nodes, ...]`.
+
+        Raises:
+            ValueError: if `x` does not hold the positions of these hypotheses.
         """
         if x.shape[:3] != self.node.shape:
             raise ValueError(
@@ -127,23 +131,29 @@ class NBestTree:
         return self.pad(values) if padded else values
 
     def pad(self, x: Tensor) -> Tensor:
-        """From the packed layout `[nodes, ...]` to the padded one, `[B, M, ...]`, zero in the padding."""
+        """Converts the packed layout `[nodes, ...]` to the padded one, `[B, M, ...]`, zero in the padding."""
         padded = x.index_select(0, self.packed.clamp(min=0).flatten()).unflatten(0, self.packed.shape)
         return padded.masked_fill((self.packed < 0).view(*self.packed.shape, *[1] * (x.dim() - 1)), 0)
 
     def spread(self, x: Tensor) -> Tensor:
         """Values of the hypotheses' positions from packed values of the nodes: `[B, N, U+1, ...]`, zero in the padding.
 
-        The inverse of `gather`: with it separate lattices are made from those of the tree.
+        The inverse of `gather`. It makes separate lattices from the values of the tree.
         """
         spread = x.index_select(0, self.node.clamp(min=0).flatten()).unflatten(0, self.node.shape)
         return spread.masked_fill((self.node < 0).view(*self.node.shape, *[1] * (x.dim() - 1)), 0)
 
     def cells(self, logit_lengths: Tensor) -> TreeCells:
-        """Counts the cells that the tree evaluates and those of separate lattices, for `logit_lengths [B]` frames."""
+        """Counts the cells of the tree and those of separate lattices, for `logit_lengths [B]` frames.
+
+        Raises:
+            ValueError: if there is not one length per utterance.
+        """
         frames = logit_lengths.to(self.sizes.device)
         if frames.shape != self.sizes.shape:
-            raise ValueError(f"Lengths must have shape {list(self.sizes.shape)}, got {list(frames.shape)}.")
+            raise ValueError(
+                f"Lengths must have shape {list(self.sizes.shape)}, got {list(frames.shape)}; pass one per utterance."
+            )
         positions = (self.node >= 0).sum((1, 2))
         longest = int(frames.max()) if frames.numel() else 0
         return TreeCells(
@@ -159,7 +169,7 @@ def build_nbest_tree(labels: Tensor, lengths: Tensor, mask: Tensor | None = None
     """Builds the prefix trees of a batch, depth by depth.
 
     Args:
-        labels: `[B, N, U]` label ids; what lies beyond a hypothesis is ignored.
+        labels: `[B, N, U]` label ids; values beyond the length of a hypothesis are ignored.
         lengths: `[B, N]` labels per hypothesis; 0 is the empty hypothesis.
         mask: `[B, N]` true for hypotheses, false for padding; None if all are valid. Equal hypotheses share all nodes.
 
@@ -167,7 +177,7 @@ def build_nbest_tree(labels: Tensor, lengths: Tensor, mask: Tensor | None = None
         the trees, on the device of `labels`; they are built on the CPU. Every utterance has a root.
 
     Raises:
-        ValueError: on shapes, lengths or labels that do not fit together.
+        ValueError: if shapes, lengths or labels do not match.
     """
     if labels.dim() != 3 or lengths.shape != labels.shape[:2] or (mask is not None and mask.shape != lengths.shape):
         raise ValueError(
@@ -182,7 +192,9 @@ def build_nbest_tree(labels: Tensor, lengths: Tensor, mask: Tensor | None = None
         raise ValueError(f"Lengths of hypotheses must lie between 0 and U = {longest}, got {lengths.tolist()}.")
     used = labels[length_mask(lengths.flatten(), longest).view_as(labels)]
     if used.numel() and int(used.min()) < 0:
-        raise ValueError("Labels of hypotheses must not be negative; found some within their lengths.")
+        raise ValueError(
+            f"Labels of hypotheses must not be negative, got {int(used.min())}; pad only behind their lengths."
+        )
     largest = int(used.max()) if used.numel() else -1
 
     which = torch.arange(hypotheses).expand(batch, -1)
@@ -196,7 +208,7 @@ def build_nbest_tree(labels: Tensor, lengths: Tensor, mask: Tensor | None = None
     for u in range(1, int(lengths.max()) + 1 if lengths.numel() else 1):
         longer = lengths >= u
         key = node[:, :, u - 1][longer] * (largest + 1) + labels[:, :, u - 1][longer]
-        # Sorted: nodes of equal depth come in the order of their parents, siblings in that of their labels.
+        # unique() sorts, so nodes of equal depth follow the order of their parents, and siblings that of their labels.
         prefixes, index = torch.unique(key, return_inverse=True)
         node[:, :, u][longer] = starts[-1] + index
         parents.append(prefixes // (largest + 1))

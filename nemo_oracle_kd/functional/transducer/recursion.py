@@ -12,10 +12,10 @@ emitted", and arrives at (t + frames, u + labels):
 
 A path starts at (0, 0) and ends at (T, U). Its last arc is a blank: a label arc never arrives at frame T.
 
-Nodes with equal t + u do not depend on one another. The scores are therefore kept by anti-diagonal n = t + u, with u
+Nodes with equal t + u do not depend on one another. The scores are therefore stored by anti-diagonal n = t + u, with u
 as the fastest axis, so that one step of the recursion is two or three operations on contiguous rows. The backward
-scores are the forward scores of the lattice read from its end: both directions run as one batch of 2 B lattices.
-Scores are float64 wherever the device has it; they are small beside the logits.
+scores are the forward scores of the lattice read from its end, so both directions run as one batch of 2 B lattices.
+Scores are float64 wherever the device has it; they are small compared with the logits.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ __all__ = ['Arc', 'ForwardBackward', 'arc_full_sum', 'forward_backward', 'best_a
 
 @dataclass(frozen=True)
 class Arc:
-    """A kind of arc: how many frames it reads and how many labels (0 or 1) it emits. Never neither."""
+    """A kind of arc: how many frames it reads and how many labels (0 or 1) it emits. It does at least one of the two."""
 
     frames: int
     labels: int
@@ -49,8 +49,8 @@ class ForwardBackward:
 
     Attributes:
         log_prob: `[B]` log-probability of the lattice; `-inf` if no path reaches its end.
-        alpha: `[B, T+1, U+1]` log-probability of all paths from the start to a node; row T holds the ends.
-        beta: `[B, T+1, U+1]` log-probability of all paths from a node to the end, or None if not asked for.
+        alpha: `[B, T+1, U+1]` log-probability of all paths from the start to a node; row T holds the final nodes.
+        beta: `[B, T+1, U+1]` log-probability of all paths from a node to the end, or None if they were not computed.
         scores: `[K, B, T, U+1]` log-scores of the arcs, `-inf` where an arc leaves its utterance.
     """
 
@@ -70,7 +70,7 @@ class ForwardBackward:
         frames, positions = self.scores.shape[2:]
         reach = max(arc.frames for arc in arcs)
         beta = torch.nn.functional.pad(self.beta, (0, 1, 0, reach), value=NEG_INF)
-        # Without any path every sum below is -inf; a finite stand-in for the total turns it into zero and not NaN.
+        # Without any path every sum below is -inf. A finite replacement for the total makes the result zero and not NaN.
         total = self.log_prob.masked_fill(self.log_prob == NEG_INF, 0.0).view(-1, 1, 1)
         through = self.alpha[:, :frames] - total
         occupancy = torch.empty_like(self.scores)
@@ -93,7 +93,7 @@ def arc_full_sum(scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, t
         target_lengths: `[B]` valid labels.
 
     Returns:
-        `[B]` natural log, in the type of the recursion (float64 where there is one); `-inf` with gradient zero if
+        `[B]` natural log, in the type of the recursion (float64 if the device has it); `-inf` with gradient zero if
         there is no path, which includes every utterance without frames.
     """
     return _ArcFullSum.apply(scores, arcs, logit_lengths, target_lengths)
@@ -120,7 +120,10 @@ class _ArcFullSum(torch.autograd.Function):
 def forward_backward(
     scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, target_lengths: Tensor, backward: bool = True
 ) -> ForwardBackward:
-    """Forward and, on request, backward scores of all nodes. Not differentiable. Arguments as in `arc_full_sum`."""
+    """Forward and, on request, backward scores of all nodes. Not differentiable.
+
+    Arguments as in `arc_full_sum`; `backward` says whether the backward scores are computed too, at twice the cost.
+    """
     logit_lengths, target_lengths = logit_lengths.to(scores.device), target_lengths.to(scores.device)
     scores = _mask_arcs(scores, arcs, logit_lengths, target_lengths)
     batch, frames, positions = scores.shape[1:]
@@ -132,7 +135,7 @@ def forward_backward(
     for k, arc in enumerate(arcs):
         shape.enter(entering[:, shape.slots[k], :batch], scores[k], arc.lag, arc.labels)
         if back is not None:
-            # Read from the end, the arc arrives at the node that it leaves, row T (the end itself) aside.
+            # Read from the end, an arc arrives at the node that it leaves. Row T, the end itself, has no arc.
             node_scores = torch.nn.functional.pad(scores[k], (0, 0, 0, 1), value=NEG_INF)
             shape.enter(entering[:, shape.slots[k], batch:], _reverse(node_scores, back), 0, 0)
     alpha = _sum_diagonals(entering, shape)
@@ -154,7 +157,7 @@ def best_arcs(
 
     Returns:
         `(score [B], path [B, L], frames [B, L])`: the log-score of the path (`-inf` if there is none), the kind of
-        every arc on it in order, and the frame in which it leaves. L is at most T + U; both are padded with -1.
+        each of its arcs in order, and the frame that each arc leaves. L is at most T + U; both are padded with -1.
     """
     logit_lengths, target_lengths = logit_lengths.to(scores.device), target_lengths.to(scores.device)
     scores = _mask_arcs(scores, arcs, logit_lengths, target_lengths)
@@ -188,7 +191,7 @@ def best_arcs(
         empty = torch.empty(batch, 0, dtype=torch.long, device=scores.device)
         return score, empty, empty.clone()
     path, leave = torch.stack(kinds[::-1], 1), torch.stack(leaves[::-1], 1)
-    # The backtrace ends at the start for all utterances; short paths are moved to the left.
+    # All backtraces end at the start, so short paths are padded on the left; the padding moves to the right.
     order = (path < 0).long().argsort(stable=True, dim=1)
     return score, path.gather(1, order), leave.gather(1, order)
 
@@ -200,7 +203,7 @@ def _mask_arcs(scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, tar
     u = torch.arange(positions, device=scores.device).view(1, 1, 1, -1)
     reads = torch.tensor([arc.frames for arc in arcs], device=scores.device).view(-1, 1, 1, 1)
     emits = torch.tensor([arc.labels for arc in arcs], device=scores.device).view(-1, 1, 1, 1)
-    # A label arc has to leave a frame for the blank that ends the path, hence "+ emits".
+    # A label arc must leave one frame for the blank that ends the path, hence "+ emits".
     in_time = t + torch.clamp(reads + emits, min=1) <= logit_lengths.view(1, -1, 1, 1)
     in_labels = u + emits <= target_lengths.view(1, -1, 1, 1)
     inside = in_time & in_labels
@@ -218,19 +221,19 @@ class _Shape:
         self.diagonals = frames + positions
         self.width = positions + 1  # one column of -inf on the left: the label before the first
         self.row = batch * self.width
-        # How far from the first row the origin of an arc lies. The arcs are stored in an order that makes neighbours
-        # lie at constant distances, see _sum_diagonals.
+        # Distance of the origin of an arc from the first row. The arcs are stored in an order in which neighbouring
+        # origins lie at constant distances, see _sum_diagonals.
         origins = [(self.lag - arc.lag) * self.row + 1 - arc.labels for arc in arcs]
         order = sorted(range(len(arcs)), key=lambda k: (-arcs[k].labels, origins[k]))
         self.origins = [origins[k] for k in order]
         self.slots = [order.index(k) for k in range(len(arcs))]
 
     def entering(self, like: Tensor) -> Tensor:
-        """`[N, K, batch, U+1]` of `-inf`, by diagonal and position of arrival; longer for arcs that overshoot."""
+        """`[N, K, batch, U+1]` of `-inf`, by diagonal and position of arrival; N has room for arcs that overshoot."""
         return like.new_full((self.diagonals + self.lag, len(self.slots), self.batch, self.positions), NEG_INF)
 
     def enter(self, entering: Tensor, scores: Tensor, lag: int, labels: int) -> None:
-        """Writes `scores [B, T, U+1]` of the arcs that leave (t, u) to where they arrive in `entering [N, B, U+1]`."""
+        """Writes `scores [B, T, U+1]` of the arcs that leave (t, u) to their places of arrival in `entering [N, B, U+1]`."""
         scores = scores[..., : scores.shape[2] - labels].transpose(0, 1)
         row, lattice, _ = entering.stride()
         offset = entering.storage_offset() + lag * row + labels
@@ -289,13 +292,13 @@ def _sum_diagonals(entering: Tensor, shape: _Shape, best: bool = False) -> Tenso
 def _reverse_index(
     logit_lengths: Tensor, target_lengths: Tensor, frames: int, positions: int
 ) -> tuple[Tensor, Tensor]:
-    """For every node of the lattice read from its end: the flat index of its node, and whether there is one."""
+    """For every node of the reversed lattice: the flat index of its original, and whether there is one."""
     t = logit_lengths.view(-1, 1, 1) - torch.arange(frames + 1, device=logit_lengths.device).view(1, -1, 1)
     u = target_lengths.view(-1, 1, 1) - torch.arange(positions, device=logit_lengths.device).view(1, 1, -1)
     return (t.clamp(min=0) * positions + u.clamp(min=0)).flatten(1), (t >= 0) & (u >= 0)
 
 
 def _reverse(nodes: Tensor, index: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns `[B, T+1, U+1]` node values round, each utterance about its own end; `-inf` where there is no node."""
+    """Reverses node values `[B, T+1, U+1]`, each utterance from its own end; `-inf` where there is no node."""
     positions, inside = index
     return nodes.flatten(1).gather(1, positions).view(nodes.shape).masked_fill(~inside, NEG_INF)

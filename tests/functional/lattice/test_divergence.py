@@ -326,7 +326,7 @@ WRONG = {
     'classes': lambda s, t, y, n, m: (s, replace(t, weight=t.weight[:-1], bias=None), y, n, m, BLANK),
     'prediction networks': lambda s, t, y, n, m: (s, replace(t, prediction=t.prediction[:, 1:]), y, n, m, BLANK),
     'targets must have shape': lambda s, t, y, n, m: (s, t, y[:, 1:], n, m, BLANK),
-    'blank stands among the targets': lambda s, t, y, n, m: (s, t, y.fill_(BLANK), n, m, BLANK),
+    'targets contain the blank; leave blanks out': lambda s, t, y, n, m: (s, t, y.fill_(BLANK), n, m, BLANK),
     'Labels must lie between': lambda s, t, y, n, m: (s, t, y.fill_(CLASSES), n, m, BLANK),
     'blank must be one of': lambda s, t, y, n, m: (s, t, y, n, m, CLASSES),
     'logit_lengths must lie': lambda s, t, y, n, m: (s, t, y, n + 1, m, BLANK),

@@ -135,3 +135,19 @@ def test_dropout_masks_of_different_tiles_differ_and_keep_the_mean():
 def test_logits_of_a_joint_with_dropout_are_refused():
     with pytest.raises(ValueError, match='random'):
         pair(dropout=0.5)[0].logits()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ('encoder', 'weight', 'expected'),
+    [
+        (torch.float16, torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32, torch.float32),
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float64, torch.float32, torch.float64),
+    ],
+)
+def test_values_are_never_computed_in_half_precision_and_keep_float64(encoder, weight, expected):
+    x = joint(0, 3)
+    mixed = replace(x, encoder=x.encoder.to(encoder), weight=x.weight.to(weight))
+    assert mixed.value_dtype == expected

@@ -238,7 +238,7 @@ def test_fastemit_multiplies_the_gradient_of_the_labels_and_leaves_the_value():
         (lambda a: a.update(target_lengths=torch.tensor([1])), 'Lengths must have shape'),
         (lambda a: a.update(targets=torch.full((2, 2), 9)), 'class ids between 0 and 3'),
         (lambda a: a.update(blank=4), 'do not exist among the 4 classes'),
-        (lambda a: a['targets'].fill_(3), 'stands among the targets'),
+        (lambda a: a['targets'].fill_(3), 'targets contain a blank'),
         (lambda a: a.update(logit_lengths=torch.tensor([4.0, 3.0])), 'must hold integers'),
     ],
 )
@@ -258,7 +258,7 @@ def test_arguments_that_do_not_fit_are_refused_with_a_sentence(change, message):
 
 @pytest.mark.parametrize('durations', [[], [0], [1, 1], [-1, 2]])
 def test_impossible_tdt_durations_are_refused(durations):
-    with pytest.raises(ValueError, match='must be distinct, not negative, and one must be positive'):
+    with pytest.raises(ValueError, match='must be distinct and at least 0, and one must be positive'):
         tdt_full_sum(
             (torch.zeros(1, 2, 1, 3), torch.zeros(1, 2, 1, len(durations))),
             torch.zeros(1, 0, dtype=torch.long),
