@@ -162,10 +162,10 @@ def test_logits_longer_than_the_labels_are_accepted():
 @pytest.mark.parametrize(
     'make, message',
     [
-        (lambda: RNNTFullSumLoss(4, reduction='average'), 'must be one of'),
-        (lambda: RNNTFullSumLoss(4, fastemit_lambda=-0.1), 'must not be negative'),
+        (lambda: RNNTFullSumLoss(4, reduction='average'), "`reduction` is 'average': choose one of"),
+        (lambda: RNNTFullSumLoss(4, fastemit_lambda=-0.1), '`fastemit_lambda` must be at least 0, not -0.1'),
         (lambda: TDTFullSumLoss(4, []), 'one must be positive'),
-        (lambda: TDTFullSumLoss(4, [0, 1], omega=2.0), 'is a probability'),
+        (lambda: TDTFullSumLoss(4, [0, 1], omega=2.0), 'must be a probability between 0 and 1, not 2.0'),
         (lambda: MultiblankFullSumLoss(4, [1]), 'two frames or more'),
     ],
 )
