@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""NeMo model classes: oracle teachers and students with a `distillation` section (layer 5). Imported lazily."""
+"""NeMo model classes: oracle teachers, and students with a `distillation` section (layer 5). They are imported lazily."""
 
 import importlib
 from typing import Any

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Weights of a trained NeMo encoder for the audio branch of an oracle teacher."""
+"""Initialises the audio branch of an oracle teacher with the weights of a trained NeMo model."""
 
 import torch
 from nemo.core.classes import ModelPT
@@ -30,7 +30,7 @@ def _resolve(source: str) -> str:
     try:
         return model_file(source)
     except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"oracle.init_audio_encoder_from: {error}") from error
+        raise ConfigError(f"`oracle.init_audio_encoder_from`: {error}") from error
 
 
 def _check_features(source: str, theirs: DictConfig, ours: DictConfig) -> None:
@@ -41,8 +41,8 @@ def _check_features(source: str, theirs: DictConfig, ours: DictConfig) -> None:
     ]
     if differing:
         raise ConfigError(
-            f"the encoder of '{source}' was trained on other features ({'; '.join(differing)}): copy its "
-            f"preprocessor section"
+            f"the encoder of '{source}' was trained on other features ({'; '.join(differing)}): copy the "
+            "`preprocessor` section of that model"
         )
 
 
@@ -59,20 +59,20 @@ def _load_strictly(source: str, module: torch.nn.Module, weights: dict[str, torc
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ConfigError(
             f"the weights of '{source}' do not fit `{name}` ({'; '.join(problems[:3])}{more}): "
-            f"use the same encoder section as that model"
+            "use the same `encoder` section as that model"
         )
     module.load_state_dict(weights)
 
 
 def load_audio_branch(model: ModelPT, source: str) -> None:
-    """Copies a trained encoder, and its CTC decoder where the vocabulary is the same, into the audio branch.
+    """Copies a trained encoder into the audio branch, and its CTC decoder too if the vocabulary is the same.
 
     Args:
         model: an oracle teacher.
-        source: path of a `.nemo` file or pretrained name; an oracle teacher's audio encoder is taken as well.
+        source: path of a `.nemo` file or name of a pretrained model. Of an oracle teacher the audio encoder is taken.
 
     Raises:
-        ConfigError: no such model, other features or other shapes.
+        ConfigError: if there is no such model, or if its features or shapes differ.
     """
     archive = read_nemo_archive(_resolve(source))
     if 'preprocessor' in archive.config:

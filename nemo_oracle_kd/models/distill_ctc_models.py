@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""CTC students as model classes."""
+"""Model classes of CTC students."""
 
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
 

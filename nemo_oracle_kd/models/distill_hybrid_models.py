@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Students with both a transducer and a CTC head as model classes; each objective enters the heads that it can."""
+"""Model classes of hybrid students, with a transducer and a CTC head. An objective applies to each head that it supports."""
 
 from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel, EncDecHybridRNNTCTCModel
 

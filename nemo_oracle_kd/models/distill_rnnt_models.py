@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Transducer students as model classes: RNN-T, TDT or multi-blank, as `model.loss.loss_name` says."""
+"""Model classes of transducer students: RNN-T, TDT or multi-blank, depending on `model.loss.loss_name`."""
 
 from nemo.collections.asr.models import EncDecRNNTBPEModel, EncDecRNNTModel
 

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What turns a NeMo model class into a student: a `distillation` section in its config.
+"""The mixin that turns a NeMo model class into a student with a `distillation` section in its config.
 
-For scripts and notebooks; in an existing recipe the callback does the same without another class. What such a model saves is a
-stock NeMo model: the config in the `.nemo` names NeMo's class and has no `distillation` section.
+It is for scripts and notebooks. In an existing recipe the callback does the same without another class. Such a model is
+saved as a stock NeMo model: the config in the `.nemo` names NeMo's class and has no `distillation` section.
 """
 
 import copy
@@ -25,13 +25,16 @@ __all__ = ['DistillationMixin']
 class DistillationMixin:
     """Gives a NeMo model the `distillation` section: `teacher`, `objectives`, `label_loss`, `supervised_share`.
 
-    The section is what the callback takes as arguments, and it becomes that callback when a fit begins. To be put before a
-    stock NeMo class, whose name the saved model will bear.
+    The section holds the arguments of the callback :class:`KnowledgeDistillation`, which is added when a fit begins. In a
+    class definition the mixin comes before a stock NeMo class, whose name the saved model will have.
+
+    Raises:
+        ConfigError: if the section has unknown keys or contradictions.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         section = cfg.get('distillation', None)
-        # checked first: building the data loaders can take minutes, a typo should not
+        # The section is checked first, because building the data loaders can take minutes.
         callback = self._callback(section) if section is not None else None
         super().__init__(cfg=cfg, trainer=trainer)
         self._distillation: KnowledgeDistillation | None = callback
@@ -42,24 +45,30 @@ class DistillationMixin:
         return KnowledgeDistillation(**section)
 
     def set_distillation(self, section: Mapping) -> None:
-        """Sets or replaces the distillation, e.g. after `restore_from` of a stock model that is to be fine-tuned.
+        """Sets or replaces the distillation, for example after `restore_from` of a stock model that is to be fine-tuned.
 
         Args:
             section: `teacher`, `objectives`, `label_loss`, `supervised_share`, as in the config.
 
         Raises:
-            ConfigError: unknown keys or contradictions.
+            ConfigError: if the section has unknown keys or contradictions.
         """
         self._distillation = self._callback(section)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Adds the distillation to the trainer of a fit (Lightning's hook)."""
+        """Adds the distillation to the trainer of a fit. Lightning calls this hook.
+
+        Raises:
+            ConfigError: if `trainer.callbacks` names a distillation too.
+        """
         callbacks = list(super().configure_callbacks())
         if self._distillation is None:
             return callbacks
         others = [other for other in self.trainer.callbacks if isinstance(other, KnowledgeDistillation)]
         if any(other is not self._distillation for other in others):
-            raise ConfigError("both trainer.callbacks and model.distillation name a distillation: keep one of them")
+            raise ConfigError(
+                "both `trainer.callbacks` and `model.distillation` configure a distillation: keep one of them"
+            )
         return callbacks + [self._distillation]
 
     def to_config_file(self, path2yaml_file: str) -> None:
@@ -74,7 +83,7 @@ class DistillationMixin:
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves the `distillation` section, with the teacher's path, out of a Lightning checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        # Lightning hands over the model's own
+        # Copied, because Lightning passes the hyper-parameters of the model itself.
         hyper_parameters = copy.deepcopy(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
         with open_dict(hyper_parameters.cfg):
             hyper_parameters.cfg.pop('distillation', None)
@@ -82,10 +91,10 @@ class DistillationMixin:
 
     @classmethod
     def stock_class(cls) -> Any:
-        """The NeMo class this one extends."""
+        """The NeMo class that this class extends."""
         return next(base for base in cls.__mro__ if base.__module__.startswith('nemo.'))
 
     @classmethod
     def list_available_models(cls) -> list[PretrainedModelInfo]:
-        """None of our own: an inherited list would take over `ASRModel.from_pretrained` for NeMo's models."""
+        """An empty list. With NeMo's list `ASRModel.from_pretrained` would build this class for NeMo's models."""
         return []

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The `oracle` section of an oracle teacher's config: everything that keeps it from copying its transcript."""
+"""The `oracle` section of an oracle teacher's config: the measures that keep it from copying its transcript."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ __all__ = ['OracleConfig']
 class OracleConfig:
     """Training strategy of an oracle teacher.
 
-    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`, of a transducer
-    `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`; in the first `audio_only_steps` optimizer steps it is the audio
-    branch's CTC alone.
+    The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`, or for a transducer
+    `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`. In the first `audio_only_steps` optimizer steps it is only the CTC
+    loss of the audio branch.
     """
 
     audio_ctc_weight: float = field(
         default=1.0, metadata={'help': 'weight of the CTC loss on the audio branch; 0: no audio branch'}
     )
     label_corruption: LabelCorruptionConfig = field(
-        default_factory=LabelCorruptionConfig, metadata={'help': 'what is done to the transcript in training'}
+        default_factory=LabelCorruptionConfig, metadata={'help': 'how the transcript is corrupted in training'}
     )
     audio_only_steps: int = field(
         default=0, metadata={'help': 'optimizer steps that train the audio branch before the transcript is read'}
@@ -33,10 +33,11 @@ class OracleConfig:
         default=False, metadata={'help': 'freeze the audio encoder as soon as the transcript is read'}
     )
     init_audio_encoder_from: str | None = field(
-        default=None, metadata={'help': 'path of a .nemo file, or pretrained name, whose encoder is the start'}
+        default=None,
+        metadata={'help': 'path of a .nemo file, or pretrained name, whose encoder weights are the start'},
     )
     audio_encoder_initialised_from: str | None = field(
-        default=None, metadata={'help': 'written by the model: where its audio encoder came from'}
+        default=None, metadata={'help': 'written by the model: the source of its audio encoder'}
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -46,8 +47,8 @@ class OracleConfig:
             yield f"`{path}.audio_only_steps` must be at least 0, not {self.audio_only_steps}"
         if self.audio_only_steps > 0 and self.audio_ctc_weight == 0:
             yield (
-                f"`{path}.audio_only_steps` needs the audio branch: set {path}.audio_ctc_weight above 0 or "
-                f"audio_only_steps to 0"
+                f"`{path}.audio_only_steps` is {self.audio_only_steps} but there is no audio branch: set {path}.audio_ctc_weight "
+                f"above 0 or {path}.audio_only_steps to 0"
             )
         pretrained = self.init_audio_encoder_from or self.audio_encoder_initialised_from
         if self.freeze_audio_encoder and not pretrained and not self.audio_only_steps:

@@ -3,8 +3,8 @@
 
 """Oracle teachers: CTC models that read the audio *and* the transcript (arXiv 2111.03664).
 
-They are trained, logged, checkpointed and saved like NeMo's own CTC models. Their posteriors are the teaching material
-of a student; they are no recognisers, since without the transcript they know no more than their audio branch.
+They are trained, logged, checkpointed and saved like NeMo's own CTC models. Their posteriors are the targets of a student.
+They are not recognisers: without the transcript they know no more than their audio branch.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ['EncDecOracleCTCModel', 'EncDecOracleCTCModelBPE', 'OracleCTCMixin']
 
 
 class OracleCTCMixin(OracleMixin):
-    """The CTC head of an oracle teacher: the audio branch has a copy of the same kind."""
+    """The CTC head of an oracle teacher. The audio branch has a CTC head of the same kind."""
 
     _transcription_outputs = ('logits', 'logits_len')
 

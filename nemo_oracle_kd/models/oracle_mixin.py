@@ -3,9 +3,9 @@
 
 """What every oracle teacher adds to a NeMo model (arXiv 2111.03664): the transcript, the audio branch, the staging.
 
-The audio branch has a CTC head of its own, under a transducer too. The fusion asks it frame by frame which labels it heard
-(self-conditioning), and a lattice, whose cells depend on the labels before, has no such answer. A CTC head also costs no
-second lattice per step, and has no prediction network: nothing but the audio can make its loss small.
+The audio branch has a CTC head of its own, in a transducer too. The fusion reads from it which labels were heard in each
+frame (self-conditioning). A lattice cannot tell that, because its cells depend on the labels before. A CTC head also saves
+a second lattice per step. It has no prediction network either, so only the audio can make its loss small.
 """
 
 import copy
@@ -36,40 +36,43 @@ WordErrors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class OracleBranches(NamedTuple):
-    """Both answers of an oracle teacher to one batch."""
+    """The outputs of both branches of an oracle teacher for one batch."""
 
     log_probs: torch.Tensor | None
-    """With the transcript read: natural-log posteriors `[B, T, V + 1]`, blank last; None if no transcript was read, and of a
+    """The fused branch: log-posteriors `[B, T, V + 1]`, natural log, blank last. None if no transcript was read, and for a
     transducer, which has a lattice instead."""
     audio_log_probs: torch.Tensor | None
-    """The audio branch, `[B, T, V + 1]`; None if the model was built without one (`audio_ctc_weight: 0`)."""
+    """The audio branch: log-posteriors `[B, T, V + 1]`. None if the model has no audio branch (`audio_ctc_weight: 0`)."""
     lengths: torch.Tensor
     """Valid frames, `[B]`."""
     attention: list[torch.Tensor]
-    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, key 0 being "no text"; empty unless asked for."""
+    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, where key 0 is "no text". Empty unless requested."""
     encoded: torch.Tensor | None
-    """What the decoder, or a transducer's joint, reads: the output of the fusion, `[B, D, T]`; None if no transcript was
-    read."""
+    """Output of the fusion, `[B, D, T]`, which the decoder or a transducer's joint reads. None if no transcript was read."""
 
 
 class OracleMixin(OracleTranscriptionMixin):
-    """To be put before a NeMo model class, by way of a mixin for its head; `model.oracle` is an :class:`OracleConfig`."""
+    """Base of the mixins for the heads of oracle teachers. `model.oracle` configures it, see :class:`OracleConfig`.
+
+    Raises:
+        ConfigError: if the config has unknown keys or contradictions, or if the encoder is not an oracle encoder.
+    """
 
     reads_transcript = True
-    """Tells distillation that `forward` needs the transcript."""
+    """Tells the distillation that `forward` needs the transcript."""
 
     def __init__(self, cfg: DictConfig, trainer: Any = None):
         section = OmegaConf.to_container(cfg.oracle, resolve=True) if cfg.get('oracle') is not None else None
         oracle = build_or_raise(OracleConfig, section, 'model.oracle')
         if cfg.get('interctc') is not None and cfg.interctc.get('apply_at_layers'):
             raise ConfigError(
-                "an oracle teacher takes no `interctc` section: oracle.audio_ctc_weight is its loss on the audio "
-                "encoder"
+                "`model.interctc` is not supported in an oracle teacher: remove the section and use model.oracle.audio_ctc_weight, "
+                "the weight of the loss on the audio encoder"
             )
         super().__init__(cfg=cfg, trainer=trainer)
         if not isinstance(self.encoder, OracleEncoder):
             raise ConfigError(
-                f"`model.encoder` of an oracle teacher must be nemo_oracle_kd.modules.OracleEncoder with your "
+                f"`model.encoder` is a {type(self.encoder).__name__}: use nemo_oracle_kd.modules.OracleEncoder, with your "
                 f"{type(self.encoder).__name__} as its `audio_encoder`"
             )
         if self.encoder.self_conditioning and oracle.audio_ctc_weight == 0:
@@ -84,7 +87,7 @@ class OracleMixin(OracleTranscriptionMixin):
 
     @abstractmethod
     def _audio_decoder_section(self) -> DictConfig:
-        """Config of the audio branch's CTC decoder; its sizes and vocabulary are filled in."""
+        """Config of the audio branch's CTC decoder, to which sizes and vocabulary are added."""
 
     @abstractmethod
     def _audio_criteria(self) -> tuple[Any, Any]:
@@ -92,24 +95,24 @@ class OracleMixin(OracleTranscriptionMixin):
 
     @abstractmethod
     def fused_posteriors(self, encoded: torch.Tensor) -> torch.Tensor | None:
-        """Frame posteriors `[B, T, V + 1]` from the fused `[B, D, T]`; None of a transducer."""
+        """Log-posteriors of frames, `[B, T, V + 1]`, from the output of the fusion, `[B, D, T]`; None for a transducer."""
 
     @abstractmethod
     def _as_nemo(self, branches: OracleBranches) -> tuple[torch.Tensor, ...]:
-        """What `forward` of the NeMo class returns."""
+        """The outputs in the form in which `forward` of the NeMo class returns them."""
 
     @abstractmethod
     def _score_fused(
         self, branches: OracleBranches, batch: Any, with_loss: bool, with_errors: bool
     ) -> tuple[torch.Tensor | None, WordErrors | None]:
-        """Loss and word errors of the branch that has read the transcript, each if asked for."""
+        """Loss and word errors of the fused branch; None for what is not requested."""
 
     @abstractmethod
     def _decode(self, branches: OracleBranches) -> list[Any]:
-        """What `predict_step` of the NeMo class gives for each utterance."""
+        """The result of each utterance in the form in which `predict_step` of the NeMo class returns it."""
 
     def _adapt_to_vocabulary(self, keep_embedding: bool = False) -> None:
-        """Builds what depends on the labels, label embedding and audio decoder, and records it in the config."""
+        """Builds label embedding and audio decoder, which depend on the labels, and records them in the config."""
         num_labels = len(self.head_vocabulary)
         label_encoder = self.encoder.label_encoder
         if not keep_embedding or label_encoder is None or label_encoder.num_labels != num_labels:
@@ -127,9 +130,9 @@ class OracleMixin(OracleTranscriptionMixin):
             self.audio_decoder = Serialization.from_config_dict(self._cfg.audio_decoder).to(device)
 
     def change_vocabulary(self, *args: Any, **kwargs: Any) -> None:
-        """As NeMo's `change_vocabulary`; label embedding and audio decoder start anew with the decoder.
+        """Changes the vocabulary as NeMo does; label embedding and audio decoder also start from random weights.
 
-        See `change_vocabulary` of the NeMo class for the arguments.
+        The arguments are those of `change_vocabulary` of the NeMo class.
         """
         old = list(self.head_vocabulary)
         super().change_vocabulary(*args, **kwargs)
@@ -137,31 +140,31 @@ class OracleMixin(OracleTranscriptionMixin):
             self._adapt_to_vocabulary()
 
     def initialise_audio_encoder(self) -> None:
-        """Loads `oracle.init_audio_encoder_from`, once; called when training starts, never when a model is restored.
+        """Loads the weights of `oracle.init_audio_encoder_from`, once. A fit calls this; restoring a model does not.
 
         Raises:
-            ConfigError: no such model, other features, other shapes.
+            ConfigError: if there is no such model, or if its features or shapes differ.
         """
         source = self.oracle.init_audio_encoder_from
         if not source:
             return
         load_audio_branch(self, source)
-        # From here on the weights belong to this model: a copy restored from its .nemo must neither need nor reload
-        # the source.
+        # From here on the weights belong to this model. A copy restored from its .nemo must neither need nor reload the
+        # source.
         self.oracle.init_audio_encoder_from, self.oracle.audio_encoder_initialised_from = None, source
         with open_dict(self._cfg):
             self._cfg.oracle.init_audio_encoder_from = None
             self._cfg.oracle.audio_encoder_initialised_from = source
 
     def setup(self, stage: str | None = None) -> None:
-        """Lightning hook, before a checkpoint is resumed: checks the data; loads and freezes the audio encoder if asked to.
+        """Checks the data, and loads and freezes the audio encoder if configured. Lightning calls this before it resumes.
 
         Raises:
-            ConfigError: a training manifest lacks a transcript or audio.
+            ConfigError: if a training manifest lacks a transcript or audio.
         """
         super().setup(stage)
         if stage == 'fit':
-            # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence
+            # NeMo reads a row without `text` as an empty transcript, which would teach that "no text" means silence.
             needs = DataNeeds(filled_text=True)
             rate = describe(self).sample_rate
             check_training_data(self._cfg.get('train_ds'), needs, rate, audio=self.global_rank == 0)
@@ -178,7 +181,7 @@ class OracleMixin(OracleTranscriptionMixin):
         }
 
     def audio_posteriors(self, audio: torch.Tensor) -> torch.Tensor | None:
-        """Log posteriors `[B, T, V + 1]` of the audio branch from the audio encoder's `[B, D, T]`; None without one."""
+        """Log-posteriors `[B, T, V + 1]` of the audio branch from the audio encoder's `[B, D, T]`; None without audio branch."""
         return self.audio_decoder(encoder_output=audio) if self.audio_decoder is not None else None
 
     def forward_branches(
@@ -191,21 +194,26 @@ class OracleMixin(OracleTranscriptionMixin):
         transcript_length: torch.Tensor | None = None,
         return_attention: bool = False,
     ) -> OracleBranches:
-        """Both branches from one run of the audio encoder.
+        """Computes both branches from one run of the audio encoder.
 
         Args:
             input_signal: waveforms, `[B, S]`.
             input_signal_length: `[B]`.
-            processed_signal: features `[B, F, T]`, instead of waveforms.
+            processed_signal: features `[B, F, T]` instead of waveforms.
             processed_signal_length: `[B]`.
-            transcript: label ids, `[B, U]`; None: audio branch only.
+            transcript: label ids, `[B, U]`; None for the audio branch alone.
             transcript_length: `[B]`; 0 means "no text".
-            return_attention: also give the cross-attention weights.
+            return_attention: whether to return the cross-attention weights too.
+
+        Raises:
+            ValueError: if there is neither a signal nor features, or if there are both.
         """
         has_waveform = input_signal is not None and input_signal_length is not None
         has_features = processed_signal is not None and processed_signal_length is not None
         if has_waveform == has_features:
-            raise ValueError("pass either input_signal with its length or processed_signal with its length")
+            raise ValueError(
+                "the model got both waveforms and features, or neither: pass either input_signal or processed_signal, with its length"
+            )
         if has_waveform:
             processed_signal, processed_signal_length = self.preprocessor(
                 input_signal=input_signal, length=input_signal_length
@@ -231,13 +239,14 @@ class OracleMixin(OracleTranscriptionMixin):
         transcript: torch.Tensor | None = None,
         transcript_length: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """As the NeMo class, with the transcript.
+        """Computes the outputs of the NeMo class from audio and transcript. Arguments as in :meth:`forward_branches`.
 
         Returns:
-            CTC: log posteriors `[B, T, V + 1]`, lengths `[B]`, greedy labels `[B, T]`; transducers: `[B, D, T]`, lengths.
+            For CTC: log-posteriors `[B, T, V + 1]`, lengths `[B]` and greedy labels `[B, T]`. For a transducer: the output of
+            the fusion, `[B, D, T]`, and lengths `[B]`.
 
         Raises:
-            ValueError: no transcript.
+            ValueError: if there is no transcript.
         """
         if transcript is None or transcript_length is None:
             raise ValueError(TRANSCRIPT_NEEDED)
@@ -255,7 +264,7 @@ class OracleMixin(OracleTranscriptionMixin):
     def _forward_batch(self, batch: Any, with_text: bool = True) -> OracleBranches:
         signal, signal_length, transcript, transcript_length = batch
         names = ('input_signal', 'input_signal_length')
-        if getattr(batch, 'has_processed_signal', False):  # NeMo's DALI loaders hand over features
+        if getattr(batch, 'has_processed_signal', False):  # NeMo's DALI loaders yield features
             names = ('processed_signal', 'processed_signal_length')
         inputs = {names[0]: signal, names[1]: signal_length}
         if with_text:
@@ -268,7 +277,7 @@ class OracleMixin(OracleTranscriptionMixin):
 
     @staticmethod
     def _word_errors(metric: Any, predictions: torch.Tensor, lengths: torch.Tensor, batch: Any) -> WordErrors:
-        """By NeMo's metric, from what its decoding reads."""
+        """Word errors by NeMo's metric, from the predictions that its decoding reads."""
         metric.update(predictions=predictions, predictions_lengths=lengths, targets=batch[2], targets_lengths=batch[3])
         result = metric.compute()
         metric.reset()
@@ -291,7 +300,7 @@ class OracleMixin(OracleTranscriptionMixin):
             logging.info(f"Audio encoder frozen at step {step}.")
             self.encoder.freeze_audio()
 
-        # Distributed training wants a gradient for every parameter, also while the fused branch waits.
+        # Distributed training needs a gradient for every parameter, even while the fused branch is not trained yet.
         with_text = not audio_only or self.trainer.world_size > 1
         branches = self._forward_batch(batch, with_text=with_text)
         with_errors = (batch_nb + 1) % self.trainer.log_every_n_steps == 0
@@ -319,7 +328,7 @@ class OracleMixin(OracleTranscriptionMixin):
 
     def validation_pass(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, torch.Tensor]:
         branches = self._forward_batch(batch)
-        with_loss = getattr(self, 'compute_eval_loss', True)  # NeMo's transducers can leave it out
+        with_loss = getattr(self, 'compute_eval_loss', True)  # an option of NeMo's transducers
         loss, (wer, errors, words) = self._score_fused(branches, batch, with_loss, with_errors=True)
         metrics = {'val_loss': loss} if with_loss else {}
         metrics.update(val_wer=wer, val_wer_num=errors, val_wer_denom=words)
@@ -352,5 +361,5 @@ class OracleMixin(OracleTranscriptionMixin):
 
     @classmethod
     def list_available_models(cls) -> list[PretrainedModelInfo]:
-        """None. Inheriting NeMo's list would make `ASRModel.from_pretrained` build this class."""
+        """An empty list. With NeMo's list `ASRModel.from_pretrained` would build this class for NeMo's models."""
         return []

@@ -3,8 +3,9 @@
 
 """Oracle teachers for transducers: the oracle encoder under NeMo's prediction network and joint.
 
-The lattice `log p(k | t, u)` of such a teacher has read the transcript and heard the audio. Its sequence score says nothing,
-since it was told the sequence; *when* and *how surely* each label comes is what a student can learn from it.
+The lattice `log p(k | t, u)` of such a teacher depends on the transcript and on the audio. Its sequence score carries no
+information, because the teacher has read the sequence. A student can learn from it *when* each label comes, and *with what
+confidence*.
 
     Z = CrossAttention(SelfAttention(H), keys = values = R)                               as in the CTC teacher
     p(k | t, u) = softmax(Joint(Z_t, Prediction(y_1 .. y_u)))
@@ -29,7 +30,7 @@ __all__ = ['EncDecOracleRNNTModel', 'EncDecOracleRNNTModelBPE', 'OracleRNNTMixin
 
 
 class OracleRNNTMixin(OracleMixin):
-    """The transducer head of an oracle teacher, RNN-T, TDT or multi-blank; its audio branch has a CTC head."""
+    """The transducer head of an oracle teacher: RNN-T, TDT or multi-blank. Its audio branch has a CTC head."""
 
     _transcription_outputs = ('encoded', 'encoded_len')
 
@@ -49,9 +50,8 @@ class OracleRNNTMixin(OracleMixin):
     def _adapt_to_vocabulary(self, keep_embedding: bool = False) -> None:
         super()._adapt_to_vocabulary(keep_embedding)
         labels = self.head_vocabulary
-        if (
-            'labels' in self._cfg
-        ):  # NeMo builds a character model from these, and forgets them when the vocabulary changes
+        if 'labels' in self._cfg:
+            # NeMo builds a character model from these, but does not update them when the vocabulary changes.
             with open_dict(self._cfg):
                 self._cfg.labels = labels
         self.audio_loss, self.audio_wer = None, None
@@ -111,9 +111,10 @@ class OracleRNNTMixin(OracleMixin):
         )
 
     def to_config_file(self, path2yaml_file: str) -> None:
-        """Keeps `loss.loss_name`, where a stock transducer is saved with the name of NeMo's default loss.
+        """Saves the config with its own `loss.loss_name`.
 
-        That name lets a student restore without this package, which this class needs in any case.
+        A stock transducer is saved with the name of NeMo's default loss, so that it restores without this package. This class
+        needs the package in any case.
         """
         super(EncDecRNNTModel, self).to_config_file(path2yaml_file)
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`transcribe()` for models that read the transcript: the text has to come with the audio."""
+"""`transcribe()` for models that read the transcript, which must come with the audio."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -16,32 +16,32 @@ from nemo_oracle_kd.corpus.manifest import read_manifest
 __all__ = ['OracleTranscriptionMixin', 'TRANSCRIPT_NEEDED']
 
 TRANSCRIPT_NEEDED = (
-    "an oracle teacher reads the transcript and cannot transcribe audio alone: call "
-    "transcribe(audio, transcripts=[...]) or give a "
-    "manifest whose rows hold 'text'; for recognition use a student distilled from it"
+    "an oracle teacher reads the transcript and cannot transcribe audio alone: call transcribe(audio, transcripts=[...]) or "
+    "give a manifest whose rows hold 'text'; for recognition use a student distilled from it"
 )
+"""Message for audio without a transcript."""
 
 
 class OracleTranscriptionMixin:
-    """Adds `transcripts` to NeMo's `transcribe()` and hands the encoded labels to `forward`, batch by batch."""
+    """Adds `transcripts` to NeMo's `transcribe()`, and passes the encoded labels to `forward` batch by batch."""
 
     _pending_labels: list[list[int]] | None = None
     _transcription_outputs: tuple[str, str]
-    """What NeMo's decoding calls the first two results of `forward`."""
+    """The names by which NeMo's decoding takes the first two results of `forward`."""
 
     @property
     @abstractmethod
     def head_vocabulary(self) -> list[str]:
-        """Labels in order, without blank."""
+        """Labels of the vocabulary in order, without blank."""
 
     def encode_text(self, text: str) -> list[int]:
-        """Label ids of a text, by the model's own tokenizer or label set.
+        """Label ids of a text by the tokenizer or label set of the model.
 
         Args:
             text: words separated by single spaces.
 
         Raises:
-            ValueError: the text holds something that the vocabulary cannot express.
+            ValueError: if the vocabulary cannot express the text.
         """
         if hasattr(self, 'tokenizer'):
             ids = list(self.tokenizer.text_to_ids(text))
@@ -50,7 +50,7 @@ class OracleTranscriptionMixin:
                 unknown = sorted({c for c in text if not c.isspace() and unknown_id in self.tokenizer.text_to_ids(c)})
                 raise ValueError(
                     f"the tokenizer of this model does not know {unknown or [text]} in '{text}': normalise the text "
-                    f"as in training"
+                    "as in training"
                 )
             return ids
         labels = self.head_vocabulary
@@ -75,22 +75,24 @@ class OracleTranscriptionMixin:
         return ''.join(vocabulary[i] for i in labels)
 
     def transcribe(self, audio: Any, batch_size: int = 4, *, transcripts: list[str] | None = None, **options: Any):
-        """As NeMo's `transcribe()`, with the text that the teacher is to read.
+        """Transcribes as NeMo's `transcribe()`, with the text that the teacher is to read.
 
         Args:
-            audio: path, list of paths or waveforms, manifest (`.json`, `.jsonl`) whose rows hold `text`, or a data
+            audio: a path, a list of paths or waveforms, a manifest (`.json`, `.jsonl`) whose rows hold `text`, or a data
                 loader that yields transcripts.
             batch_size: utterances per forward pass.
-            transcripts: one text per audio; an empty text means "no text". Takes precedence over the text of a
+            transcripts: one text per audio; an empty text means "no text". They take precedence over the text of a
                 manifest.
-            **options: see `transcribe` of the NeMo class.
+            **options: options of `transcribe` of the NeMo class.
 
         Raises:
-            ValueError: no transcript, a wrong number of them, or characters outside the vocabulary.
+            ValueError: if there is no transcript, a wrong number of transcripts, or a character outside the vocabulary.
         """
         if isinstance(audio, DataLoader):
             if transcripts is not None:
-                raise ValueError("a data loader brings its own transcripts: leave out transcripts=")
+                raise ValueError(
+                    "transcripts= cannot be combined with a data loader, which yields its own: leave out transcripts="
+                )
             return super().transcribe(audio, batch_size=batch_size, **options)
         if isinstance(transcripts, str):
             transcripts = [transcripts]
@@ -118,14 +120,14 @@ class OracleTranscriptionMixin:
             self._pending_labels = None
 
     def _transcribe_on_begin(self, audio: Any, trcfg: Any) -> None:
-        # Reached from transcribe_generator() as well, which does not go through transcribe().
+        # transcribe_generator() does not go through transcribe(), but it does get here.
         super()._transcribe_on_begin(audio, trcfg)
         if self._pending_labels is None and not isinstance(audio, DataLoader):
             raise ValueError(TRANSCRIPT_NEEDED)
 
     def _transcribe_on_end(self, trcfg: Any) -> None:
-        # NeMo sets the model back to eval mode and then unfreezes its parts, which puts these into training mode: the next
-        # answer would come from a corrupted transcript.
+        # NeMo returns the model to eval mode and then unfreezes its parts, which puts them into training mode. The next
+        # output would come from a corrupted transcript.
         super()._transcribe_on_end(trcfg)
         self.train(trcfg._internal.training_mode)
 
@@ -136,10 +138,12 @@ class OracleTranscriptionMixin:
                 raise ValueError(TRANSCRIPT_NEEDED)
             transcript, transcript_length = batch[2], batch[3]
         else:
-            # NeMo transcribes in the order of its input, so the next labels belong to the next rows.
+            # NeMo keeps the order of its input, so the next labels belong to the next rows.
             size = signal.shape[0]
             if len(self._pending_labels) < size:
-                raise RuntimeError("more audio than transcripts: the data loader repeated utterances")
+                raise RuntimeError(
+                    "the data loader repeated utterances, so there are more of them than transcripts: transcribe with a stock loader"
+                )
             transcript, transcript_length = _pad(self._pending_labels[:size])
             del self._pending_labels[:size]
         outputs = self.forward(
@@ -160,7 +164,7 @@ def _pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _manifest_of(audio: Any) -> str | None:
-    """The manifest path, if `audio` is one by NeMo's rule."""
+    """The path of the manifest if `audio` is one by NeMo's rule, else None."""
     if isinstance(audio, (list, tuple)):
         audio = audio[0] if len(audio) == 1 else None
     return audio if isinstance(audio, str) and audio.endswith(('.json', '.jsonl')) else None

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Building blocks of the oracle teacher: label encoder, label corruption, fusion, and the encoder made of them."""
+"""Building blocks of the oracle teacher: label encoder, label corruption, fusion, and the encoder that combines them."""
 
 from nemo_oracle_kd.modules.attention import FeedForward, MultiHeadAttention
 from nemo_oracle_kd.modules.label_corruption import LabelCorruption, LabelCorruptionConfig

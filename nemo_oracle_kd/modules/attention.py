@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Masked multi-head attention and the feed-forward block, shared by the label encoder and the fusion.
+"""Masked multi-head attention and the feed-forward block, which label encoder and fusion share.
 
-A module of its own, and not `torch.nn.MultiheadAttention`, for two reasons: the weights of every head must be
-available on request (diagnosis of copying), and a row whose keys are all masked must give a defined value instead of
-NaN (empty transcript).
+`torch.nn.MultiheadAttention` does not serve here for two reasons. The weights of every head must be available on request,
+to diagnose copying. And a row whose keys are all masked must give a defined value instead of NaN.
 """
 
 import math
@@ -23,6 +22,9 @@ class MultiHeadAttention(nn.Module):
         d_model: width of queries, keys, values and output.
         n_heads: number of heads; must divide `d_model`.
         dropout: dropout on the attention weights (training mode only).
+
+    Raises:
+        ValueError: if `n_heads` does not divide `d_model`.
     """
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
@@ -48,24 +50,25 @@ class MultiHeadAttention(nn.Module):
         return_attention: bool = False,
         logit_bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
+        """Lets every query attend to the memory.
+
         Args:
             query: `[B, N, D]`.
             memory: keys and values, `[B, M, D]`.
             memory_mask: bool `[B, M]`, true where the memory is valid.
-            return_attention: also give the weights.
+            return_attention: whether to return the weights too.
             logit_bias: added to the attention logits of every head, `[B, N, M]`.
 
         Returns:
             `[B, N, D]` and, on request, the weights `[B, H, N, M]` (otherwise None). A row without any valid key
-            attends uniformly: finite, and to be masked by the caller.
+            attends uniformly; its value is finite, and the caller has to mask it.
         """
         q, k, v = self._heads(self.query(query)), self._heads(self.key(memory)), self._heads(self.value(memory))
         bias = torch.zeros(memory_mask.shape, dtype=q.dtype, device=q.device)
-        # The lowest finite number and not -inf: softmax over an entirely masked row stays finite.
+        # The lowest finite number, because with -inf the softmax of an entirely masked row would be NaN.
         bias = bias.masked_fill(~memory_mask, torch.finfo(q.dtype).min)[:, None, None, :]
         if logit_bias is not None:
-            # Masked keys stay masked: the sum may not fall below the lowest number.
+            # Masked keys get no bias, because a sum below the lowest number would overflow.
             bias = torch.where(memory_mask[:, None, None, :], bias + logit_bias[:, None].to(q.dtype), bias)
         attention = None
         if return_attention:
@@ -80,7 +83,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Position-wise feed-forward block `D -> expansion * D -> D` with SiLU.
+    """Position-wise feed-forward block with SiLU, of widths D, `expansion * D` and D.
 
     Args:
         d_model: width of input and output.

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Corruption of the transcript that an oracle teacher reads, so that it cannot live from copying it.
+"""Corruption of the transcript that an oracle teacher reads, so that copying it does not suffice.
 
-A teacher that reads its own target can reach CTC loss 0 without hearing anything, e.g. by emitting the labels in the
-first U frames. Labels that are masked, wrong or absent in training force it to keep listening (arXiv 2306.10058 masks
-the target of attention models in the same spirit).
+A teacher that reads its own target can reach CTC loss 0 without using the audio, for example by emitting the labels in the
+first U frames. Labels that are masked, wrong or absent in training force it to keep listening. (arXiv 2306.10058 masks the
+target of attention models for the same reason.)
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ __all__ = ['LabelCorruption', 'LabelCorruptionConfig']
 
 @dataclass
 class LabelCorruptionConfig:
-    """How much of the transcript is spoiled in training; each a probability in [0, 1]."""
+    """How much of the transcript is corrupted in training. Each value is a probability in [0, 1]."""
 
     masking_ratio: float = field(default=0.1, metadata={'help': 'share of labels replaced by the mask label'})
     substitution_ratio: float = field(default=0.0, metadata={'help': 'share of labels replaced by a random label'})
@@ -28,9 +28,12 @@ class LabelCorruptionConfig:
     def problems(self, path: str) -> Iterator[str]:
         for name in ('masking_ratio', 'substitution_ratio', 'dropout'):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                yield f"`{path}.{name}` is a probability: choose a number from 0 to 1, not {getattr(self, name)}"
+                yield f"`{path}.{name}` must be a probability between 0 and 1, not {getattr(self, name)}"
         if self.masking_ratio + self.substitution_ratio > 1.0:
-            yield f"`{path}`: masking_ratio + substitution_ratio exceed 1, but a label is either masked or substituted"
+            yield (
+                f"`{path}` has masking_ratio {self.masking_ratio} and substitution_ratio {self.substitution_ratio}, but a label is "
+                "either masked or substituted: choose ratios whose sum is at most 1"
+            )
 
 
 class LabelCorruption(nn.Module):
@@ -39,7 +42,7 @@ class LabelCorruption(nn.Module):
     Random numbers come from torch's generator of the tensor's device, so `seed_everything` fixes them.
 
     Args:
-        config: the three probabilities.
+        config: the three probabilities; without a config nothing is corrupted.
     """
 
     def __init__(self, config: LabelCorruptionConfig | None = None):
@@ -49,7 +52,8 @@ class LabelCorruption(nn.Module):
     def forward(
         self, labels: torch.Tensor, lengths: torch.Tensor, num_labels: int, mask_id: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
+        """Corrupts the labels of a batch.
+
         Args:
             labels: label ids, `[B, U]`.
             lengths: labels per utterance, `[B]`.

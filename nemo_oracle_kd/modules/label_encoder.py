@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Encoder of the transcript: embedding, positions, Transformer layers.
+"""The label encoder of an oracle teacher: embedding, positions and Transformer layers.
 
-The target side of the oracle teacher: "an embedding layer and a self-attention-based Transformer encoder layer"
+It is the target side of the teacher: "an embedding layer and a self-attention-based Transformer encoder layer"
 (arXiv 2306.10058, the successor of arXiv 2111.03664, whose own sizes are not public).
 """
 
@@ -22,7 +22,7 @@ __all__ = ['LabelEncoder', 'LabelEncoderConfig']
 
 @dataclass
 class LabelEncoderConfig:
-    """Size of the label encoder (its width is the `d_model` of the oracle encoder)."""
+    """Size of the label encoder. Its width is the `d_model` of the oracle encoder."""
 
     n_layers: int = field(default=1, metadata={'help': 'Transformer layers over the labels'})
     n_heads: int = field(default=4, metadata={'help': 'attention heads'})
@@ -37,7 +37,7 @@ class LabelEncoderConfig:
             if getattr(self, name) < 1:
                 yield f"`{path}.{name}` must be at least 1, not {getattr(self, name)}"
         if self.ff_expansion <= 0:
-            yield f"`{path}.ff_expansion` must be positive, not {self.ff_expansion}"
+            yield f"`{path}.ff_expansion` must be greater than 0, not {self.ff_expansion}"
         if not 0.0 <= self.dropout < 1.0:
             yield f"`{path}.dropout` must be at least 0 and below 1, not {self.dropout}"
 
@@ -53,7 +53,7 @@ def sinusoidal_positions(n: int, d_model: int) -> torch.Tensor:
 
 
 class LabelEncoderLayer(nn.Module):
-    """One pre-norm Transformer encoder layer."""
+    """One Transformer encoder layer with normalisation before each block."""
 
     def __init__(self, d_model: int, config: LabelEncoderConfig):
         super().__init__()
@@ -64,7 +64,7 @@ class LabelEncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`x [B, U, D]`, `mask` bool `[B, U]` -> `[B, U, D]`."""
+        """Encodes `x [B, U, D]` with the bool `mask [B, U]` of valid labels; returns `[B, U, D]`."""
         y = self.attention_norm(x)
         x = x + self.dropout(self.attention(y, y, mask)[0])
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -73,12 +73,12 @@ class LabelEncoderLayer(nn.Module):
 class LabelEncoder(nn.Module):
     """Turns label ids into the memory that the audio stream attends to.
 
-    The memory starts with one learned vector, "no text", which does not depend on the labels: an empty transcript
-    (U = 0) leaves it as the only key, and a frame that matches no label (silence) has something to attend to.
+    The memory starts with one learned vector, "no text", which does not depend on the labels. It is the only key of an
+    empty transcript (U = 0), and gives a frame that matches no label, such as silence, something to attend to.
 
     Args:
-        num_labels: labels without the CTC blank; the mask label gets one more id, `num_labels`.
-        d_model: width.
+        num_labels: number of labels without the CTC blank. The id `num_labels` is the mask label.
+        d_model: width of the memory.
         config: depth, heads, dropout, longest transcript.
     """
 
@@ -101,31 +101,32 @@ class LabelEncoder(nn.Module):
         return self.num_labels
 
     def forward(self, labels: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
+        """Encodes the labels of a batch.
+
         Args:
-            labels: ids, `[B, U]`; anything may stand in the padding.
+            labels: ids, `[B, U]`; the padding may hold any value.
             lengths: labels per utterance, `[B]`; 0 is an empty transcript.
 
         Returns:
-            Memory `[B, U + 1, D]`, its first position "no text", and its mask, bool `[B, U + 1]`.
+            The memory `[B, U + 1, D]`, whose first position is "no text", and its mask, bool `[B, U + 1]`. U is the length of
+            the longest transcript.
 
         Raises:
-            ValueError: longer than `max_positions`, or an id outside the vocabulary.
+            ValueError: if a transcript is longer than `max_positions`, or if an id lies outside the vocabulary.
         """
         longest = int(lengths.max()) if lengths.numel() else 0
         if longest > self.config.max_positions:
             raise ValueError(
-                f"a transcript of {longest} labels is longer than the label encoder allows "
-                f"(max_positions: {self.config.max_positions}): raise encoder.label_encoder.max_positions or shorten "
-                f"the utterance"
+                f"a transcript has {longest} labels, but the label encoder allows {self.config.max_positions}: raise "
+                "encoder.label_encoder.max_positions or shorten the utterance"
             )
         labels = labels[:, :longest]
         mask = length_mask(lengths, longest)
         labels = torch.where(mask, labels, torch.zeros_like(labels))
         if longest and (int(labels.min()) < 0 or int(labels.max()) > self.num_labels):
             raise ValueError(
-                f"the transcript holds label id {int(labels.max())} but the vocabulary has {self.num_labels} labels: "
-                "encode the text with the tokenizer of this model"
+                f"the transcript has label ids from {int(labels.min())} to {int(labels.max())}, but the vocabulary has "
+                f"{self.num_labels} labels: encode the text with the tokenizer of this model"
             )
         x = self.embedding(labels) * math.sqrt(self.d_model) + self.positions[:longest].to(self.embedding.weight.dtype)
         x = self.dropout(x)

@@ -3,13 +3,14 @@
 
 """Fusion of audio and labels: self-attention over the audio stream, then cross-attention to the encoded labels.
 
-The audio stream is the query; labels are keys and values (arXiv 2306.10058). There is no other path from the labels to
-the output, and no position is added to the audio stream itself: a query that knew its absolute frame number could copy
-label u at frame u.
+The audio stream provides the queries, and the labels provide keys and values (arXiv 2306.10058). There is no other path
+from the labels to the output. No position is added to the audio stream, because a query that knew its absolute frame
+number could copy label u at frame u.
 
-By content alone the attention is slow to find the label that belongs to a frame. An alignment prior helps: logits get
-`-(t/T - u/U)^2 / (2 sigma^2)`, i.e. labels are expected at about their share of the utterance. A wide prior leaves the choice
-among the near labels to the audio; a narrow one (0.05) would place them by itself, which is copying.
+Attention by content alone learns slowly which label belongs to a frame. An alignment prior helps: it adds
+`-(t/T - u/U)^2 / (2 sigma^2)` to the logits, so each label is expected at about its share of the utterance. A wide prior
+leaves the choice among neighbouring labels to the audio. A narrow one (0.05) would place the labels by itself, which is
+copying.
 """
 
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ __all__ = ['FusionConfig', 'LabelFusion']
 
 @dataclass
 class FusionConfig:
-    """Depth and width of the fusion (its width is the `d_model` of the oracle encoder)."""
+    """Depth and options of the fusion. Its width is the `d_model` of the oracle encoder."""
 
     n_layers: int = field(default=1, metadata={'help': 'fusion layers'})
-    n_heads: int = field(default=4, metadata={'help': 'attention heads, of self- and cross-attention'})
+    n_heads: int = field(default=4, metadata={'help': 'attention heads of self- and cross-attention'})
     self_attention: bool = field(
         default=True, metadata={'help': 'self-attention over the audio before each cross-attention'}
     )
@@ -44,9 +45,9 @@ class FusionConfig:
             if getattr(self, name) < 1:
                 yield f"`{path}.{name}` must be at least 1, not {getattr(self, name)}"
         if self.ff_expansion < 0:
-            yield f"`{path}.ff_expansion` must be 0 (no feed-forward) or positive, not {self.ff_expansion}"
+            yield f"`{path}.ff_expansion` must be at least 0 (0: no feed-forward), not {self.ff_expansion}"
         if self.alignment_prior is not None and self.alignment_prior <= 0:
-            yield f"`{path}.alignment_prior` must be positive, or null for none, not {self.alignment_prior}"
+            yield f"`{path}.alignment_prior` must be greater than 0, or null for no prior, not {self.alignment_prior}"
         if not 0.0 <= self.dropout < 1.0:
             yield f"`{path}.dropout` must be at least 0 and below 1, not {self.dropout}"
 
@@ -54,12 +55,12 @@ class FusionConfig:
 def alignment_bias(
     audio_mask: torch.Tensor, memory_mask: torch.Tensor, sigma: float | None, no_text_bias: float
 ) -> torch.Tensor:
-    """Attention logits before anything was heard: `-((t + 0.5) / T - (u + 0.5) / U)^2 / (2 sigma^2)`.
+    """The alignment prior as attention logits: `-((t + 0.5) / T - (u + 0.5) / U)^2 / (2 sigma^2)`.
 
     Args:
         audio_mask: bool `[B, N]`; T is the number of valid frames.
         memory_mask: bool `[B, M]`, "no text" first; U is the number of valid labels.
-        sigma: width of the prior, in utterance lengths; None: flat.
+        sigma: width of the prior in utterance lengths; None for a flat prior.
         no_text_bias: logit of "no text".
 
     Returns:
@@ -77,7 +78,10 @@ def alignment_bias(
 
 
 class LabelFusionLayer(nn.Module):
-    """Pre-norm: self-attention (optional), cross-attention, feed-forward (optional), each with a residual."""
+    """One fusion layer: self-attention (optional), cross-attention and feed-forward (optional).
+
+    Every block has normalisation before it and a residual connection around it.
+    """
 
     def __init__(self, d_model: int, config: FusionConfig):
         super().__init__()
@@ -100,7 +104,7 @@ class LabelFusionLayer(nn.Module):
         logit_bias: torch.Tensor,
         return_attention: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`x [B, T, D]`, `memory [B, M, D]` and their masks -> `[B, T, D]`, cross-attention `[B, H, T, M]`."""
+        """Fuses `x [B, T, D]` with `memory [B, M, D]`; returns `[B, T, D]` and the cross-attention `[B, H, T, M]` or None."""
         if self.self_attention is not None:
             y = self.self_norm(x)
             x = x + self.dropout(self.self_attention(y, y, audio_mask)[0])
@@ -133,13 +137,14 @@ class LabelFusion(nn.Module):
         memory_mask: torch.Tensor,
         return_attention: bool = False,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """
+        """Fuses the audio stream with the encoded labels.
+
         Args:
             x: audio stream, `[B, T, D]`.
             audio_mask: bool `[B, T]`.
             memory: encoded labels, `[B, M, D]`.
             memory_mask: bool `[B, M]`.
-            return_attention: also give the cross-attention weights.
+            return_attention: whether to return the cross-attention weights too.
 
         Returns:
             `[B, T, D]` and one `[B, H, T, M]` per layer (an empty list unless asked for).

@@ -201,7 +201,7 @@ def test_training_resumes_from_a_checkpoint(tone_corpus, tmp_path):
         ({'audio_ctc_wieght': 1.0}, 'audio_ctc_weight'),
         ({'label_corruption': {'masking': 0.3}}, 'masking_ratio'),
         ({'freeze_audio_encoder': True}, 'random weights'),
-        ({'audio_only_steps': 5, 'audio_ctc_weight': 0.0}, 'needs the audio branch'),
+        ({'audio_only_steps': 5, 'audio_ctc_weight': 0.0}, 'but there is no audio branch'),
         ({'audio_ctc_weight': -1.0}, 'at least 0'),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_source_that_does_not_exist_is_refused(tone_corpus):
 
 
 def test_a_wrong_name_of_a_pretrained_model_is_refused_with_the_nearest_names(tone_corpus):
-    message = 'oracle.init_audio_encoder_from: .*nearest names: stt_en_citrinet_256'
+    message = 'oracle.init_audio_encoder_from`: .*nearest names: stt_en_citrinet_256'
     with pytest.raises(ConfigError, match=message):
         _fit(_config(tone_corpus, 'stt_en_citrinett_256'))
 

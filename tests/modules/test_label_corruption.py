@@ -74,8 +74,8 @@ def test_the_input_is_not_changed_in_place():
 @pytest.mark.parametrize(
     'config, sentence',
     [
-        ({'masking_ratio': 1.5}, 'choose a number from 0 to 1'),
-        ({'masking_ratio': 0.7, 'substitution_ratio': 0.4}, 'exceed 1'),
+        ({'masking_ratio': 1.5}, 'must be a probability between 0 and 1, not 1.5'),
+        ({'masking_ratio': 0.7, 'substitution_ratio': 0.4}, 'choose ratios whose sum is at most 1'),
         ({'droput': 0.1}, 'dropout'),
     ],
 )

@@ -187,7 +187,7 @@ def test_the_alignment_prior_expects_labels_at_their_share_of_the_utterance():
         ({'label_encoder': {'n_layer': 2}}, 'n_layers'),
         ({'fusion': {'heads': 2}}, 'n_heads'),
         ({'fusion': {'n_layers': 0}}, 'at least 1'),
-        ({'fusion': {'alignment_prior': 0.0}}, 'null for none'),
+        ({'fusion': {'alignment_prior': 0.0}}, 'greater than 0, or null for no prior'),
         ({'fusion': {'n_heads': 3}}, 'multiple of'),
         ({'label_encoder': {'dropout': 1.0}}, 'below 1'),
     ],
