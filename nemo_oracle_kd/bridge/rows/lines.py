@@ -24,6 +24,12 @@ __all__ = ['ManifestLine', 'ManifestReader', 'parse_line', 'read_through']
 Visitor = Callable[['ManifestLine'], None]
 _AUDIO_KEYS = ('audio_filename', 'audio_filepath', 'context')  # in NeMo's order
 _decode = json.JSONDecoder().decode  # one for all lines, which are many
+try:  # comes with NeMo 3; three times as fast, and stricter: what it refuses is left to Python's own parser
+    from msgspec.json import Decoder as _FastDecoder
+
+    _decode_fast = _FastDecoder().decode
+except ImportError:
+    _decode_fast = None
 _LINE_ENDS = re.compile(rb'[^\r\n]*(?:\r\n|\r|\n|$)')
 
 _SENTENCES = {
@@ -156,6 +162,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: there is none.
     """
+    if _decode_fast is not None:
+        try:
+            row = _decode_fast(line)
+            if type(row) is dict:
+                return row
+        except (ValueError, RecursionError):
+            pass
     try:
         row = _decode(line.decode('utf-8'))
     except UnicodeDecodeError:
