@@ -22,10 +22,12 @@ from nemo_oracle_kd.labelling.format import (
     LOG_PROB_KEY,
     NBEST_KEY,
     REFERENCE_KEY,
+    ROW_KEY,
     TEACHER_KEYS,
     TOKENS_KEY,
     fingerprint_of,
     round_log_prob,
+    row_hash,
     teacher_identity,
 )
 from nemo_oracle_kd.spaces import normalize_spaces
@@ -205,4 +207,5 @@ class Scorer:
         scored[LOG_PROB_KEY] = log_prob
         scored[TOKENS_KEY] = tokens
         scored[FINGERPRINT_KEY] = str(self.fingerprint)
+        scored[ROW_KEY] = row_hash(scored)
         return scored

@@ -76,6 +76,7 @@ def test_rows_hold_the_best_text_the_nbest_list_and_what_the_manifest_held_befor
         assert log_probs == sorted(log_probs, reverse=True) and log_probs[0] <= 0
         assert (new['text'], new['teacher_log_prob']) == (texts[0], log_probs[0])
         assert new['teacher_tokens'] == len(new['text'])
+        assert new['teacher_row'] == row_hash(new) != row_hash({**new, 'duration': 2 * new['duration']})
         assert log_probs == [round(value, 3) for value in log_probs]
     assert sum(len(row['teacher_nbest']) for row in after) > 1.5 * len(after)
     assert sum(row['text'] == row['reference_text'] for row in after) > len(after) // 2
