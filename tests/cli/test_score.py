@@ -26,6 +26,7 @@ from nemo_oracle_kd.labelling.format import (
     header_path,
     model_fingerprint,
     read_header,
+    row_hash,
     word_error_rate,
 )
 
