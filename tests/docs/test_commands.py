@@ -5,6 +5,7 @@
 
 import argparse
 import ast
+import builtins
 import importlib
 import itertools
 import re
@@ -178,12 +179,20 @@ def test_every_yaml_block_parses_and_its_distillation_is_accepted(page, body):
 
 @pytest.mark.parametrize('page, body', _in_language('python'))
 def test_every_python_block_imports_what_exists_and_its_distillation_is_accepted(page, body):
-    for node in ast.walk(ast.parse(body)):
+    tree = ast.parse(body)
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module.startswith('nemo_oracle_kd'):
             module = importlib.import_module(node.module)
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], page.name
         if isinstance(node, ast.Call) and getattr(node.func, 'attr', None) == 'set_distillation':
             _check_distillation(ast.literal_eval(node.args[0]))
+    known = {alias.asname or alias.name for node in ast.walk(tree) for alias in getattr(node, 'names', ())}
+    known |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    known |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    called = {
+        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called - known - set(dir(builtins)) == set(), f'{page.name} calls what it does not import'
 
 
 @pytest.mark.parametrize('page, line', _that_are('make '))

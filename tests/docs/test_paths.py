@@ -1,17 +1,19 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the documentation names exists: files, modules, links and presets."""
+"""What the documentation, the presets and the docstrings name exists: files, links, modules, functions, configs."""
 
+import builtins
 import importlib
 import re
-from pathlib import Path
 
 import pytest
+from doc_commands import COMMENTED, PAGES
+from load_script import ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')] if path.name != 'CHANGELOG.md')
 FOLDERS = ('', 'nemo_oracle_kd/', 'docs/')
+SOURCES = sorted((ROOT / 'nemo_oracle_kd').rglob('*.py'))
+OUTSIDE = ('MyLoss', 'rand', 'sign', 'softmax_rest', *dir(builtins))  # the reader's, C's, mathematics
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
@@ -39,3 +41,31 @@ def test_every_module_and_attribute_that_a_page_names_can_be_imported(page):
         except ModuleNotFoundError:
             module = importlib.import_module('.'.join(names[:-1]))
             assert hasattr(module, names[-1]), f'{page.name} names {dotted}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_every_anchor_of_a_link_is_a_heading(page):
+    for file, anchor in re.findall(r'\]\((?!\w+://)([^)\s#]*)#([^)\s]+)\)', page.read_text(encoding='utf-8')):
+        target = (page.parent / file if file else page).read_text(encoding='utf-8')
+        headings = re.findall(r'^#+ (.*)$', target, re.M)
+        assert anchor in [re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_every_function_and_config_that_a_sentence_names_exists(page):
+    prose = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.S | re.M)
+    spans = re.findall(r'`([^`]+)`', prose)
+    source = '\n'.join(path.read_text(encoding='utf-8') for path in SOURCES)
+    called = {name for span in spans for name in re.findall(r'(?<![\w.~])([A-Za-z_]\w{3,})\(', span)}
+    assert [name for name in called if name not in OUTSIDE and not re.search(rf'(def|class) {name}\b', source)] == []
+    configs = {path.stem for path in (ROOT / 'conf').rglob('*.yaml')}
+    named = re.findall(r'`(?:conf/)?(?:\w+/)?(\w+_(?:char|char_teacher|ctc_bpe))`', prose)
+    assert [name for name in named if name not in configs] == []
+
+
+@pytest.mark.parametrize('path', [*SOURCES, *COMMENTED], ids=lambda path: '/'.join(path.parts[-2:]))
+def test_every_file_of_ours_that_a_docstring_or_a_comment_names_exists(path):
+    folders = 'functional|losses|bridge|distillation|labelling|callbacks|models|evaluation|experiments|cli|corpus|docs|conf|examples'
+    named = re.findall(rf'(?<![\w/.])((?:{folders})(?:/\w+)+\.(?:py|md|yaml))\b', path.read_text(encoding='utf-8'))
+    missing = [name for name in named if not any((ROOT / folder / name).exists() for folder in FOLDERS)]
+    assert [name for name in missing if 'NAME' not in name] == []
