@@ -38,6 +38,7 @@ SLOWEST_FIRST = (
     'tests/benchmarks/test_sequence.py',
     'tests/examples/test_rnnt_recipes.py',
     'tests/experiments/test_comparison.py',
+    'tests/docs/test_commands.py',
     'tests/callbacks/test_full_sum.py',
     'tests/callbacks/test_ddp.py',
     'tests/callbacks/test_lattice_distillation.py',
