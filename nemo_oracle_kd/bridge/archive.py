@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the archive of a model to the model, and for an archive that is damaged to one sentence that says how.
+"""Restores a model from its archive. For a damaged archive, one sentence says what is wrong with it.
 
-What NeMo says of a damaged file depends on where it stumbles: over a missing key, in the YAML parser, in PyTorch's reader,
-or over an abstract class that it falls back to.
+NeMo's own message depends on where it fails: at a missing key, in the YAML parser, in PyTorch's reader, or at an abstract
+class to which it falls back.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ class NemoArchive(NamedTuple):
 def read_nemo_archive(path: str) -> NemoArchive:
     """Reads config and weights of a `.nemo` file without building the model.
 
-    Restoring a model inside another model's life would reset NeMo's global state (`AppState`) and build data loaders.
+    To restore a model while another one is in use would reset NeMo's global state (`AppState`) and build data loaders.
 
     Raises:
-        ConfigError: one sentence that says what is wrong with the file.
+        ConfigError: if the file cannot be read; one sentence says what is wrong with it.
     """
     config = _read_config(path, path)
     try:
@@ -51,11 +51,11 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
 
     Args:
         path: the file.
-        source: what the user called it, for messages.
-        device: where the weights go.
+        source: name that the user gave it, for messages.
+        device: device of the weights.
 
     Raises:
-        ConfigError: one sentence that says what is wrong with the file.
+        ConfigError: if the file cannot be restored; one sentence says what is wrong with it.
     """
     from nemo.collections.asr.models import ASRModel
     from nemo.core.classes.common import UnsafeTargetError
@@ -64,7 +64,7 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
     with open_dict(config):
         for name in ('train_ds', 'test_ds'):
             config.pop(name, None)
-        # NeMo's transcribe() of models with a tokenizer reads options of this section, so that it has to be there
+        # NeMo's transcribe() reads options of this section for models with a tokenizer, so the section must exist
         config.validation_ds = {'defer_setup': True}
     with _nemo_errors() as said:
         try:
@@ -73,10 +73,10 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
             raise ConfigError(
                 f"{source!r} is refused, because it names code that NeMo does not admit or does not have: {error}"
             ) from error
-        except Exception as error:  # each way of being damaged raises its own
+        except Exception as error:  # every kind of damage raises an error of its own
             raise ConfigError(f"{source!r} cannot be restored: {_reason(path, error, said)}") from error
     if not isinstance(model, ASRModel):
-        raise ConfigError(f"{source!r} holds a {type(model).__name__}, which is no speech recognition model")
+        raise ConfigError(f"{source!r} holds a {type(model).__name__}: give a speech recognition model")
     return model
 
 
@@ -84,20 +84,20 @@ def _read_config(path: str, source: str) -> DictConfig:
     """The configuration in the archive.
 
     Raises:
-        ConfigError: there is none, or it is no mapping.
+        ConfigError: if there is none, or if it is not the config of a model.
     """
     try:
         with tarfile.open(path, 'r:*') as archive:
             member = next((entry for entry in archive if _name(entry) == _CONFIG), None)
             content = None if member is None else archive.extractfile(member)
             if content is None:
-                raise ConfigError(f"{source!r} is no model, because it holds no {_CONFIG}: {_AGAIN}")
+                raise ConfigError(f"{source!r} is not a model, because it holds no {_CONFIG}: {_AGAIN}")
             config = OmegaConf.load(content)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ConfigError(f"{source!r} cannot be read as a .nemo file ({_first_line(error)}): {_AGAIN}") from error
     except ConfigError:
         raise
-    except Exception as error:  # the YAML parser's and OmegaConf's own
+    except Exception as error:  # errors of the YAML parser and of OmegaConf
         raise ConfigError(f"the {_CONFIG} of {source!r} is not YAML ({_first_line(error)}): {_AGAIN}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"the {_CONFIG} of {source!r} is a list and not a mapping: {_AGAIN}")
@@ -113,7 +113,7 @@ def _name(entry: tarfile.TarInfo) -> str:
 
 @contextlib.contextmanager
 def _nemo_errors() -> Iterator[list[str]]:
-    """Collects the errors that NeMo logs, with tracebacks, before it raises another one."""
+    """Collects the errors that NeMo logs, with tracebacks, before it raises a different one."""
     said: list[str] = []
 
     def collect(record: logging.LogRecord) -> bool:
@@ -135,7 +135,7 @@ def _reason(path: str, error: Exception, said: list[str]) -> str:
     if 'loading state_dict' in str(error):
         lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
         return f"its weights do not fit its configuration ({lines[0][:200] if lines else error}); {_AGAIN}"
-    # the class that the file names could not be built, and NeMo fell back to an abstract one
+    # the class that the file names could not be built, so NeMo fell back to an abstract class
     built = next((text.split('Error(s):\t', 1)[1] for text in said if 'Error(s):\t' in text), None)
     if built is not None:
         return f"its model cannot be built ({built.splitlines()[0][:300]}); it may need another version of NeMo"
@@ -150,7 +150,7 @@ def _read_weights(path: str) -> dict[str, torch.Tensor]:
     """The weights in the archive.
 
     Raises:
-        ConfigError: half a sentence, about a file that is named before it.
+        ConfigError: if they cannot be loaded. The message continues a sentence that names the file.
     """
     try:
         with tarfile.open(path, 'r:*') as archive:
@@ -160,10 +160,10 @@ def _read_weights(path: str) -> dict[str, torch.Tensor]:
             weights = torch.load(archive.extractfile(member), map_location='cpu', weights_only=True)
     except ConfigError:
         raise
-    except Exception as error:  # the archive's and the unpickler's own
+    except Exception as error:  # errors of the archive and of the unpickler
         raise ConfigError(f"its weights cannot be loaded ({_first_line(error)}); {_AGAIN}") from error
     if not isinstance(weights, dict):
-        raise ConfigError(f"its weights are a {type(weights).__name__} and no mapping; {_AGAIN}")
+        raise ConfigError(f"its weights are a {type(weights).__name__} and not a mapping; {_AGAIN}")
     return weights
 
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Audio files as batches, read as NeMo reads them for training.
+"""Reads audio files into batches, as NeMo reads them for training.
 
-A `duration` that is shorter than the file cuts it off, so a teacher hears what a student will be trained on.
+A `duration` shorter than the file limits what is read, so a teacher gets exactly the audio that trains the student.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ class AudioSpan:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> 'AudioSpan':
-        """The stretch that a row of a manifest is about, as NeMo reads it for training."""
+        """The stretch of audio that a manifest row describes, as NeMo reads it for training."""
         return cls(row['audio_filepath'], float(row.get('offset') or 0.0), row.get('duration'))
 
 
 def audio_seconds(span: AudioSpan) -> float:
-    """Length of a stretch, from the file where `duration` is not given."""
+    """Length of a stretch in seconds, read from the file if `duration` is not given."""
     if span.duration is not None:
         return float(span.duration)
     import soundfile
@@ -50,7 +50,7 @@ def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
     """Samples `[S]` in [-1, 1], mixed to one channel and resampled.
 
     Raises:
-        ValueError: the file cannot be read, or there are no samples, or some are not finite.
+        ValueError: if the file cannot be read, or if there are no samples or some are not finite.
     """
     from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 
@@ -62,7 +62,7 @@ def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
             duration=span.duration or 0,  # 0: to the end
             channel_selector='average',
         )
-    except Exception as error:  # soundfile, pydub and ffmpeg each raise their own
+    except Exception as error:  # soundfile, pydub and ffmpeg raise different errors
         if _begins_behind_the_end(span):
             raise ValueError(_no_audio(span)) from None
         raise ValueError(f"{span.path} cannot be read as audio: {error}") from error
@@ -88,7 +88,7 @@ def _begins_behind_the_end(span: AudioSpan) -> bool:
 
 
 def audio_batch(signals: Sequence[torch.Tensor], device: Any = 'cpu') -> AudioBatch:
-    """Pads signals `[S]` to a batch without transcripts."""
+    """Pads signals `[S]` to a batch without transcripts, on the given device."""
     lengths = torch.tensor([len(signal) for signal in signals])
     signal = torch.nn.utils.rnn.pad_sequence(list(signals), batch_first=True)
     no_labels = torch.zeros(len(signals), 0, dtype=torch.long)

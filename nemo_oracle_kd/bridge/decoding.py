@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""N-best texts from NeMo's batched beam search, for any model with a CTC or transducer head."""
+"""N-best texts by NeMo's batched beam search, for any model with a CTC or transducer head."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def decoding_strategy(head: Head, beam_size: int) -> str:
     """NeMo's name of the search: the batched beam search of the head, or `greedy_batch` for a beam of one.
 
     Raises:
-        ValueError: a beam for a multi-blank transducer, for which NeMo has no beam search.
+        ValueError: if a multi-blank transducer, for which NeMo has no beam search, is to use a beam.
     """
     if beam_size == 1:
         return 'greedy_batch'
@@ -36,17 +36,17 @@ def make_nbest_decoder(
 
     Args:
         model: a NeMo model in eval mode.
-        head: what `find_head(model)` found.
+        head: the head, from `find_head(model)`.
         beam_size: width of the search.
-        nbest: at most so many texts per utterance.
-        max_symbols: of a transducer: labels per frame.
+        nbest: largest number of texts per utterance.
+        max_symbols: largest number of labels per frame, for a transducer.
 
     Returns:
-        A function from encoded audio to texts: distinct, best first by the score of the search, spaces normalised. There is
-        at least one per utterance, if only the empty text.
+        A function from encoded audio to texts. The texts of an utterance are distinct, their spaces are normalised, and the
+        one with the best search score is first. There is at least one, which may be the empty text.
 
     Raises:
-        ValueError: an oracle model, which has no text to read; `nbest` above `beam_size`; a beam where NeMo has none.
+        ValueError: if the model is an oracle, `nbest` exceeds `beam_size`, or NeMo has no beam search for the head.
     """
     if getattr(model, 'reads_transcript', False):
         raise ValueError("an oracle model reads the transcript and cannot decode: score given transcripts instead")
@@ -59,7 +59,7 @@ def make_nbest_decoder(
         'greedy': {},
     }
     if head.transducer is None:
-        # beta is a bonus per label, which would favour long hypotheses; the rest is deprecated but read
+        # beta is a bonus per label and would favour long hypotheses; the other two are deprecated, but NeMo reads them
         settings['beam'].update(beam_beta=0.0, beam_alpha=None, kenlm_path=None)
         decoding = ctc_decoding(model, head, settings)
 
@@ -70,7 +70,7 @@ def make_nbest_decoder(
 
     else:
         settings['model_type'] = head.kind
-        for kind, option in DURATION_OPTIONS.items():  # NeMo reads both
+        for kind, option in DURATION_OPTIONS.items():  # NeMo reads both options
             settings[option] = list(head.transducer.durations) if isinstance(head.transducer, kind) else []
         settings['beam'].update(max_symbols=max_symbols, score_norm=False)
         settings['greedy']['max_symbols'] = max_symbols

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which labels a model emits, and in which frames: the same questions to a CTC head and to a transducer."""
+"""The labels that a model emits and the frames in which it emits them, for CTC heads and transducers alike."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ __all__ = ['emission_frames', 'greedy_labels']
 def emission_frames(
     model: Any, head: Head, audio: EncodedAudio, labels: Tensor, lengths: Tensor, max_cells: int = MAX_CELLS
 ) -> Tensor:
-    """Frame in which each label is emitted on the most probable alignment.
+    """The frame in which each label is emitted on the most probable alignment.
 
     Args:
-        model: a NeMo model in eval mode; not asked for a CTC head.
-        head: which head of it.
-        audio: what the model heard.
+        model: a NeMo model in eval mode; a CTC head does not need it.
+        head: the head of the model that is meant.
+        audio: output of `encode_audio`.
         labels: `[B, U]`, padded with anything.
         lengths: `[B]` valid labels.
         max_cells: joint cells (frames x label positions) of a transducer held at a time.
@@ -46,12 +46,12 @@ def emission_frames(
 
 @torch.no_grad()
 def greedy_labels(model: Any, head: Head, audio: EncodedAudio) -> list[list[int]]:
-    """Labels that the model emits: by greedy search of a CTC head, by the model's own decoding of a transducer.
+    """The labels that the model emits: by greedy search for a CTC head, by the model's own decoding for a transducer.
 
     Args:
-        model: a NeMo model in eval mode; not asked for a CTC head.
-        head: which head of it.
-        audio: what the model heard.
+        model: a NeMo model in eval mode; a CTC head does not need it.
+        head: the head of the model that is meant.
+        audio: output of `encode_audio`.
     """
     if head.transducer is None:
         labels, counts = collapse_path(ctc_greedy_path(audio.log_probs, audio.lengths), head.blank)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The one way from a batch of audio to what a model makes of it, for every NeMo model with a CTC or transducer head.
+"""Runs the encoder of any NeMo model with a CTC or transducer head on a batch of audio.
 
-Whatever is asked of a model afterwards (frame posteriors, scores of texts, its lattice, its emissions) starts from the answer
-of :func:`encode_audio`, so that the encoder, by far the dearest part, runs once per batch.
+Everything else that is computed from a model (frame posteriors, scores of texts, its lattice, its emissions) starts from the
+result of :func:`encode_audio`. The encoder, by far the most expensive part, therefore runs once per batch.
 """
 
 from typing import Any
@@ -21,17 +21,17 @@ __all__ = ['encode_audio', 'predict_labels']
 def encode_audio(model: Any, batch: AudioBatch) -> EncodedAudio:
     """Runs the encoder, and the CTC head if there is one.
 
-    Works for CTC, RNN-T, TDT, multi-blank and hybrid models. An oracle also reads the transcripts of the batch.
+    This works for CTC, RNN-T, TDT, multi-blank and hybrid models. An oracle also reads the transcripts of the batch.
 
     Args:
         model: a NeMo ASR model in eval mode.
         batch: audio and, for an oracle, transcripts in the model's vocabulary.
 
     Raises:
-        ValueError: the model is in training mode, so that dropout and augmentation would enter the answer.
+        ValueError: if the model is in training mode, in which dropout and augmentation would change the result.
     """
     if model.training:
-        raise ValueError("answers need the model in eval mode: call model.eval() first")
+        raise ValueError("the model is in training mode, in which its outputs are random: call model.eval() first")
     audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
     if getattr(model, 'reads_transcript', False):
         audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
@@ -44,7 +44,7 @@ def encode_audio(model: Any, batch: AudioBatch) -> EncodedAudio:
 
 
 def predict_labels(model: Any, transcripts: Transcripts) -> Tensor:
-    """Runs the prediction network of a transducer: `[B, D', U+1]` for labels `[B, U]` in its vocabulary."""
+    """Runs the prediction network of a transducer on labels `[B, U]` of its vocabulary; returns `[B, D', U+1]`."""
     return model.decoder(targets=transcripts.labels, target_length=transcripts.lengths)[0]
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a NeMo ASR model is: its heads with their blanks, its vocabulary and tokenizer, its frame rate.
+"""Describes a NeMo ASR model: its heads with their blanks, its vocabulary and tokenizer, its frame rate.
 
-A head is a distribution over label sequences: CTC, RNN-T, TDT or multi-blank. A hybrid model has two, whose blanks may differ.
+A head is a distribution over label sequences: CTC, RNN-T, TDT or multi-blank. A hybrid model has two heads, whose blanks may
+differ.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ __all__ = [
     'tokenizer_fingerprint',
 ]
 
-#: values of the option `head`; `auto` is the transducer of a hybrid model and the only head of any other
+#: values of the option `head`; `auto` means the transducer of a hybrid model, and the only head of any other model
 HEADS = ('auto', 'ctc', 'rnnt')
 
 #: kinds of transducers with durations -> the option of NeMo's losses and decodings that lists them
@@ -40,7 +41,7 @@ class Head:
     Attributes:
         vocabulary: labels in order, without blanks.
         blank: id of the standard blank.
-        transducer: what the outputs of its joint stand for; `None` for a CTC head.
+        transducer: what the outputs of its joint mean; `None` for a CTC head.
     """
 
     vocabulary: tuple[str, ...]
@@ -61,12 +62,12 @@ class ModelDescription:
         name: class name, for messages.
         vocabulary: labels in order, without blank.
         tokenizer: fingerprint of the tokenizer, `None` for characters.
-        blanks: id of blank in each head that the model has, `ctc`, `transducer` or both. The two differ in a hybrid multi-blank
-            model: its joint has the big blanks before the standard one.
+        blanks: head (`ctc` or `transducer`) -> id of its blank, for each head of the model. The two ids differ in a hybrid
+            multi-blank model, whose joint has the big blanks before the standard one.
         sample_rate: samples per second.
-        frame_seconds: seconds of audio per encoder frame, `None` where the encoder does not tell.
-        reads_transcript: an oracle: its forward needs the transcript.
-        heads: `ctc`, `transducer` or both: those of `blanks`, or of a student those that it is trained with.
+        frame_seconds: seconds of audio per encoder frame, `None` if the model does not say.
+        reads_transcript: whether the model is an oracle, whose forward pass needs the transcript.
+        heads: `ctc`, `transducer` or both: the keys of `blanks`, or for a student the heads that it is trained with.
     """
 
     name: str
@@ -87,7 +88,7 @@ def describe(model: Any) -> ModelDescription:
     """Describes a NeMo ASR model.
 
     Raises:
-        ValueError: the model has neither a CTC nor a transducer head, or needs a prompt besides the audio.
+        ValueError: if the model has neither a CTC nor a transducer head, or if it needs a prompt besides the audio.
     """
     names = {'ctc': 'ctc'} if has_ctc_head(model) else {}
     if _has_transducer(model) or not names:
@@ -105,14 +106,14 @@ def describe(model: Any) -> ModelDescription:
 
 
 def find_head(model: Any, head: str = 'auto') -> Head:
-    """Reads a head off a model.
+    """Finds a head of a model.
 
     Args:
         model: a NeMo ASR model.
         head: `auto`, `ctc` or `rnnt` (any transducer).
 
     Raises:
-        ValueError: the model is of another kind, lacks that head, or needs a prompt besides the audio.
+        ValueError: if the model is of another kind, lacks that head, or needs a prompt besides the audio.
     """
     if head not in HEADS:
         raise ValueError(f"the head must be one of {', '.join(HEADS)}, not {head!r}")
@@ -156,7 +157,7 @@ def _transducer_head(model: Any) -> Head:
 
 
 def _transducer(model: Any) -> Transducer:
-    """NeMo's joint counts labels, big blanks, the standard blank and the durations of a TDT, in this order."""
+    """The transducer of a model. The outputs of NeMo's joint are labels, big blanks, standard blank and durations, in this order."""
     last, extra = model.joint.num_classes_with_blank - 1, model.joint.num_extra_outputs
     if not extra:
         return RNNT(last)
@@ -172,9 +173,9 @@ def _transducer(model: Any) -> Transducer:
 
 
 def _find_option(model: Any, name: str) -> tuple[int, ...]:
-    """From the loss; else from the decoding, because `change_vocabulary` may have replaced the loss by a plain one."""
+    """Reads an option from the loss, or from the decoding, because `change_vocabulary` may replace the loss by a plain one."""
     kernel = getattr(getattr(model, 'loss', None), '_loss', None)
-    owners = list(kernel.modules()) if kernel is not None else []  # the kernel may choose between others, by device
+    owners = list(kernel.modules()) if kernel is not None else []  # the kernel may hold one kernel per device
     for owner in (*owners, getattr(model, 'decoding', None)):
         value = getattr(owner, name, None)
         if value is not None and len(value):
@@ -183,13 +184,13 @@ def _find_option(model: Any, name: str) -> tuple[int, ...]:
 
 
 def _subsampling(model: Any) -> int | None:
-    """Feature frames per encoder frame, from the encoder or from its config; `None` where neither tells."""
+    """Feature frames per encoder frame, from the encoder or from its config; `None` if neither says."""
     config = model.cfg.get('encoder', {})
     config = config.get('audio_encoder', config)  # an oracle encoder wraps the audio encoder it was given
     if 'jasper' not in config:
         factor = getattr(model.encoder, 'subsampling_factor', None) or config.get('subsampling_factor', None)
         return None if factor is None else int(factor)
-    factor = 1  # counted here: NeMo's property counts one stride per block even where every repeat strides
+    factor = 1  # NeMo's property counts one stride per block, even if every repeat has that stride
     for block in config['jasper']:
         repeats = 1 if block.get('stride_last', False) else int(block['repeat'])
         factor *= int(block['stride'][0]) ** repeats
@@ -197,14 +198,14 @@ def _subsampling(model: Any) -> int | None:
 
 
 def frame_seconds(model: Any) -> float | None:
-    """Seconds of audio per encoder frame, or `None` if the model does not tell."""
+    """Seconds of audio per encoder frame, or `None` if the model does not say."""
     factor = _subsampling(model)
     stride = model.cfg.preprocessor.get('window_stride', None)
     return None if factor is None or stride is None else float(stride) * factor
 
 
 def tokenizer_fingerprint(model: Any) -> str | None:
-    """Hash of the tokenizer itself, whatever its file is called; `None` for a model of characters.
+    """Hash of the content of the tokenizer; `None` for a model of characters.
 
     A multilingual model has one tokenizer per language. Its fingerprint is that of the languages with their tokenizers, in the
     order in which they share the label ids.

@@ -3,19 +3,18 @@
 
 """`-log P(y|x)` of N hypotheses per utterance under a student in training, with gradients.
 
-Hypotheses of an utterance share most of their labels. In a transducer the joint sees them through the prediction network
-alone, so the projection and the joint are evaluated once for every distinct label context: a node of the prefix tree, or
-for a stateless prediction network the last few labels. This is exact. An RNN-T sums on the tree too; TDT and multi-blank
-transducers sum over one lattice per hypothesis, made of the shared values. In CTC there is nothing to share but the
-encoder.
+The hypotheses of an utterance share most of their labels. In a transducer the joint sees the labels only through the
+prediction network, so projection and joint are evaluated once per distinct label context. A context is a node of the prefix
+tree, or for a stateless prediction network the last few labels. This is exact. An RNN-T also sums on the tree. TDT and
+multi-blank transducers sum over one lattice per hypothesis, built from the shared values. In CTC only the encoder is shared.
 
-Memory: the joint runs utterance by utterance, without padding, and an utterance of more than `max_cells` cells is cut
-along time. Of each portion the few log-probabilities are kept that the lattices need, and its logits are computed again
-in the backward pass; except for the last portions, up to `max_cells` in all, whose turn comes first. So at most that many
-cells are held at a time, and a batch that has no more is computed once.
+Memory: the joint runs utterance by utterance, without padding, and an utterance of more than `max_cells` cells is cut along
+time. Of each portion only the few log-probabilities that the lattices need are kept, and its logits are computed again in
+the backward pass. The exception are the last portions, up to `max_cells` cells in all, because the backward pass begins with
+them. At most that many cells are held at a time, and a batch with no more cells is computed only once.
 
-Dropout: the prediction network's is drawn once per hypothesis that it reads, and a context takes that of the first
-hypothesis that has it; the joint's is drawn once per cell. Hypotheses that share a context see the same mask there.
+Dropout: the prediction network draws a mask per hypothesis that it reads, and a context gets that of the first hypothesis
+that has it. The joint draws a mask per cell. Hypotheses that share a context therefore share its masks.
 """
 
 import math
@@ -45,9 +44,9 @@ class NBestCells:
     """Joint cells (frame, position) of the N-best lists of a batch.
 
     Attributes:
-        evaluated: cells that the joint computed, none of them padding.
-        tree: cells of the prefix trees; more than `evaluated` if the prediction network is stateless.
-        separate: cells of one lattice per hypothesis, padding aside.
+        evaluated: cells that the joint computed; none of them is padding.
+        tree: cells of the prefix trees; may exceed `evaluated` if the prediction network is stateless.
+        separate: cells of one lattice per hypothesis, without padding.
     """
 
     evaluated: int
@@ -56,7 +55,7 @@ class NBestCells:
 
     @property
     def ratio(self) -> float:
-        """Share of the cells of separate lattices that were evaluated; 1 if there are none."""
+        """Evaluated cells as a share of those of separate lattices; 1 if there are none."""
         return self.evaluated / self.separate if self.separate else 1.0
 
 
@@ -67,7 +66,7 @@ class NBestScores:
     Attributes:
         nll: `[B, N]` minus log-probabilities, differentiable; `inf`, with gradient zero, where there is no hypothesis or
             no alignment.
-        cells: what the joint did, `None` for a CTC head.
+        cells: the cells of the joint, `None` for a CTC head.
     """
 
     nll: Tensor
@@ -75,7 +74,7 @@ class NBestScores:
 
 
 def nbest_nll(model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS) -> Tensor:
-    """`-log P(y|x)`, `[B, N]`: the `nll` of `nbest_scores`."""
+    """`-log P(y|x)`, `[B, N]`: the field `nll` of `nbest_scores`. Arguments and errors as there."""
     return nbest_scores(model, head, step, hypotheses, max_cells).nll
 
 
@@ -86,16 +85,16 @@ def nbest_scores(
 
     Args:
         model: a NeMo model, in training or eval mode.
-        head: what `find_head(model)` found; the one that `step` is of.
-        step: the student's step: `log_probs` of a CTC head or `encoded` of a transducer, and `lengths`.
+        head: what `find_head(model)` found; `step` must belong to it.
+        step: the student's step, of which `lengths` and `log_probs` (CTC) or `encoded` (transducer) are read.
         hypotheses: label sequences in the student's vocabulary; equal ones are computed once.
-        max_cells: joint cells, frames times nodes, held at a time.
+        max_cells: number of joint cells, frames times nodes, that are held at a time.
 
     Returns:
         the scores, float64 for float64 tensors and float32 otherwise, and the cells.
 
     Raises:
-        ValueError: labels that the head does not have, or a non-positive `max_cells`.
+        ValueError: if the head does not have some label, or if `max_cells` is not positive.
     """
     if max_cells < 1:
         raise ValueError(f"max_cells must be positive, not {max_cells}")
@@ -106,7 +105,7 @@ def nbest_scores(
 
 
 def label_context(model: Any) -> int | None:
-    """How many labels the prediction network of a transducer sees, `None` for all."""
+    """Number of labels that the prediction network of a transducer sees, `None` for all."""
     from nemo.collections.asr.modules import StatelessTransducerDecoder
 
     return model.decoder.context_size if isinstance(model.decoder, StatelessTransducerDecoder) else None
@@ -117,7 +116,7 @@ def _check_labels(hypotheses: Hypotheses, classes: int) -> None:
     labels = hypotheses.labels[length_mask(lengths.flatten().clamp(min=0), longest).view_as(hypotheses.labels)]
     if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= classes):
         raise ValueError(
-            f"hypotheses have labels between {int(labels.min())} and {int(labels.max())}, the student has {classes} of them: "
+            f"hypotheses have labels between {int(labels.min())} and {int(labels.max())}, but the student has {classes} labels: "
             "encode the texts with the student's tokenizer"
         )
 
@@ -136,7 +135,7 @@ def _ctc_nll(log_probs: Tensor, frames: Tensor, hypotheses: Hypotheses, blank: i
 
 @dataclass(frozen=True)
 class _Portion:
-    """Cells that one call of the joint computes: frames of one utterance, at all its positions."""
+    """The cells of one call of the joint: some frames of one utterance at all its positions."""
 
     utterance: int
     start: int
@@ -154,7 +153,7 @@ def _portions(frames: list[int], sizes: list[int], max_cells: int) -> list[list[
         for start in range(0, length, step):
             stop = min(start + step, length)
             cells = (stop - start) * size
-            # kept are the last portions, which the backward pass meets, and frees, first
+            # the last portions are kept, because the backward pass reads and frees them first
             of_one.append(_Portion(b, start, stop, recompute=left > max(max_cells, cells)))
             left -= cells
         portions.append(of_one)
@@ -171,7 +170,7 @@ class _SharedLattices:
         self.positions = joint_positions(self.tree, head.transducer.blanks, label_context(model))
 
     def score(self, encoded: Tensor, lengths: Tensor) -> NBestScores:
-        """From the output of the encoder, `[B, D, T]`."""
+        """Scores of the hypotheses from the output of the encoder, `[B, D, T]`."""
         lengths = torch.where((self.tree.end >= 0).any(1), lengths.long().cpu(), 0)
         heard = encoded.transpose(1, 2)[length_mask(lengths, encoded.shape[2]).to(encoded.device)]
         frames = self.model.joint.project_encoder(heard.unsqueeze(0)).squeeze(0)
@@ -194,14 +193,14 @@ class _SharedLattices:
         read, row = torch.unique(source, return_inverse=True)
         lengths = self.lengths.flatten()[read].clamp(min=0)
         labels = self.labels.flatten(0, 1)[read, : tree.max_depth].long()
-        labels = torch.where(length_mask(lengths, labels.shape[1]), labels, 0)  # an embedding has no row for padding
+        labels = torch.where(length_mask(lengths, labels.shape[1]), labels, 0)  # the embedding has no row for padding
         predicted, _, _ = self.model.decoder(targets=labels.to(device), target_length=lengths.to(device))
         index = row * predicted.shape[2] + tree.depth[node]
         chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
         return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
 
     def _values(self, frames: Sequence[Tensor], projected: Tensor, portions: list[list[_Portion]]) -> Tensor:
-        """The log-probabilities that the lattices need, `[positions, T, C]`, zero behind the last frame."""
+        """The log-probabilities that the lattices need, `[positions, T, C]`, zero after the last frame."""
         device, sizes = projected.device, self.positions.sizes.tolist()
         longest = max(of_one[-1].stop for of_one in portions if of_one)
         positions = zip(projected.split(sizes), self.positions.classes.to(device).split(sizes))
@@ -224,13 +223,13 @@ class _SharedLattices:
         return torch.cat(values)
 
     def _select(self, frames: Tensor, projected: Tensor, classes: Tensor) -> Tensor:
-        """`[S, T, C]`: log-probabilities of `classes [S, C]`, and of a TDT's durations behind them, for `frames [T, H]`."""
+        """Log-probabilities `[S, T, C]` of `classes [S, C]`, followed by those of a TDT's durations, for `frames [T, H]`."""
         logits = self.model.joint.joint_after_projection(frames.unsqueeze(0), projected.unsqueeze(0))
         lengths, last = torch.tensor([len(frames)]), torch.tensor([len(projected) - 1])
         return self.transducer.select(logits, classes[None, None], lengths, last)[0].transpose(0, 1)
 
     def _log_probs(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """`[B, N]`."""
+        """`log P(y|x)` of the hypotheses, `[B, N]`."""
         positions, tree = self.positions, self.tree
         count = positions.classes.shape[1]
         labels, others = positions.arcs(values[..., :count])
@@ -240,7 +239,7 @@ class _SharedLattices:
         if values.shape[-1] > count:
             steps = values[..., count:].index_select(0, positions.position.to(values.device))
             others = torch.cat([others, steps.movedim(-1, 0)])
-        # hypotheses that end at the same node are equal: one lattice for them
+        # hypotheses that end at the same node are equal and need only one lattice
         ends, which = torch.unique(tree.end, return_inverse=True)
         example = torch.zeros(len(ends), dtype=torch.long).scatter_(0, which.flatten(), torch.arange(which.numel()))
         present = (ends >= 0).nonzero().squeeze(1)

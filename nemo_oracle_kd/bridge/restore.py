@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Restoring a second model next to the one in training, without a trace in the first.
+"""Restores a second model next to the one in training, without any effect on the first.
 
-NeMo keeps process-wide state about "the model being restored" (`AppState`); a nested restore overwrites it, sets up the
+NeMo keeps process-wide state about "the model being restored" (`AppState`). A nested restore overwrites it, sets up the
 other model's data loaders, draws from the global random generator and prints its training config. None of that may happen
 to a student because it has a teacher.
 """
@@ -23,7 +23,7 @@ from nemo_oracle_kd.bridge.archive import restore_archive
 __all__ = ['check_source', 'model_file', 'restore_frozen', 'quiet_nemo']
 
 
-#: what NeMo says of "the model being restored"; a model that is restored stays registered besides
+#: NeMo's state about "the model being restored"; the entries of models that have been restored are kept
 _RESTORING = (
     '_is_model_being_restored',
     '_nemo_file_folder',
@@ -35,7 +35,7 @@ _RESTORING = (
 
 @contextlib.contextmanager
 def _app_state_kept() -> Iterator[None]:
-    """Undoes what a restore says of itself in NeMo's state, and after a failed one all that it has changed there."""
+    """Resets NeMo's state about a restore in progress, and after a failed restore all state that it has changed."""
     from nemo.utils.app_state import AppState
 
     state = vars(AppState())
@@ -51,7 +51,7 @@ def _app_state_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_nemo(level: int = 40) -> Iterator[None]:
-    """Lets only messages of at least `level` (40: errors) of NeMo's logger through."""
+    """Suppresses messages of NeMo's logger below `level` (40: errors)."""
     from nemo.utils import logging
 
     before = logging.getEffectiveLevel()
@@ -63,12 +63,12 @@ def quiet_nemo(level: int = 40) -> Iterator[None]:
 
 
 def check_source(source: str) -> None:
-    """Refuses what is neither a `.nemo` file nor, as far as can be told offline, the name of a pretrained model.
+    """Refuses a source that is neither a `.nemo` file nor, as far as can be told offline, the name of a pretrained model.
 
     Raises:
-        FileNotFoundError: there is no such file, and NeMo lists no pretrained model of this name. `owner/name` may be a
+        FileNotFoundError: if there is no such file, and NeMo lists no pretrained model of this name. `owner/name` may be a
             model of the Hugging Face hub, which only the download can tell.
-        ValueError: the file is no `.nemo` archive.
+        ValueError: if the file is not a `.nemo` archive.
     """
     path = Path(source).expanduser()
     looks_like_path = (
@@ -113,14 +113,14 @@ def _check_pretrained_name(name: str) -> None:
 
 
 def model_file(source: str) -> str:
-    """Path of a model's `.nemo` file; that of a pretrained model is fetched, or found in the cache.
+    """Path of a model's `.nemo` file. A pretrained model is taken from the cache or downloaded.
 
     Args:
-        source: path of a `.nemo` file, or name of a pretrained model of NVIDIA's catalogue or of the Hugging Face hub.
+        source: path of a `.nemo` file, or name of a pretrained model in NVIDIA's catalogue or on the Hugging Face hub.
 
     Raises:
-        FileNotFoundError: no such file or pretrained model, or it cannot be fetched.
-        ValueError: the file is no `.nemo` archive.
+        FileNotFoundError: if there is no such file or pretrained model, or if it cannot be downloaded.
+        ValueError: if the file is not a `.nemo` archive.
     """
     from nemo.collections.asr.models import ASRModel
 
@@ -130,7 +130,7 @@ def model_file(source: str) -> str:
         return str(path)
     try:
         return str(ASRModel.from_pretrained(source, return_model_file=True))
-    except Exception as error:  # each way of downloading raises its own
+    except Exception as error:  # every way of downloading raises errors of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
         what = f"there is no model at {_place(source)}, and the" if '/' in source else 'the'
         raise FileNotFoundError(
@@ -144,18 +144,18 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
 
     Args:
         source: path of a `.nemo` file or name of a pretrained model.
-        device: where the weights go.
+        device: device of the weights.
 
     Returns:
-        The model, of the class it was saved as.
+        The model, of the class as which it was saved.
 
     Raises:
-        FileNotFoundError: no such file or pretrained model.
-        ValueError: the file is no `.nemo` archive, is damaged, names what NeMo does not admit, or holds a model of
-            another kind. NeMo's process-wide state is as before in this case too.
+        FileNotFoundError: if there is no such file or pretrained model.
+        ValueError: if the file is not a `.nemo` archive, is damaged, names code that NeMo does not admit, or holds a model
+            of another kind. NeMo's process-wide state is then as before.
     """
     path = model_file(source)
-    # fork_rng: building a network draws initial weights; the student's random stream must not depend on its teacher
+    # fork_rng: building a network draws initial weights, but the student's random stream must not depend on its teacher
     with _app_state_kept(), quiet_nemo(), torch.random.fork_rng():
         model = restore_archive(path, source, device)
     model.eval()

@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`log P(y|x)` of any label sequences under any NeMo CTC, RNN-T, TDT, multi-blank or hybrid model.
+"""Computes `log P(y|x)` of label sequences under any NeMo CTC, RNN-T, TDT, multi-blank or hybrid model.
 
-The encoder runs once per batch. The lattices of all hypotheses follow in portions of at most `max_cells` joint cells; an
-utterance that alone exceeds this is cut along time, for the recursion needs only the few scores of each cell that its arcs
-use. The result is a log-probability: regularisers that training adds to the loss (FastEmit, `sigma` of TDT and multi-blank,
-`omega`) are left out, and labels without any alignment give `-inf`, where NeMo's CTC loss says 0 (`zero_infinity`).
+The encoder runs once per batch. The lattices of all hypotheses are computed in portions of at most `max_cells` joint cells.
+An utterance that alone exceeds this is cut along time, because the recursion needs only the few scores of each cell that
+its arcs use. The result is a log-probability: regularisers that training adds to the loss (FastEmit, `sigma` of TDT and
+multi-blank, `omega`) are left out. Labels without any alignment give `-inf`, whereas NeMo's CTC loss gives 0
+(`zero_infinity`).
 """
 
 import copy
@@ -34,11 +35,11 @@ __all__ = [
     'score_labels',
 ]
 
-#: default bound of the joint cells held at a time; a cell costs a few times 4 bytes per class of the joint
+#: default number of joint cells held at a time; a cell takes a few times 4 bytes per class of the joint
 MAX_CELLS = 50_000
 #: `auto`: the model's own loss kernel on a GPU, this package's recursion on a CPU
 KERNELS = ('auto', 'model', 'exact')
-#: NeMo's TDT kernels begin their sums at -1000 nats: scores near it are computed again
+#: scores above this many nats are recomputed, because NeMo's TDT kernels start their sums at -1000 nats
 KERNEL_TRUSTED_BELOW = 900.0
 
 
@@ -48,7 +49,7 @@ class Hypotheses:
 
     Attributes:
         labels: `[B, N, U]`, padded with anything.
-        lengths: `[B, N]` valid labels; 0 is the empty hypothesis, -1 stands for "no hypothesis".
+        lengths: `[B, N]` valid labels; 0 is the empty hypothesis, and -1 means that there is no hypothesis.
     """
 
     labels: Tensor
@@ -56,7 +57,7 @@ class Hypotheses:
 
     @classmethod
     def from_lists(cls, hypotheses: Sequence[Sequence[Sequence[int]]], device: Any = 'cpu') -> 'Hypotheses':
-        """From lists of labels; utterances may have different numbers of hypotheses."""
+        """Pads lists of labels. Utterances may have different numbers of hypotheses."""
         most = max((len(of_one) for of_one in hypotheses), default=0)
         longest = max((len(labels) for of_one in hypotheses for labels in of_one), default=0)
         labels = torch.zeros(len(hypotheses), most, longest, dtype=torch.long)
@@ -74,6 +75,9 @@ def score_labels(
     """`log P(y|x)`, `[B, N]`, from audio. Arguments and result as in `score_encoded`.
 
     An oracle model reads each hypothesis as its transcript, so its encoder runs once per hypothesis.
+
+    Raises:
+        ValueError: if an oracle model is to score an empty hypothesis, or as in `score_encoded`.
     """
     if not getattr(model, 'reads_transcript', False):
         return score_encoded(model, head, encode_audio(model, batch), hypotheses, max_cells, kernel)
@@ -81,8 +85,10 @@ def score_labels(
     for n in range(hypotheses.lengths.shape[1]):
         labels, lengths = hypotheses.labels[:, n], hypotheses.lengths[:, n]
         if bool((lengths == 0).any()):
-            raise ValueError("an oracle model reads the transcript, so it cannot score an empty one")
-        # an absent hypothesis lends the encoder one label, and is left out of the scores again
+            raise ValueError(
+                "an oracle model reads the transcript and cannot score an empty one: leave empty hypotheses out"
+            )
+        # for an absent hypothesis the encoder reads one arbitrary label, and the score is discarded
         read = AudioBatch(batch.signal, batch.lengths, Transcripts(labels, lengths.clamp(min=1)))
         audio = encode_audio(model, read)
         one = Hypotheses(labels.unsqueeze(1), lengths.unsqueeze(1))
@@ -102,10 +108,10 @@ def score_encoded(
 
     Args:
         model: a NeMo model in eval mode.
-        head: what `find_head(model)` found.
-        audio: what `encode_audio` returned.
+        head: the head, from `find_head(model)`.
+        audio: output of `encode_audio`.
         hypotheses: label sequences.
-        max_cells: joint cells (frames x label positions) held at a time.
+        max_cells: number of joint cells (frames x label positions) held at a time.
         kernel: one of `KERNELS`.
 
     Returns:
@@ -113,7 +119,7 @@ def score_encoded(
         hypothesis has the probability of blanks alone.
 
     Raises:
-        ValueError: an unknown kernel or a non-positive `max_cells`.
+        ValueError: if the kernel is unknown, or if `max_cells` is not positive.
     """
     if kernel not in KERNELS:
         raise ValueError(f"the kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
@@ -136,7 +142,7 @@ def score_encoded(
 
 
 def _ctc_nll(audio: EncodedAudio, labels: Tensor, lengths: Tensor, blank: int, own: bool) -> Tensor:
-    if own:  # NeMo's CTC loss is torch's; zero_infinity would turn "impossible" into "certain"
+    if own:  # NeMo's CTC loss is that of torch; zero_infinity would give impossible labels probability 1
         return torch.nn.functional.ctc_loss(
             audio.log_probs.transpose(0, 1),
             labels,
@@ -150,7 +156,7 @@ def _ctc_nll(audio: EncodedAudio, labels: Tensor, lengths: Tensor, blank: int, o
 
 
 def _portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tensor]:
-    """Pairs (utterance, hypothesis), `[P, 2]`, with at most `max_cells` cells including padding, or a single pair."""
+    """Yields pairs (utterance, hypothesis), `[P, 2]`, of at most `max_cells` cells including padding, or a single pair."""
     frames, lengths = frames.tolist(), lengths.tolist()
     pairs = [(b, n) for b, of_one in enumerate(lengths) for n, length in enumerate(of_one) if length >= 0]
     portion: list[tuple[int, int]] = []
@@ -165,12 +171,12 @@ def _portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tenso
 
 
 class Lattices:
-    """Transducer lattices over one batch of audio, whose projection is shared by all hypotheses.
+    """Transducer lattices of one batch of audio, whose projection all hypotheses share.
 
     Args:
         model: a NeMo transducer in eval mode.
-        head: what `find_head(model)` found.
-        audio: what `encode_audio` returned.
+        head: the head, from `find_head(model)`.
+        audio: output of `encode_audio`.
     """
 
     def __init__(self, model: Any, head: Head, audio: EncodedAudio):
@@ -179,7 +185,7 @@ class Lattices:
         self.frames = model.joint.project_encoder(audio.encoded.transpose(1, 2))
 
     def score(self, b: Tensor, labels: Tensor, lengths: Tensor, max_cells: int, own: bool) -> Tensor:
-        """`[P]` for utterances `b [P]` and their labels `[P, U]`, lengths `[P]`."""
+        """`log P(y|x)`, `[P]`, of labels `[P, U]` with lengths `[P]`, each under the utterance with the index `b [P]`."""
         frames, positions, labels, lengths, frame_lengths = self._projected(b, labels, lengths)
         if frames.shape[1] == 0:
             return torch.full((len(b),), -math.inf, device=frames.device)
@@ -192,13 +198,13 @@ class Lattices:
         return arc_full_sum(scores, self.transducer.arcs, frame_lengths, lengths).float()
 
     def best_path(self, b: Tensor, labels: Tensor, lengths: Tensor, max_cells: int) -> TransducerPath:
-        """The most probable alignment, arguments as in `score`."""
+        """The most probable alignment. Arguments as in `score`."""
         frames, positions, labels, lengths, frame_lengths = self._projected(b, labels, lengths)
         scores = self._arc_scores(frames, positions, labels, frame_lengths, lengths, max_cells)
         return best_path_of_arcs(scores, self.transducer.arcs, frame_lengths, lengths)
 
     def _projected(self, b: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        """Frames `[P, T, J]`, positions `[P, U+1, J]`, labels `[P, U]`, label lengths and frame lengths, no wider than needed."""
+        """Frames `[P, T, J]`, positions `[P, U+1, J]`, labels `[P, U]`, label lengths and frame lengths, without needless padding."""
         device = self.frames.device
         labels = labels[:, : int(lengths.max())].contiguous().to(device)
         lengths = lengths.to(device)
@@ -211,7 +217,7 @@ class Lattices:
     def _arc_scores(
         self, frames: Tensor, positions: Tensor, labels: Tensor, frame_lengths: Tensor, lengths: Tensor, max_cells: int
     ) -> Tensor:
-        """`[K, P, T, U+1]`, computed in pieces of time."""
+        """Arc scores `[K, P, T, U+1]`, computed for some frames at a time."""
         step = max(1, max_cells // (len(labels) * positions.shape[1]))
         scores = []
         for start in range(0, frames.shape[1], step):
@@ -224,7 +230,7 @@ class Lattices:
 def _own_kernel(
     model: Any, frames: Tensor, positions: Tensor, labels: Tensor, frame_lengths: Tensor, lengths: Tensor
 ) -> Tensor:
-    """Negative log-likelihood by the loss that the model trains with, without what it adds to the likelihood."""
+    """Negative log-likelihood by the loss with which the model is trained, without the regularisers of that loss."""
     kernel = copy.deepcopy(model.loss._loss)
     for module in kernel.modules():
         for name in ('fastemit_lambda', 'sigma', 'omega'):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""NeMo's batched beam search with a stateless prediction network, whose decoder lacks one method that the search calls."""
+"""Makes NeMo's batched beam search work with a stateless prediction network, which lacks one method that it calls."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ __all__ = ['complete_for_beam_search']
 
 
 def complete_for_beam_search(decoder: Any) -> bool:
-    """Gives a `StatelessTransducerDecoder` the selection of states along the beam, if this version of NeMo has none.
+    """Adds the selection of states along the beam to a `StatelessTransducerDecoder`, if this version of NeMo lacks it.
 
     Args:
         decoder: prediction network of a model; any but a stateless one is left as it is.
 
     Returns:
-        Whether it was needed. The search must then do without CUDA graphs, which expect the two states of an LSTM.
+        Whether the method was added. The search must then not use CUDA graphs, which expect the two states of an LSTM.
     """
     from nemo.collections.asr.modules import StatelessTransducerDecoder
     from nemo.collections.asr.modules.rnnt_abstract import AbstractRNNTDecoder
@@ -43,10 +43,10 @@ def _select_along_beam(
 
     Args:
         src_states: one tensor `[batch_size * beam_size, C]` of labels.
-        batch_size: utterances.
-        beam_size: hypotheses of each.
-        indices: `[batch_size, beam_size]` which hypothesis of the utterance goes where.
-        dst_states: like `src_states`, to be written to; `None`: new ones.
+        batch_size: number of utterances.
+        beam_size: number of hypotheses of an utterance.
+        indices: `[batch_size, beam_size]` hypothesis of the utterance that each place of the beam takes.
+        dst_states: tensors to write to, like `src_states`; `None` to allocate them.
     """
     labels = src_states[0].view(batch_size, beam_size, -1)
     selected = torch.gather(labels, 1, indices.unsqueeze(-1).expand_as(labels)).view_as(src_states[0])

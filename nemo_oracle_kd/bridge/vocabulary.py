@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Texts to labels and back, in the labels of any NeMo model."""
+"""Converts texts to the labels of any NeMo model, and back."""
 
 import hashlib
 import json
@@ -15,21 +15,21 @@ __all__ = ['TextCodec', 'UnwritableText']
 
 
 class UnwritableText(ValueError):
-    """A text that the model's labels cannot express; the message names the first offending part."""
+    """Raised for a text that the model's labels cannot express. The message names the first unknown part."""
 
 
 class TextCodec:
-    """Texts to labels and back.
+    """Converts texts to labels and back.
 
-    A text is written only if reading it back gives the same text. NeMo's own encoders drop unknown characters, or write them
-    as the unknown token; the score of such labels would be that of another sentence.
+    A text is encoded only if decoding its labels gives the same text. NeMo's own encoders drop unknown characters or encode
+    them as the unknown token, and the score of such labels would be that of another sentence.
 
     Args:
         model: a NeMo ASR model, of characters or of sub-words.
         vocabulary: its labels in order, without blank.
 
     Raises:
-        ValueError: the model has several tokenizers, one per language.
+        ValueError: if the model has several tokenizers, one per language.
     """
 
     def __init__(self, model: Any, vocabulary: Sequence[str]):
@@ -42,14 +42,14 @@ class TextCodec:
                 "model with a single tokenizer"
             )
         identity = tokenizer_fingerprint(model) or json.dumps(self.vocabulary, ensure_ascii=False)
-        #: hash of the vocabulary: equal exactly if every text has equal labels
+        #: hash of the vocabulary, equal for two models exactly if every text has the same labels in both
         self.fingerprint = hashlib.sha256(f'{identity} {len(self.vocabulary)}'.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Labels of a text, without blanks.
 
         Raises:
-            UnwritableText: the text cannot be written in the model's labels.
+            UnwritableText: if the model's labels cannot express the text.
         """
         if self.tokenizer is None:
             unknown = [character for character in text if character not in self._ids]
@@ -63,7 +63,7 @@ class TextCodec:
         return labels
 
     def decode(self, labels: Sequence[int]) -> str:
-        """Text of labels."""
+        """The text of labels without blanks."""
         if self.tokenizer is None:
             return ''.join(self.vocabulary[label] for label in labels)
         return self.tokenizer.ids_to_text([int(label) for label in labels])

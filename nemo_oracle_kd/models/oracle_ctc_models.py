@@ -14,7 +14,8 @@ from nemo.collections.asr.models.ctc_bpe_models import EncDecCTCModelBPE
 from nemo.collections.asr.models.ctc_models import EncDecCTCModel
 from omegaconf import DictConfig
 
-from nemo_oracle_kd.models.oracle_mixin import OracleBranches, OracleMixin, WordErrors
+from nemo_oracle_kd.models.oracle_mixin import OracleMixin
+from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors
 
 __all__ = ['EncDecOracleCTCModel', 'EncDecOracleCTCModelBPE', 'OracleCTCMixin']
 

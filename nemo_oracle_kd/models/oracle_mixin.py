@@ -10,7 +10,7 @@ a second lattice per step. It has no prediction network either, so only the audi
 
 import copy
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from nemo.core.classes import Serialization, typecheck
@@ -25,30 +25,12 @@ from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_da
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
+from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors
 from nemo_oracle_kd.models.oracle_transcription import TRANSCRIPT_NEEDED, OracleTranscriptionMixin
 from nemo_oracle_kd.modules.oracle_encoder import OracleEncoder
 from nemo_oracle_kd.strict_config import build_or_raise
 
-__all__ = ['OracleBranches', 'OracleMixin', 'WordErrors']
-
-WordErrors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Word error rate, errors and words of a batch."""
-
-
-class OracleBranches(NamedTuple):
-    """The outputs of both branches of an oracle teacher for one batch."""
-
-    log_probs: torch.Tensor | None
-    """The fused branch: log-posteriors `[B, T, V + 1]`, natural log, blank last. None if no transcript was read, and for a
-    transducer, which has a lattice instead."""
-    audio_log_probs: torch.Tensor | None
-    """The audio branch: log-posteriors `[B, T, V + 1]`. None if the model has no audio branch (`audio_ctc_weight: 0`)."""
-    lengths: torch.Tensor
-    """Valid frames, `[B]`."""
-    attention: list[torch.Tensor]
-    """Cross-attention per fusion layer, `[B, H, T, U + 1]`, where key 0 is "no text". Empty unless requested."""
-    encoded: torch.Tensor | None
-    """Output of the fusion, `[B, D, T]`, which the decoder or a transducer's joint reads. None if no transcript was read."""
+__all__ = ['OracleMixin']
 
 
 class OracleMixin(OracleTranscriptionMixin):

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_oracle_kd.bridge.decoding import ctc_decoding
 from nemo_oracle_kd.bridge.model import Head
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.models.oracle_mixin import OracleBranches, OracleMixin, WordErrors
+from nemo_oracle_kd.models.oracle_mixin import OracleMixin
+from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors
 
 __all__ = ['EncDecOracleRNNTModel', 'EncDecOracleRNNTModelBPE', 'OracleRNNTMixin']
 

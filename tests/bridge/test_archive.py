@@ -166,7 +166,7 @@ def speaker_model():
 
 def test_a_model_of_another_kind_is_named(speaker_model, tmp_path):
     speaker_model.save_to(str(tmp_path / 'speaker.nemo'))
-    with pytest.raises(ValueError, match='holds a EncDecSpeakerLabelModel, which is no speech recognition model'):
+    with pytest.raises(ValueError, match='holds a EncDecSpeakerLabelModel: give a speech recognition model'):
         restore_frozen(str(tmp_path / 'speaker.nemo'))
 
 

@@ -282,7 +282,7 @@ def test_both_heads_of_a_hybrid_student_are_scored():
 def test_labels_of_another_vocabulary_and_impossible_bounds_are_refused():
     model = make_model('rnnt').float()
     head, step = find_head(model), make_step(random_source('rnnt', (4,), torch.float32), (4,))
-    with pytest.raises(ValueError, match="student has 5 of them: encode the texts with the student's tokenizer"):
+    with pytest.raises(ValueError, match="student has 5 labels: encode the texts with the student's tokenizer"):
         nbest_nll(model, head, step, Hypotheses.from_lists([[[1, 5]]]))
     with pytest.raises(ValueError, match='max_cells must be positive'):
         nbest_nll(model, head, step, Hypotheses.from_lists([[[1]]]), max_cells=0)

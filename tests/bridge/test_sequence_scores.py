@@ -170,7 +170,7 @@ def test_scores_can_be_trained_through():
 
 def test_a_model_in_training_mode_is_refused():
     model = _model('ctc').train()
-    with pytest.raises(ValueError, match='eval mode'):
+    with pytest.raises(ValueError, match='in training mode'):
         encode_audio(model, _audio(900))
 
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the hooks of all heads have in common: a module in the place of NeMo's loss, armed for one loss per training step."""
+"""The base of all hooks: a module that replaces NeMo's loss and is armed for one loss per training step."""
 
 import copy
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from nemo_oracle_kd.bridge.signals import StudentStep
 
 __all__ = ['StepLoss', 'StepLossHook']
 
-#: what a head shows -> the loss that this head contributes to the step
+#: outputs of a head -> the loss that this head contributes to the step
 StepLoss = Callable[[StudentStep], torch.Tensor]
 
 
 class StepLossHook(nn.Module):
-    """NeMo's loss, until :meth:`arm` announces a training step.
+    """Behaves as NeMo's loss, until :meth:`arm` announces a training step.
 
-    A plain `nn.Module`: a NeMo `Loss` would assign `reduction` in its constructor. Attributes are those of NeMo's loss, and it
-    has neither parameters nor state-dict keys of its own.
+    It is a plain `nn.Module`, because a NeMo `Loss` would assign `reduction` in its constructor. Its attributes are those of
+    NeMo's loss, and it adds neither parameters nor state-dict keys.
 
     Args:
         inner: NeMo's loss.
-        step_loss: makes the loss of the step out of what the head shows.
+        step_loss: computes the loss of the step from the outputs of the head.
     """
 
     def __init__(self, inner: nn.Module, step_loss: StepLoss):

@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where distillation enters a stock NeMo training step of a transducer: around `model.loss`, the fused joint included.
+"""The hook for transducers: it wraps `model.loss`, with or without the fused joint.
 
 Without the fused joint, NeMo calls `self.loss(...)` once with the whole batch. With it, the joint calls its own reference to
-the loss once per sub-batch, with `reduction` set to None, and then `loss.reduce([losses], [lengths])` with all of them: that
-is the call at which the loss of the step is made, and it costs nothing more than NeMo's. What the joint was given is seen by
-a forward-pre-hook.
+the loss once per sub-batch, with `reduction` set to None, and then `loss.reduce([losses], [lengths])` with all of them. At
+this call the loss of the step is computed, at no extra cost. A forward-pre-hook records the inputs of the joint.
 """
 
 from typing import Any
@@ -19,15 +18,15 @@ from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 
 __all__ = ['DistilledTransducerLoss', 'loss_modifiers']
 
-#: options of transducer kernels that change the gradient (the first two) or what the value stands for
+#: options of transducer kernels that change the gradient (the first two) or the meaning of the value
 MODIFIERS = ('fastemit_lambda', 'clamp', 'sigma', 'omega')
 
 
 def loss_modifiers(model: Any) -> dict[str, float]:
-    """Options of the model's transducer loss that make it something else than `-log P(y|x)` and its gradient.
+    """Options of the model's transducer loss by which it differs from `-log P(y|x)` and its gradient.
 
     Returns:
-        name -> value, without those that are switched off.
+        name -> value of the options that are switched on.
     """
     kernel = getattr(getattr(model, 'loss', None), '_loss', None)
     found: dict[str, float] = {}
@@ -40,7 +39,7 @@ def loss_modifiers(model: Any) -> dict[str, float]:
 
 
 class _JointWatch:
-    """Keeps what the joint was given in an announced step. A copy of it watches nothing."""
+    """Records the inputs of the joint in an announced step. A copy records nothing."""
 
     def __init__(self) -> None:
         self.armed = False
@@ -55,12 +54,16 @@ class _JointWatch:
             self.seen = named
 
     def take(self) -> dict[str, Any]:
-        """What was seen; forgotten here, for it holds tensors of the step."""
+        """Returns the recorded inputs and drops them, because they hold tensors of the step.
+
+        Raises:
+            RuntimeError: if nothing was recorded.
+        """
         seen, self.seen = self.seen, None
         if seen is None:
             raise RuntimeError(
-                "the transducer's loss was called before its joint: this model class trains in another way than NeMo's, "
-                "use a stock RNN-T, TDT or hybrid model"
+                "the transducer's loss was called before its joint, so this model class does not train as NeMo's do: use a stock "
+                "RNN-T, TDT or hybrid model"
             )
         return seen
 
@@ -68,17 +71,17 @@ class _JointWatch:
 class DistilledTransducerLoss(StepLossHook):
     """NeMo's `RNNTLoss` plus distillation, for the one loss per training step that :meth:`arm` announced.
 
-    Validation and everything outside training get NeMo's loss unchanged. The fused joint sets `reduction`, the sampled joint
-    reaches for `_loss`.
+    Validation and everything outside training get NeMo's loss unchanged. The fused joint sets `reduction`, and the sampled
+    joint uses `_loss`.
 
     Raises:
-        ValueError: the loss does not reduce.
+        ValueError: if the loss has no reduction.
     """
 
     def __init__(self, inner: nn.Module, step_loss: StepLoss):
         if inner.reduction is None:
             raise ValueError(
-                "model.rnnt_reduction is null, which gives no scalar to train on: choose mean_batch, mean_volume, mean or sum"
+                "`model.rnnt_reduction` is null, which gives no scalar to train on: choose mean_batch, mean_volume, mean or sum"
             )
         super().__init__(inner, step_loss)
         self._watch = _JointWatch()
@@ -87,7 +90,7 @@ class DistilledTransducerLoss(StepLossHook):
 
     @property
     def reduction(self) -> str | None:
-        """That of NeMo's loss, which the fused joint switches off and on."""
+        """The reduction of NeMo's loss, which the fused joint switches off and on again."""
         return self.inner.reduction
 
     @reduction.setter
@@ -95,14 +98,14 @@ class DistilledTransducerLoss(StepLossHook):
         self.inner.reduction = reduction
 
     def watch(self, joint: Any) -> None:
-        """Hooks into the joint, and takes the place of its own reference to the loss."""
+        """Hooks into the joint and replaces its own reference to the loss."""
         self._handle = joint.register_forward_pre_hook(self._watch, with_kwargs=True)
         self._fused = bool(joint.fuse_loss_wer)
         if self._fused:
             joint.set_loss(self)
 
     def unwatch(self, joint: Any) -> None:
-        """Leaves the joint as it was."""
+        """Restores the joint."""
         self._handle.remove()
         if self._fused and joint.loss is self:
             joint.set_loss(self.inner)
@@ -114,7 +117,7 @@ class DistilledTransducerLoss(StepLossHook):
         self._watch.seen = None
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):
-        """As NeMo's `RNNTLoss`; the loss of the step, unless the joint calls for the losses of a sub-batch."""
+        """Computes the loss of the step. In a call by the fused joint it returns the losses of a sub-batch, as NeMo does."""
         arguments = {
             'log_probs': log_probs,
             'targets': targets,
@@ -131,7 +134,7 @@ class DistilledTransducerLoss(StepLossHook):
         return self._step(losses, Transcripts(targets.long(), target_lengths.long()), input_lengths.long())
 
     def reduce(self, losses: Tensor | list[Tensor], target_lengths: Tensor | list[Tensor]) -> Tensor:
-        """As NeMo's `RNNTLoss.reduce`; for the losses of all sub-batches the loss of the step."""
+        """Computes the loss of the step from the losses of all sub-batches; otherwise reduces as NeMo's `RNNTLoss`."""
         if not isinstance(losses, list) or not self.armed or not torch.is_grad_enabled():
             return self.inner.reduce(losses, target_lengths)
         seen = self._watch.seen or {}
@@ -145,7 +148,7 @@ class DistilledTransducerLoss(StepLossHook):
         seen = self._watch.take()
         step = StudentStep(
             'transducer',
-            losses.view(-1),  # without the neural type of a reduced loss
+            losses.view(-1),  # drops the neural type of a reduced loss
             transcripts,
             frames,
             self._reduce,

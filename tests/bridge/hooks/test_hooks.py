@@ -196,7 +196,7 @@ def test_the_ctc_head_of_a_hybrid_model_is_hooked_only_where_it_is_trained(tone_
 def test_a_loss_without_reduction_is_refused(tone_corpus):
     model = _transducer(tone_corpus, 'rnnt', False)
     model.loss.reduction = None
-    with pytest.raises(ValueError, match='rnnt_reduction is null'):
+    with pytest.raises(ValueError, match='rnnt_reduction` is null'):
         LossHooks(model, lambda step: step.label_losses.sum())
 
 
