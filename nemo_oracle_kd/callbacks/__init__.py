@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Lightning callbacks for NeMo recipes (layer 5). Imported lazily: each pulls in NeMo."""
+"""Lightning callbacks for NeMo recipes (layer 5). They are imported lazily, because each imports NeMo."""
 
 import importlib
 from typing import Any

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pictures of what teacher and student emit when, in TensorBoard or W&B while the student is training."""
+"""Pictures of when teacher and student emit their labels, shown in TensorBoard or W&B during training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ __all__ = ['AlignmentPictures']
 
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode, undone module by module: a student may hold frozen parts that were in eval mode before."""
+    """Eval mode that is undone module by module, because a student may have frozen parts that were in eval mode before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -34,25 +34,25 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+# Serialization: NeMo 3 instantiates a callback from YAML only if its class derives from one of NeMo's own
 class AlignmentPictures(Callback, Serialization):
     """Draws the posteriors of teacher and student under the spectrogram of the first utterances of the training data.
 
-    The same utterances every time, so that a slider over the steps shows the student's spikes move to the teacher's. Goes
-    next to :class:`KnowledgeDistillation` in `trainer.callbacks`; needs a TensorBoard or W&B logger.
+    The utterances are the same every time, so a slider over the steps shows how the student's spikes move to the teacher's.
+    The callback stands next to :class:`KnowledgeDistillation` in `trainer.callbacks` and needs a TensorBoard or W&B logger.
 
     Args:
         every_n_steps: optimizer steps between pictures.
-        utterances: how many, taken from the first batch of the fit.
+        utterances: number of utterances, taken from the first batch of the fit.
 
     Raises:
-        ConfigError: numbers below 1.
+        ConfigError: if a number is below 1.
     """
 
     def __init__(self, every_n_steps: int = 500, utterances: int = 2):
         super().__init__()
         ConfigError.raise_if_any(
-            f"`AlignmentPictures.{name}` is {value}: give a whole number of at least 1"
+            f"`AlignmentPictures.{name}` must be a whole number of at least 1, not {value}"
             for name, value in (('every_n_steps', every_n_steps), ('utterances', utterances))
             if value < 1
         )
@@ -62,33 +62,37 @@ class AlignmentPictures(Callback, Serialization):
         self._last_step = -1
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Checks that there is something to draw and somewhere to put it.
+        """Checks that there is something to draw, and a logger for it.
 
         Raises:
-            ConfigError: nothing that can be drawn, or no logger that takes pictures.
+            ConfigError: if there is nothing to draw, or if no logger accepts pictures.
         """
         self._batch, self._last_step = None, -1
         problems = []
         distillations = self._distillation(trainer)
         if not distillations:
-            problems.append("AlignmentPictures draws what a distillation sees: add KnowledgeDistillation or remove it")
+            problems.append(
+                "AlignmentPictures draws the models of a distillation, but there is none: add KnowledgeDistillation or remove it"
+            )
         for distillation in distillations:
             teacher = distillation.distiller.teacher
             if teacher is None:
-                problems.append("AlignmentPictures draws a teacher beside the student, not stored scores: remove it")
+                problems.append(
+                    "AlignmentPictures draws teacher and student, but stored scores have no teacher: remove it"
+                )
             elif not (has_ctc_head(teacher.model) and has_ctc_head(pl_module)):
                 problems.append(
                     "AlignmentPictures draws frame posteriors, so teacher and student both need a CTC head: remove it"
                 )
         if not any(_takes_pictures(logger) for logger in trainer.loggers):
             problems.append(
-                "AlignmentPictures needs a logger that takes pictures: set exp_manager.create_tensorboard_logger=true or "
+                "AlignmentPictures needs a logger that accepts pictures: set exp_manager.create_tensorboard_logger=true or "
                 "exp_manager.create_wandb_logger=true"
             )
         ConfigError.raise_if_any(problems)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Draws, if it is time."""
+        """Draws the pictures every `every_n_steps` optimizer steps."""
         if self._batch is None:
             whole = AudioBatch.from_nemo(batch)
             count = self.utterances

@@ -24,7 +24,7 @@ def _plain(values: Any) -> Any:
     return OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
 
 
-# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+# Serialization: NeMo 3 instantiates a callback from YAML only if its class derives from one of NeMo's own
 class KnowledgeDistillation(Callback, Serialization):
     """Distils a frozen teacher into the model that is being trained.
 

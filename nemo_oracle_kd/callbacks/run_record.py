@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A record of a training run that needs no TensorBoard to read: the learning curve and what it cost."""
+"""A record of a training run that can be read without TensorBoard: the learning curve and the training time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nemo_oracle_kd.folder_lock import locked
 __all__ = ['RunRecord']
 
 
-# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+# Serialization: NeMo 3 instantiates a callback from YAML only if its class derives from one of NeMo's own
 class RunRecord(Callback, Serialization):
     """Writes ``curve.jsonl`` during the training and ``run.json`` at its end.
 
@@ -38,20 +38,25 @@ class RunRecord(Callback, Serialization):
     A line of ``curve.jsonl``: ``update`` (optimizer updates so far), ``max_updates`` (``null`` if time decides),
     ``epoch``, ``seconds`` (of training, without validation), ``train_loss`` (mean since the line before) and, after a
     validation, ``val_loss`` and ``val_wer`` as NeMo logs them (a share, not percent) and the further ``metrics``
-    asked for.
+    that were requested.
 
     ``run.json``: ``parameters``, ``trainable_parameters``, ``updates``, ``epochs``, ``train_seconds``,
-    ``last_val_wer``, ``best_val_wer``. It appears only when the training has ended by itself.
+    ``last_val_wer``, ``best_val_wer``. It is written only when the training has ended normally.
 
-    A resumed run continues the file: lines after the update of the checkpoint are dropped, since they will be trained
-    again. A second training that would write into the same folder at the same time is refused (`FolderBusy`).
+    A resumed run continues the file. Lines after the update of the checkpoint are dropped, because these updates are trained
+    again. A second training that would write into the same folder at the same time is refused.
 
     Args:
         directory: where to write; by default the trainer's log folder.
-        every_n_updates: also write a line every so many updates, so that progress shows between validations.
+        every_n_updates: also write a line after this many updates, to show the progress between validations; None to write
+            lines only for validations.
         metrics: further names of logged values to put into the lines of a validation, for example
             ``train/kd/frame_kl``.
-        clock: ``wall`` seconds, or ``cpu`` for processor seconds of a training on the CPU beside other work.
+        clock: ``wall`` seconds, or ``cpu`` for processor seconds if a training on a CPU shares it with other work.
+
+    Raises:
+        ValueError: if an option is out of range.
+        FolderBusy: at the start of the training, if another training writes into the folder.
     """
 
     def __init__(
@@ -64,10 +69,10 @@ class RunRecord(Callback, Serialization):
         super().__init__()
         if every_n_updates is not None and every_n_updates < 1:
             raise ValueError(
-                "every_n_updates of RunRecord starts at 1, or is null for validations only; got " f"{every_n_updates}."
+                f"`RunRecord.every_n_updates` must be at least 1, or null for validations only, not {every_n_updates}"
             )
         if clock not in CLOCKS:
-            raise ValueError(f"clock of RunRecord is one of {', '.join(CLOCKS)}; got '{clock}'.")
+            raise ValueError(f"`RunRecord.clock` is {clock!r}: choose one of {', '.join(CLOCKS)}")
         self.directory = directory
         self.every_n_updates = every_n_updates
         self.metrics = tuple(metrics)
@@ -81,24 +86,28 @@ class RunRecord(Callback, Serialization):
 
     @property
     def curve_path(self) -> Path:
-        """The learning curve; known from the start of the training on."""
+        """Path of the learning curve, which is known from the start of the training."""
         return Path(self.directory) / 'curve.jsonl'
 
     @property
     def run_path(self) -> Path:
-        """The summary; known from the start of the training on."""
+        """Path of the summary, which is known from the start of the training."""
         return Path(self.directory) / 'run.json'
 
     def state_dict(self) -> dict[str, Any]:
-        """State for the checkpoint: the seconds so far."""
+        """State for the checkpoint: the seconds of training so far."""
         return {'seconds': self.clock.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint was written."""
+        """Restores the seconds of training from the checkpoint."""
         self.clock.set(state_dict['seconds'])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the record: a fresh one, or the lines up to the checkpoint's update."""
+        """Starts a new record, or continues the lines up to the update of the checkpoint.
+
+        Raises:
+            FolderBusy: if another training writes into the folder.
+        """
         if self.directory is None:
             self.directory = str(trainer.log_dir or trainer.default_root_dir)
         if trainer.is_global_zero:
@@ -124,10 +133,10 @@ class RunRecord(Callback, Serialization):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds up the loss, without waiting for the device, and writes a line when it is time."""
+        """Sums the loss without synchronising the device, and writes a line if one is due."""
         loss = outputs.get('loss') if isinstance(outputs, dict) else outputs
         if loss is not None:
-            # Lightning hands over the loss divided by the number of accumulated batches.
+            # Lightning passes the loss divided by the number of accumulated batches.
             self._loss_sum = self._loss_sum + loss.detach() * trainer.accumulate_grad_batches
             self._loss_count += 1
         due = self.every_n_updates is not None and trainer.global_step >= self._written_update + self.every_n_updates
@@ -139,7 +148,7 @@ class RunRecord(Callback, Serialization):
         self.clock.stop()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the validation's line and lets the clock go on."""
+        """Writes the line of the validation and starts the clock again."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         logged = trainer.callback_metrics
@@ -168,13 +177,13 @@ class RunRecord(Callback, Serialization):
         write_text_atomically(self.run_path, json.dumps(summary, indent=2) + '\n')
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Lets others write, once the training has ended, well or not."""
+        """Releases the folder when the training has ended, normally or not."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Does so too after an error, for which Lightning may leave out the tear-down."""
+        """Releases the folder after an error, because Lightning may then skip the tear-down."""
         self.teardown(trainer, pl_module, 'fit')
 
     def _write(self, trainer: pl.Trainer, values: dict[str, float | None]) -> None:
@@ -194,7 +203,7 @@ class RunRecord(Callback, Serialization):
 
 
 def read_rows(path: str | Path) -> list[dict]:
-    """Reads a learning curve; ``[]`` if there is none. A last line cut off by a crash is left out."""
+    """Reads the rows of a learning curve; ``[]`` if there is none. An incomplete last line after a crash is left out."""
     path = Path(path)
     if not path.is_file():
         return []

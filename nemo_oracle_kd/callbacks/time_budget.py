@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Training for a given time: two models of different size get the same seconds, and both anneal to the end of them."""
+"""Training for a given time, so that models of different size get the same seconds and anneal to the end of them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DECAYS = ('cosine', 'linear', 'none')
 
 
 def learning_rate_share(spent: float, warmup_share: float, decay: str, final_share: float) -> float:
-    """Learning rate as a share of the configured one, after a share of the budget.
+    """Learning rate as a share of the configured one, after a given share of the budget.
 
-    Rises linearly from 0 to 1 over ``warmup_share``, then falls to ``final_share`` at the end of the budget.
+    It rises linearly from 0 to 1 over ``warmup_share`` and then falls to ``final_share`` at the end of the budget.
 
     Args:
-        spent: share of the budget that is used up; above 1 counts as 1.
+        spent: share of the budget that has been used; values above 1 count as 1.
         warmup_share: share of the budget for the rise.
         decay: ``cosine``, ``linear`` or ``none``.
         final_share: value at the end of the budget.
@@ -46,13 +46,13 @@ def learning_rate_share(spent: float, warmup_share: float, decay: str, final_sha
     return final_share + (1.0 - final_share) * falling
 
 
-# Serialization: NeMo 3 instantiates callbacks from YAML only if they are one of its own kinds of class
+# Serialization: NeMo 3 instantiates a callback from YAML only if its class derives from one of NeMo's own
 class TimeBudget(Callback, Serialization):
-    """Stops the training after ``seconds`` of training and sets the learning rate by the share of them that is spent.
+    """Stops the training after ``seconds`` of training, and sets the learning rate by the share of them that is used.
 
     ```yaml
     trainer:
-      max_epochs: 100000     # the budget ends the training
+      max_epochs: 100000     # the budget ends the training first
       max_steps: -1
       callbacks:
         - _target_: nemo_oracle_kd.callbacks.TimeBudget
@@ -61,20 +61,19 @@ class TimeBudget(Callback, Serialization):
       optim: {name: adamw, lr: 2e-3, sched: null}
     ```
 
-    Only training counts, not validation. A resumed run continues its budget. The number of updates, and with it the
-    result, depends on the machine; where the result has to be the same everywhere, use ``max_steps`` and a NeMo
-    scheduler.
+    Only training counts, not validation. A resumed run continues its budget. The number of updates, and therefore the
+    result, depends on the machine. For results that do not, use ``max_steps`` and a NeMo scheduler.
 
     Args:
-        seconds: the budget.
+        seconds: the budget in seconds of training.
         warmup_share: share of the budget in which the learning rate rises from 0 to ``optim.lr``.
-        decay: ``cosine`` or ``linear`` to the end of the budget, or ``none`` to leave the learning rate alone after
+        decay: ``cosine`` or ``linear`` to the end of the budget, or ``none`` to keep the learning rate constant after
             the rise.
         final_share: share of ``optim.lr`` that is left at the end.
-        clock: ``wall``, or ``cpu`` for processor seconds of a training on the CPU beside other work.
+        clock: ``wall``, or ``cpu`` for processor seconds if a training on a CPU shares it with other work.
 
     Raises:
-        ConfigError: for values out of range, and at the start of the training if the model has a scheduler of its own.
+        ConfigError: if a value is out of range, and at the start of the training if the model has a scheduler of its own.
     """
 
     def __init__(
@@ -88,15 +87,15 @@ class TimeBudget(Callback, Serialization):
         super().__init__()
         wrong = []
         if not seconds > 0:
-            wrong.append(f"TimeBudget needs seconds above 0; got {seconds}.")
+            wrong.append(f"`TimeBudget.seconds` must be greater than 0, not {seconds}")
         if not 0.0 <= warmup_share < 1.0:
-            wrong.append(f"warmup_share of TimeBudget is a share of the budget in [0, 1); got {warmup_share}.")
+            wrong.append(f"`TimeBudget.warmup_share` must be at least 0 and below 1, not {warmup_share}")
         if decay not in DECAYS:
-            wrong.append(f"decay of TimeBudget is one of {', '.join(DECAYS)}; got '{decay}'.")
+            wrong.append(f"`TimeBudget.decay` is {decay!r}: choose one of {', '.join(DECAYS)}")
         if not 0.0 <= final_share <= 1.0:
-            wrong.append(f"final_share of TimeBudget is a share of the learning rate in [0, 1]; got {final_share}.")
+            wrong.append(f"`TimeBudget.final_share` must lie between 0 and 1, not {final_share}")
         if clock not in CLOCKS:
-            wrong.append(f"clock of TimeBudget is one of {', '.join(CLOCKS)}; got '{clock}'.")
+            wrong.append(f"`TimeBudget.clock` is {clock!r}: choose one of {', '.join(CLOCKS)}")
         ConfigError.raise_if_any(wrong)
         self.seconds = float(seconds)
         self.warmup_share = float(warmup_share)
@@ -106,7 +105,7 @@ class TimeBudget(Callback, Serialization):
         self._rates: list[list[float]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """State for the checkpoint: the seconds so far and the learning rates before any schedule."""
+        """State for the checkpoint: the seconds of training so far, and the configured learning rates."""
         return {'seconds': self.clock.seconds, 'rates': self._rates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -115,11 +114,15 @@ class TimeBudget(Callback, Serialization):
         self._rates = state_dict['rates']
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuses a second master of the learning rate; remembers the configured rates; starts the clock."""
+        """Remembers the configured learning rates and starts the clock.
+
+        Raises:
+            ConfigError: if the model has a scheduler of its own.
+        """
         if trainer.lr_scheduler_configs:
             raise ConfigError(
-                "TimeBudget sets the learning rate by the clock, but the model has a scheduler too; remove it with "
-                "`model.optim.sched: null` (command line: `~model.optim.sched`)."
+                "TimeBudget sets the learning rate by the clock, but the model has a scheduler too: remove it with "
+                "`model.optim.sched: null` (command line: `~model.optim.sched`)"
             )
         if self._rates is None:
             self._rates = [[group['lr'] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
@@ -148,22 +151,23 @@ class TimeBudget(Callback, Serialization):
         self.clock.stop()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets the clock go on, unless this was a validation outside the training."""
+        """Starts the clock again, unless this was a validation outside the training."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.clock.start()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stops the clock."""
+        """Stops the clock and logs how much of the budget was used."""
         self.clock.stop()
         logging.info(f"Trained for {self.clock.seconds:.1f} of {self.seconds:.1f} s: {trainer.global_step} updates.")
 
     def _elapsed(self, trainer: pl.Trainer) -> float:
-        """Seconds of the first process, so that all processes use one learning rate and stop at the same update."""
+        """Seconds of the first process, so that all processes have the same learning rate and stop at the same update."""
         seconds = self.clock.seconds
         return trainer.strategy.broadcast(seconds, 0) if trainer.world_size > 1 else seconds
 
     def _stop_if_spent(self, trainer: pl.Trainer) -> None:
         if self._elapsed(trainer) >= self.seconds:
             trainer.should_stop = True
-            # Lightning validates where it stops, but only in an epoch whose turn it is; the last weights are always due.
+            # Lightning validates when it stops, but only in an epoch in which a validation is due. The last weights always
+            # need one.
             trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch and 1

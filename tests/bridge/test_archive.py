@@ -65,7 +65,7 @@ DAMAGES = {
         lambda m: {**m, WEIGHTS: _saved({'a': torch.ones(1)})},
         'do not fit its configuration',
     ),
-    'weights that are a list': (lambda m: {**m, WEIGHTS: _saved([1, 2])}, 'are a list and no mapping'),
+    'weights that are a list': (lambda m: {**m, WEIGHTS: _saved([1, 2])}, 'are a list and not a mapping'),
     'class that there is not': (
         lambda m: _changed(m, target='nemo.collections.asr.models.ctc_models.NoSuchModel'),
         'does not admit or does not have',

@@ -154,7 +154,7 @@ def test_a_resumed_run_drops_what_it_trains_again_and_keeps_the_seconds(tmp_path
 def test_bad_settings_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match='every_n_updates'):
         RunRecord(every_n_updates=0)
-    with pytest.raises(ValueError, match="clock of RunRecord is one of wall, cpu; got 'sun'"):
+    with pytest.raises(ValueError, match="RunRecord.clock` is 'sun': choose one of wall, cpu"):
         RunRecord(clock='sun')
 
 

@@ -1,4 +1,4 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What this package registers with NeMo and Hydra."""
+"""Registration of this package with NeMo and Hydra."""

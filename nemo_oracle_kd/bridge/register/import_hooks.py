@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs a hook on a module as soon as it is imported, also if it is in the middle of its own import."""
+"""Runs a hook on a module as soon as it is imported, even if it is in the middle of its own import."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any
 import wrapt
 
 MARK = '_nemo_oracle_kd_wraps'
-"""Attribute of a function that wraps one of NeMo's: the function that it wraps."""
+"""Attribute of a function that wraps one of NeMo's; it holds the wrapped function."""
 
 _waiting_for_import: set[tuple[str, Callable[[ModuleType], None]]] = set()
 
 
 def is_half_imported(module: ModuleType) -> bool:
+    """Whether the module is in the middle of its own import."""
     return bool(getattr(getattr(module, '__spec__', None), '_initializing', False))
 
 
@@ -45,10 +46,10 @@ def _after_import(hook: Callable[[ModuleType], None], module: ModuleType) -> Non
 
 
 class _PendingHooks:
-    """Import finder that finds nothing: it is only told about imports, and uses them to look again.
+    """Import finder that finds nothing. Every import notifies it, and it then checks which hooks can run.
 
-    For a module that is in the middle of its own import there is no hook "when finished".  The next import of anything
-    after it is the first occasion to act; NeMo's packages import dozens of modules after the ones that we wait for.
+    Python has no hook for the end of an import that is already under way. The next import of any other module is the first
+    occasion to act, and NeMo's packages import dozens of modules after the ones for which hooks wait.
     """
 
     _hooks: dict[str, list[Callable[[ModuleType], None]]] = {}
@@ -69,7 +70,7 @@ class _PendingHooks:
                 continue
             cls._hooks.pop(module_name, None)
             for hook in hooks:
-                if module is None:  # its import failed; wait for the next attempt
+                if module is None:  # its import failed, so wait for the next attempt
                     when_imported(module_name, hook)
                 else:
                     hook(module)

@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Registration with NeMo: opens NeMo's doors for this package, and opens them narrowly.
+"""Registers this package with NeMo, and admits no more than it needs.
 
-Four things are registered, each as soon as the NeMo module that it concerns has been imported:
+Four things are registered, each as soon as its NeMo module has been imported:
 
 1. The classes that a configuration may name (:mod:`nemo_oracle_kd.bridge.register.targets`).
 2. ``resolve_trainer_cfg``, through which NeMo's recipes build the arguments of their trainer, reads a preset
    (``+oracle_kd=<name>``) and appends its callback (see :mod:`nemo_oracle_kd.bridge.register.presets`).
-3. ``exp_manager`` refuses a preset that reached no trainer, so that a preset is never ignored in silence.
+3. ``exp_manager`` refuses a preset that reached no trainer, so that a preset is never silently ignored.
 4. Transducer losses given to ``register_rnnt_loss`` become values of ``model.loss.loss_name``
    (:mod:`nemo_oracle_kd.bridge.register.rnnt_losses`).
 
-:func:`register` may be called at any time and any number of times: NeMo may be imported later, already imported, or
-in the middle of its own import, which is the usual case because NeMo scans for Hydra plug-ins while it is imported.
+:func:`register` may be called at any time and any number of times. NeMo may be imported later, already imported, or in the
+middle of its own import. The last is the usual case, because NeMo scans for Hydra plug-ins while it is imported.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ _HOOKS: dict[str, Callable[[ModuleType], None]] = {
 
 
 def register() -> None:
-    """Registers this package with NeMo, now or as soon as NeMo is imported.  Calling it again does no harm."""
+    """Registers this package with NeMo, now or as soon as NeMo is imported.  Further calls have no effect."""
     for module_name, hook in _HOOKS.items():
         when_imported(module_name, hook)

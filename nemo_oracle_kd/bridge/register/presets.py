@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the ``oracle_kd`` node of a recipe's configuration to a callback of its trainer.
+"""Turns the ``oracle_kd`` node of a recipe's configuration into a callback of its trainer.
 
-A preset (``+oracle_kd=<name>``) fills the top-level node ``oracle_kd``.  It leaves ``trainer.callbacks`` alone, as
+A preset (``+oracle_kd=<name>``) fills the top-level node ``oracle_kd``.  It does not touch ``trainer.callbacks``, because
 Hydra replaces lists: a preset with a list of its own would delete the callbacks of the recipe.  NeMo's recipes call
-``resolve_trainer_cfg(cfg.trainer)``; from ``cfg.trainer`` the parent configuration is found, and with it the node.
+``resolve_trainer_cfg(cfg.trainer)``, and the parent of ``cfg.trainer`` has the node.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CALLBACK_TARGET = 'nemo_oracle_kd.callbacks.KnowledgeDistillation'
 
 
 def find_preset(trainer_cfg: Any) -> dict[str, Any] | None:
-    """Returns the ``oracle_kd`` node of the configuration that ``trainer_cfg`` belongs to, resolved, or None.
+    """Returns the resolved ``oracle_kd`` node of the configuration to which ``trainer_cfg`` belongs, or None.
 
     Args:
         trainer_cfg: the node ``cfg.trainer`` of a recipe.
@@ -48,7 +48,7 @@ def find_preset(trainer_cfg: Any) -> dict[str, Any] | None:
 
 
 def _from_the_launch(source: str) -> str:
-    """The teacher's file if its path starts from where the command was given, which each job of a sweep has left."""
+    """The teacher's path relative to the directory of the command, which each job of a sweep has left."""
     from hydra.core.hydra_config import HydraConfig
 
     path = os.path.expanduser(source)
@@ -59,10 +59,10 @@ def _from_the_launch(source: str) -> str:
 
 
 def append_callback(trainer_arguments: dict[str, Any], distillation: Mapping[str, Any]) -> None:
-    """Appends the distillation callback to ``trainer_arguments['callbacks']``, behind those of the recipe."""
+    """Appends the distillation callback to ``trainer_arguments['callbacks']``, after those of the recipe."""
     from hydra.utils import get_class
 
-    # Called directly, not by Hydra's instantiate, which would wrap our errors into one of its own.
+    # Called directly, because Hydra's instantiate would wrap the errors of the callback into one of its own.
     callback = get_class(CALLBACK_TARGET)(**distillation)
     callbacks = trainer_arguments.get('callbacks')
     trainer_arguments['callbacks'] = [*(callbacks or []), callback]
@@ -79,14 +79,14 @@ def refuse_unused_preset(trainer: Any, exp_manager_cfg: Any) -> None:
     callbacks = getattr(trainer, 'callbacks', None) or []
     if not any(_is_ours(type(callback)) for callback in callbacks):
         raise ConfigError(
-            f"The preset '{NODE}' has no effect, because this recipe does not build its trainer with NeMo's "
+            f"the preset `{NODE}` has no effect, because this recipe does not build its trainer with NeMo's "
             "resolve_trainer_cfg(cfg.trainer): remove the preset and put the output of "
-            "'nemo-oracle-kd presets show NAME --as-callback' into trainer.callbacks."
+            "'nemo-oracle-kd presets show NAME --as-callback' into `trainer.callbacks`"
         )
 
 
 def _is_ours(callback_class: type) -> bool:
-    # By name: importing the class would bring NeMo and torch into a module that is imported at start-up.
+    # Compared by name, because importing the class would import NeMo and torch at start-up.
     name = CALLBACK_TARGET.rpartition('.')[2]
     return any(
         base.__name__ == name and base.__module__.startswith('nemo_oracle_kd.') for base in callback_class.__mro__
@@ -100,7 +100,7 @@ def _node_beside(cfg: Any) -> Any:
     parent = cfg._get_parent() if isinstance(cfg, DictConfig) else None
     if not isinstance(parent, DictConfig) or parent._is_none() or parent._is_missing():
         return None
-    # Strings stand for a preset that Hydra did not find, so that they must not be dropped here.
+    # A string means that Hydra did not find the preset, so strings must not be dropped here.
     return OmegaConf.select(parent, NODE) if NODE in parent else None
 
 
@@ -109,12 +109,12 @@ def _errors_of_node(node: Any) -> list[str]:
 
     if not isinstance(node, DictConfig):
         return [
-            f"'{NODE}' is {node!r}, but has to be a mapping with teacher and objectives: the Hydra plug-in of "
-            "nemo_oracle_kd was not active when the configuration was composed; check that the package is installed "
-            "in this environment ('nemo-oracle-kd presets' lists the presets)."
+            f"`{NODE}` is {node!r} and not a mapping with teacher and objectives, because the Hydra plug-in of nemo_oracle_kd was "
+            "not active when the configuration was composed: check that the package is installed in this environment "
+            "('nemo-oracle-kd presets' lists the presets)"
         ]
     return [
-        f"{key} is not set: add '{key}=VALUE' to the command, or set it in the configuration file."
+        f"`{key}` is not set: add '{key}=VALUE' to the command, or set it in the configuration file"
         for key in sorted(OmegaConf.missing_keys(node))
     ]
 
@@ -124,10 +124,10 @@ def _errors_of_callbacks(trainer_cfg: Any) -> list[str]:
     if callbacks is None:
         return []
     if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
-        return ["trainer.callbacks has to be a list: write it with a dash before every '_target_'."]
+        return [f"`trainer.callbacks` is {callbacks!r} and not a list: write it with a dash before every '_target_'"]
     if any(isinstance(entry, Mapping) and entry.get('_target_') == CALLBACK_TARGET for entry in callbacks):
         return [
-            f"Distillation is configured twice, by '{NODE}' and by an entry of trainer.callbacks: "
-            f"remove the entry, or drop '+{NODE}=...' from the command."
+            f"distillation is configured twice, by `{NODE}` and by an entry of `trainer.callbacks`: remove the entry, or drop "
+            f"'+{NODE}=...' from the command"
         ]
     return []

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Hooks in the two functions that NeMo's recipes call: a preset reaches the trainer, or is refused."""
+"""Wraps the two functions of NeMo by which a recipe builds its trainer: a preset reaches the trainer or is refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from nemo_oracle_kd.bridge.register.import_hooks import MARK
 
 
 def wrap_resolve_trainer_cfg(trainer_utils: ModuleType) -> None:
+    """Makes ``resolve_trainer_cfg`` append the callback of a preset to the arguments of the trainer."""
     original = getattr(trainer_utils, 'resolve_trainer_cfg', None)
-    # Without this function a preset reaches no trainer, and exp_manager will say so.
+    # Without this function a preset reaches no trainer, and exp_manager refuses it.
     if original is None or hasattr(original, MARK):
         return
 
@@ -32,6 +33,7 @@ def wrap_resolve_trainer_cfg(trainer_utils: ModuleType) -> None:
 
 
 def wrap_exp_manager(module: ModuleType) -> None:
+    """Makes ``exp_manager`` refuse a preset that has not reached the trainer."""
     original = module.exp_manager
     if hasattr(original, MARK):
         return

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Names of transducer losses: what is registered here becomes a value of ``model.loss.loss_name``."""
+"""Registers transducer losses with NeMo under names for ``model.loss.loss_name``."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def register_rnnt_loss(
 ) -> None:
     """Makes ``model.loss.loss_name: <name>`` work in NeMo's transducer recipes.
 
-    NeMo keeps a dictionary of loss names, but chooses the loss by a chain of ``if``; the name therefore has to be
-    entered in the dictionary and the choosing function has to be wrapped.
+    NeMo keeps a dictionary of loss names but chooses the loss by a chain of ``if``. The name must therefore be entered in
+    the dictionary, and the function that chooses must be wrapped.
 
     Args:
         name: value of ``model.loss.loss_name``; its options are ``model.loss.<name>_kwargs``.
         factory: called as ``factory(blank_idx, **options)``.  It returns a module with an attribute ``reduction`` and
-            ``forward(acts, labels, act_lens, label_lens) -> nll [B]`` for ``acts [B, T, U+1, V]``.  Either a callable
+            ``forward(acts, labels, act_lens, label_lens) -> nll [B]`` for ``acts [B, T, U+1, V]``.  It is a callable
             or ``'package.module:attribute'``, which is imported when the loss is first used.
         force_float32: whether NeMo converts the joint's output to float32 first.
         installation_msg: what NeMo shows when the loss is not available.
@@ -44,7 +44,7 @@ def register_rnnt_loss(
         ValueError: if ``name`` is one of NeMo's own losses, or ``factory`` is a string without ':'.
     """
     if isinstance(factory, str) and factory.count(':') != 1:
-        raise ValueError(f"Write the factory of loss '{name}' as 'package.module:attribute', not as '{factory}'.")
+        raise ValueError(f"the factory of loss {name!r} is {factory!r}: write it as 'package.module:attribute'")
     module = sys.modules.get(RNNT_MODULE)
     if module is not None and not is_half_imported(module):
         _refuse_names_of_nemo(module, [name])
@@ -59,10 +59,11 @@ def register_rnnt_loss(
 def _refuse_names_of_nemo(module: ModuleType, names: list[str]) -> None:
     for name in names:
         if name in module.RNNT_LOSS_RESOLVER and name not in _RNNT_LOSSES:
-            raise ValueError(f"'{name}' is one of NeMo's own transducer losses; choose another name.")
+            raise ValueError(f"{name!r} is one of NeMo's own transducer losses: choose another name")
 
 
 def install_rnnt_losses(module: ModuleType) -> None:
+    """Enters the registered losses in NeMo's module of transducer losses."""
     for name, entry in _RNNT_LOSSES.items():
         module.RNNT_LOSS_RESOLVER[name] = module.RNNTLossConfig(
             loss_name=name,
@@ -83,7 +84,7 @@ def install_rnnt_losses(module: ModuleType) -> None:
         return _make_rnnt_loss(loss_name, blank_idx, loss_kwargs)
 
     setattr(resolve_rnnt_loss, MARK, original)
-    # RNNTLoss looks the function up in its module at every construction, so that rebinding the name is enough.
+    # RNNTLoss looks up the function in its module whenever it is constructed, so rebinding the name is enough.
     module.resolve_rnnt_loss = resolve_rnnt_loss
 
 

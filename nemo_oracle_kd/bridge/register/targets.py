@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a configuration file may name: thirteen classes of this package by their full paths, and no function.
+"""The classes of this package that a configuration file may name, thirteen by their full paths, and no function.
 
 NeMo refuses every ``_target_`` outside of its allow-list, because a ``.nemo`` file from elsewhere could otherwise run any
-code.  :data:`PUBLIC_TARGETS` are appended to that list, and nothing else of this package gets through.
+code.  :data:`PUBLIC_TARGETS` are appended to that list, and nothing else in this package is admitted.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ PUBLIC_TARGETS = (
     'nemo_oracle_kd.callbacks.RunRecord',
     'nemo_oracle_kd.callbacks.TimeBudget',
 )
-"""All that a configuration may name: classes whose constructors neither write nor load anything."""
+"""Full paths that a configuration may name: classes whose constructors neither write nor load anything."""
 
 
 def is_registered() -> bool:
-    """Returns whether NeMo is imported and accepts our targets."""
+    """Whether NeMo is imported and accepts these targets."""
     common = sys.modules.get('nemo.core.classes.common')
     return common is not None and set(PUBLIC_TARGETS) <= set(getattr(common, ALLOW_LIST, []))
 
 
 def extend_allow_list(common: ModuleType) -> None:
+    """Adds :data:`PUBLIC_TARGETS` to NeMo's allow-list, and refuses everything else in this package."""
     targets = getattr(common, ALLOW_LIST, None)
     if isinstance(targets, list):
         targets.extend(target for target in PUBLIC_TARGETS if target not in targets)
@@ -61,7 +62,7 @@ def extend_allow_list(common: ModuleType) -> None:
 
     @functools.wraps(original)
     def is_target_allowed(target: str) -> bool:
-        # NeMo compares prefixes, so that a class would admit the methods that it inherits from NeMo's mixins.
+        # NeMo compares prefixes, so an admitted class would also admit the methods that it inherits from NeMo's mixins.
         if target.startswith('nemo_oracle_kd') and target not in PUBLIC_TARGETS:
             return False
         return original(target)

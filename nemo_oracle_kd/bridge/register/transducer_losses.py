@@ -1,18 +1,18 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Registers our transducer losses with NeMo, and keeps a configured loss configured.
+"""Registers the transducer losses of this package with NeMo, and restores the configured loss after vocabulary changes.
 
-1. `model.loss.loss_name: oracle_kd_rnnt` is the RNN-T full sum on every device; options in
-   `model.loss.oracle_kd_rnnt_kwargs`: `fastemit_lambda`, `clamp`.
-2. `tdt` and `multiblank_rnnt` work off CUDA too. On CUDA they stay NeMo's kernels. The names are NeMo's own because
-   NeMo compares them as strings when it sets up the joint's duration outputs and the decoding.
-3. `change_vocabulary` builds a new loss. NeMo's BPE models forget `model.loss` when they do, all forget the reduction,
-   and all count a TDT's durations as labels. After it we put back what the configuration says, for the names above.
-4. A saved model names NeMo's default loss in the place of `oracle_kd_rnnt`. Both are the same function with the same options,
-   and the file restores where this package is not installed.
+1. `model.loss.loss_name: oracle_kd_rnnt` is the RNN-T full sum on every device. Its options `fastemit_lambda` and `clamp`
+   are in `model.loss.oracle_kd_rnnt_kwargs`.
+2. `tdt` and `multiblank_rnnt` also work without CUDA. With CUDA they remain NeMo's kernels. The names are NeMo's own,
+   because NeMo compares them as strings when it sets up the joint's duration outputs and the decoding.
+3. NeMo's `change_vocabulary` builds a new loss. In BPE models it ignores `model.loss`; in all models it ignores the
+   reduction, and counts the durations of a TDT as labels. Afterwards the configured loss is rebuilt, for the names above.
+4. A saved model names NeMo's default loss instead of `oracle_kd_rnnt`. Both are the same function with the same options, so
+   the file restores where this package is not installed.
 
-Nothing here imports torch or NeMo: the hooks run when NeMo is imported.
+Nothing here imports torch or NeMo, because the hooks run when NeMo is imported.
 """
 
 import functools
@@ -43,8 +43,8 @@ _MARK = '_nemo_oracle_kd_transducer_losses'
 
 
 def register_transducer_losses() -> None:
-    """Does the above, now or as soon as NeMo is imported. Calling it again does no harm."""
-    # NeMo's conversion to float32 would be a copy of the largest tensor of the step; ours converts tile by tile.
+    """Registers the losses and the hooks, now or as soon as NeMo is imported. Further calls have no effect."""
+    # NeMo's conversion to float32 would copy the largest tensor of the step. Our loss converts tile by tile.
     register_rnnt_loss(LOSS_NAME, f'{_LOSSES}:make_oracle_kd_rnnt', force_float32=False)
     when_imported('nemo.collections.asr.losses.rnnt', _wrap_resolver)
     for module_name in _MODELS:
@@ -53,13 +53,13 @@ def register_transducer_losses() -> None:
 
 
 def restore_configured_loss(model: Any) -> bool:
-    """Rebuilds `model.loss` from `model.cfg.loss` and `model.cfg.rnnt_reduction` if it is one of the losses above.
+    """Rebuilds `model.loss` from `model.cfg.loss` and `model.cfg.rnnt_reduction` if it is one of these losses.
 
     Args:
         model: a NeMo RNN-T, TDT, multi-blank or hybrid model.
 
     Returns:
-        whether the loss was rebuilt, in the fused joint too.
+        whether the loss was rebuilt; the fused joint then uses it too.
     """
     from nemo.collections.asr.losses.rnnt import RNNTLoss
 
@@ -130,7 +130,7 @@ def _wrap_to_config_file(module: ModuleType) -> None:
 
 
 def _name_a_stock_loss(path: str) -> None:
-    """Replaces our loss in the configuration of a saved model by NeMo's default, with the same options."""
+    """Replaces our loss in the configuration of a saved model by NeMo's default with the same options."""
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(path)

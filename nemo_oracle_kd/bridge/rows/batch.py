@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The manifest rows of the batch in hand, whatever loader made it.
+"""Finds the manifest rows of the current training batch, for every kind of loader.
 
-NeMo's loaders drop the keys of a manifest that they do not know. They can say, though, which utterances a batch holds: the
-native ones by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item that NeMo's training steps cannot unpack. Both
-are switched on at run time; the fifth item is taken off just before the batch goes to its device.
+NeMo's loaders drop the manifest keys that they do not know. But they can tell which utterances a batch holds: the native ones
+by `return_sample_id`, Lhotse's by `return_cuts`, as a fifth item that NeMo's training steps cannot unpack. Both options are
+switched on at run time, and the fifth item is removed just before the batch goes to its device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ _HOOK = 'on_before_batch_transfer'
 class UtteranceRows:
     """Rows of a training manifest by utterance.
 
-    Made by :meth:`find` or :meth:`attach`. An utterance is told by the number of its line, or by audio file, offset, duration and
-    text; never by the order in which batches come.
+    Created by :meth:`find` or :meth:`attach`. An utterance is identified by the number of its line, or by audio file, offset,
+    duration and text, but never by the order of the batches.
     """
 
     def __init__(self, model: Any, source: Any, loader: Any):
@@ -38,26 +38,26 @@ class UtteranceRows:
 
     @classmethod
     def find(cls, model: Any) -> 'UtteranceRows':
-        """Finds the loader whose rows these are. Next come :meth:`read` and :meth:`begin`.
+        """Finds the training loader and its rows. The next calls are :meth:`read` and :meth:`begin`.
 
-        To be called before the loader's first batch, in `Callback.setup('fit')`. Data that NeMo would set up just after that
-        (`defer_setup`) are set up now.
+        This must be called before the first batch of the loader, in `Callback.setup('fit')`. Data that NeMo would set up just
+        after that (`defer_setup`) are set up now.
 
         Args:
             model: a NeMo ASR model with its training data set up.
 
         Raises:
-            ConfigError: no training data, or data whose rows cannot be traced.
+            ConfigError: if there are no training data, or if their rows cannot be traced.
         """
         loader = _training_loader(model)
         return cls(model, find_row_source(loader, model), loader)
 
     @classmethod
     def attach(cls, model: Any) -> 'UtteranceRows':
-        """:meth:`find`, :meth:`read` and :meth:`begin` in one.
+        """Calls :meth:`find`, :meth:`read` and :meth:`begin`.
 
         Raises:
-            ConfigError: no training data, data whose rows cannot be traced, or manifests that cannot be read.
+            ConfigError: if there are no training data, their rows cannot be traced, or a manifest cannot be read.
         """
         rows = cls.find(model)
         problems = rows.read()
@@ -66,29 +66,29 @@ class UtteranceRows:
         return rows
 
     def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
-        """Reads the manifests, once, and finds the row of each utterance.
+        """Reads the manifests once, and finds the row of each utterance.
 
         Args:
-            visitors: called with every line that the loader does not leave out.
-            mark: :attr:`marked` tells which rows have this key as true.
+            visitors: called with every line that the loader uses.
+            mark: a key; :attr:`marked` tells in which rows it is true.
 
         Returns:
-            Sentences about what could not be read; empty if all is well.
+            Messages about what could not be read; empty if there were no problems.
         """
         return self._source.read(visitors, mark)
 
     @property
     def unmatched(self) -> list[str]:
-        """Sentences about utterances whose row :meth:`read` did not find."""
+        """Messages about utterances whose row :meth:`read` did not find."""
         return list(self._source.unmatched)
 
     @property
     def marked(self) -> np.ndarray:
-        """For each utterance of the native data sets whether its row has the key that :meth:`read` was to look for, as true."""
+        """For each utterance of the native data sets, whether the `mark` of :meth:`read` is true in its row."""
         return self._source.marked
 
     def begin(self) -> None:
-        """Makes the loader say which utterances it yields."""
+        """Makes the loader tell which utterances it yields."""
         self._switch(True)
         model = self._model
         inherited = getattr(model, _HOOK)
@@ -101,7 +101,7 @@ class UtteranceRows:
         setattr(model, _HOOK, take_rows)
 
     def detach(self) -> None:
-        """Leaves the model and its loader as they were before."""
+        """Restores the model and its loader."""
         if not self._attached:
             return
         self._switch(False)
@@ -113,14 +113,14 @@ class UtteranceRows:
 
     @property
     def nbytes(self) -> int:
-        """What is kept to find the rows of NeMo's native data sets again, in bytes."""
+        """Size of the index that finds the rows of NeMo's native data sets, in bytes."""
         return self._source.nbytes
 
     def __deepcopy__(self, memo: Any) -> 'UtteranceRows':
         return self  # bound to one model and its loader
 
     def __len__(self) -> int:
-        """How many utterances are known beforehand: all of NeMo's native data sets, 0 with Lhotse."""
+        """Number of utterances that are known in advance: all of NeMo's native data sets, 0 with Lhotse."""
         return len(self._source)
 
     def __iter__(self) -> Iterator[Row]:
@@ -128,31 +128,33 @@ class UtteranceRows:
         return (self._source.row(index) for index in range(len(self._source)))
 
     def of_batch(self) -> list[Row]:
-        """The manifest rows, with all their keys, of the training batch last handed to the model, in its order.
+        """The manifest rows of the last training batch, in its order and with all their keys.
 
         `audio_filepath` and `text` are as NeMo resolved them.
 
         Raises:
-            RuntimeError: no training batch has come yet.
+            RuntimeError: if no training batch has reached the model yet.
         """
         if not self._rows:
-            raise RuntimeError("no training batch has reached the model since its rows were attached")
+            raise RuntimeError(
+                "no training batch has reached the model since its rows were attached: ask for rows in a training step only"
+            )
         return self._rows
 
     def take(self, batch: Any) -> Any:
-        """Keeps the rows of a training batch; returns the four items that NeMo's training step unpacks.
+        """Keeps the rows of a training batch, and returns the four items that NeMo's training step unpacks.
 
         Raises:
-            RuntimeError: the batch comes from another loader than the one attached.
-            ValueError: one of its entries is not one utterance.
+            RuntimeError: if the batch comes from a loader other than the attached one.
+            ValueError: if one of its entries is not exactly one utterance.
         """
         trainer = getattr(self._model, '_trainer', None)
         if not self._attached or (trainer is not None and not trainer.training):
             return batch
         if not isinstance(batch, (tuple, list)) or len(batch) != 5:
             raise RuntimeError(
-                "the training batch does not say which utterances it holds, so it comes from another loader than the one that "
-                "was set up: give the data by model.train_ds and leave it unchanged during the fit"
+                "the training batch does not tell which utterances it holds, so it comes from a loader other than the one that was "
+                "set up: give the data by model.train_ds and leave it unchanged during the fit"
             )
         *items, utterances = batch
         self._rows = self._source.rows(utterances)
@@ -164,7 +166,7 @@ class UtteranceRows:
         self._source.switch(on)
         self._attached = on
         self._rows = []
-        # workers that outlive an epoch hold a copy of the data set as it was
+        # persistent workers hold a copy of the data set with the former setting
         for loader in {id(loader): loader for loader in (self._loader, self._model._train_dl)}.values():
             if getattr(loader, 'persistent_workers', False):
                 loader._iterator = None
@@ -178,6 +180,6 @@ def _training_loader(model: Any) -> Any:
     if getattr(model, '_train_dl', None) is None:
         config = model.cfg.get('train_ds') or {}
         if not config.get('defer_setup', False):
-            raise ConfigError("the model has no training data: set model.train_ds")
-        model.setup_training_data(config)  # what NeMo is about to do; it then leaves it at that
+            raise ConfigError("the model has no training data: set `model.train_ds`")
+        model.setup_training_data(config)  # NeMo would do this next, and now finds it done
     return model._train_dl

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The lines of the training manifests, as NeMo itself reads them: read once, and seen by all who want to know.
+"""Reads the lines of the training manifests once, by NeMo's own rules, and shows them to all visitors.
 
-Each line is parsed once. What stays of it afterwards is for its readers to say: the place of a line in its file is enough to
-read it again.
+Each line is parsed once. The visitors decide what to keep of it. The place of a line in its file is enough to read it
+again.
 """
 
 import json
@@ -23,8 +23,8 @@ __all__ = ['ManifestLine', 'ManifestReader', 'parse_line', 'read_through']
 
 Visitor = Callable[['ManifestLine'], None]
 _AUDIO_KEYS = ('audio_filename', 'audio_filepath', 'context')  # in NeMo's order
-_decode = json.JSONDecoder().decode  # one for all lines, which are many
-try:  # comes with NeMo 3; three times as fast, and stricter: what it refuses is left to Python's own parser
+_decode = json.JSONDecoder().decode  # shared by all lines, for speed
+try:  # msgspec comes with NeMo 3. It is three times as fast but stricter, so Python's parser reads what it refuses.
     from msgspec.json import Decoder as _FastDecoder
 
     _decode_fast = _FastDecoder().decode
@@ -48,19 +48,19 @@ class ManifestLine:
     """One line of a manifest.
 
     Attributes:
-        source: what it belongs to.
+        source: the source to which the line belongs.
         group: index of the source.
-        file: index of the file among all.
-        path: of the file.
+        file: index of the file among all files.
+        path: path of the file.
         place: number of the line in its file, from 1.
-        start: byte at which it begins.
-        number: running number over the lines of its source that are not blank, from 0: the `id` of NeMo's entries.
-        total: likewise over all sources.
+        start: byte at which the line begins.
+        number: number of the line among the lines of its source that are not blank, from 0. It is the `id` of NeMo's entry.
+        total: the same number over all sources.
         row: the JSON object with the keys that Lhotse adds, and `text`.
-        audio: the audio's path as written.
-        text: the transcript as NeMo reads it; `None`: the row has none (for NeMo an empty one).
-        duration: as written.
-        loaded: whether the loader does not leave the row out.
+        audio: path of the audio as written.
+        text: the transcript as NeMo reads it; `None` if the row has none, which NeMo reads as an empty one.
+        duration: the duration as written, normally in seconds.
+        loaded: whether the loader uses the row.
     """
 
     source: Source
@@ -91,13 +91,13 @@ class ManifestLine:
 
 
 class ManifestReader:
-    """Iterates over the lines of manifests; lines that cannot be read are left out and counted.
+    """Iterates over the lines of manifests. Lines that cannot be read are counted and left out.
 
     Args:
-        manifests: where to read.
+        manifests: the manifests to read.
 
     Attributes:
-        problems: sentences about what could not be read; complete after the iteration.
+        problems: messages about what could not be read; complete after the iteration.
     """
 
     def __init__(self, manifests: TrainingManifests):
@@ -135,7 +135,7 @@ class ManifestReader:
                 ]
 
     def _lines(self, path: str) -> Iterator[tuple[int, int, bytes]]:
-        """Number from 1, byte and bytes of each line, with the line ends that Python takes for such."""
+        """Yields number (from 1), first byte and content of each line. All line ends count that Python's text mode accepts."""
         from nemo.utils.data_utils import DataStoreObject
 
         try:
@@ -157,10 +157,10 @@ class _Unreadable(ValueError):
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """The JSON object of a line.
+    """Parses the JSON object of a line.
 
     Raises:
-        ValueError: there is none.
+        ValueError: if there is none.
     """
     if _decode_fast is not None:
         try:
@@ -181,7 +181,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 
 def _essentials(row: dict[str, Any], source: Source) -> tuple[str, str | None, Any]:
-    """Audio, text and duration by NeMo's rules; completes the row by tags and `text`."""
+    """Audio, text and duration by NeMo's rules. Adds the tags of the source and `text` to the row."""
     audio = row.get('audio_filepath') if 'audio_filename' not in row else row['audio_filename']
     if not isinstance(audio, str) or not audio:
         audio = next((row[key] for key in _AUDIO_KEYS if isinstance(row.get(key), str) and row[key]), None)
@@ -218,12 +218,12 @@ def read_through(
     """Reads manifests once and shows every line to all visitors.
 
     Args:
-        manifests: where to read.
-        visitors: called with each line that the loader does not leave out.
+        manifests: the manifests to read.
+        visitors: called with each line that the loader uses.
         visitors_of_all: called with every line.
 
     Returns:
-        Sentences about lines and files that could not be read.
+        Messages about lines and files that could not be read.
     """
     reader = ManifestReader(manifests)
     for line in tqdm(reader, desc='reading the training manifests', unit='row', delay=5, leave=False):

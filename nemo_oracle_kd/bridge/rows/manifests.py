@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which manifests a `train_ds` config reads, and what it says of their rows."""
+"""Finds the manifests that a `train_ds` config reads, and the options that apply to their rows."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,22 +10,22 @@ from typing import Any
 
 __all__ = ['Source', 'TrainingManifests', 'training_manifests']
 
-_BRACES = ('{', '_OP_', '(', '[', '<')  # what NeMo takes for the begin of a range of shards
-#: options of a data config that hold for the entries of its `input_cfg` as well
+_BRACES = ('{', '_OP_', '(', '[', '<')  # by these NeMo recognises the begin of a range of shards
+#: options of a data config that also apply to the entries of its `input_cfg`
 _INHERITED = ('use_lhotse', 'text_field', 'min_duration', 'max_duration')
 
 
 @dataclass(frozen=True)
 class Source:
-    """Manifests that are read together: one of NeMo's data sets (a part of a concatenated one, a bucket), or one of Lhotse's.
+    """Manifests that are read together: one of NeMo's data sets (a part of a concatenated one, a bucket), or a Lhotse source.
 
     Attributes:
-        files: paths, in order.
+        files: paths in order.
         lhotse: whether Lhotse reads them.
         tarred: whether the audio is in archives.
         text_field: the key of the transcript.
-        shortest: rows with a smaller `duration` in seconds are left out by the loader; `None`: none are.
-        longest: likewise those with a greater one.
+        shortest: the loader leaves out rows with a `duration` below this, in seconds; `None` for no limit.
+        longest: the loader leaves out rows with a `duration` above this, in seconds; `None` or 0 for no limit.
         tags: keys that Lhotse's `input_cfg` adds to the rows.
     """
 
@@ -38,7 +38,7 @@ class Source:
     tags: Mapping[str, Any] = field(default_factory=dict)
 
     def loads(self, row: Mapping[str, Any], duration: Any) -> bool:
-        """Whether the loader does not leave the row out."""
+        """Whether the loader uses the row."""
         if self.lhotse and row.get('_skipme', False):
             return False
         if not isinstance(duration, (int, float)):
@@ -53,8 +53,8 @@ class TrainingManifests:
     """The manifests of a data set.
 
     Attributes:
-        sources: one for each entry that NeMo makes a data set of its own from, or Lhotse a source; one otherwise.
-        complete: whether all data come from these manifests (`False` with Lhotse shars or cut sets among them).
+        sources: one per entry from which NeMo makes a data set, or Lhotse a source; otherwise a single one.
+        complete: whether all data come from these manifests. It is false if Lhotse shars or cut sets are among them.
     """
 
     sources: tuple[Source, ...]
@@ -67,7 +67,7 @@ class TrainingManifests:
 
     @property
     def text_fields(self) -> tuple[str, ...]:
-        """Keys other than `text` that transcripts are read from."""
+        """Keys other than `text` from which transcripts are read."""
         return tuple(dict.fromkeys(s.text_field for s in self.sources if s.text_field != 'text'))
 
 
@@ -78,7 +78,7 @@ def training_manifests(
 
     Args:
         config: `model.cfg.train_ds`, or `None`.
-        inherited: options of the config around it.
+        inherited: options of the enclosing config.
     """
     if config is None:
         return TrainingManifests((), False)
@@ -110,7 +110,7 @@ def training_manifests(
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a manifest is a file of lines, and not a compressed one or a command, which Lhotse reads as well."""
+    """Whether a manifest is a file of lines. Lhotse also reads compressed files and commands."""
     return not path.endswith('.gz') and not path.startswith('pipe:')
 
 
@@ -124,7 +124,7 @@ def _from_input_cfg(value: Any, options: Mapping[str, Any]) -> TrainingManifests
     parts = []
     for entry in value:
         part = training_manifests(entry, options)
-        tags = dict(entry.get('tags', None) or {})  # those of a group are set after those of its entries
+        tags = dict(entry.get('tags', None) or {})  # tags of a group override those of its entries
         sources = (_with_tags(source, tags) for source in part.sources)
         parts.append(TrainingManifests(tuple(sources), part.complete))
     return _joined(parts)

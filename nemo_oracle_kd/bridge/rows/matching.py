@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which line of the training manifests is that of each entry of NeMo's data sets, kept in thirteen bytes each.
+"""Finds the manifest line of each entry of NeMo's data sets, and keeps its place in thirteen bytes per entry.
 
-NeMo's entries do not carry the keys that NeMo does not know, but the running number of their line. It decides, wherever the
-entries number the lines in the order in which the manifests are read here, and audio, offset, duration and text confirm it.
-Elsewhere these tell the lines apart, and the number only those that are equal in all of them.
+NeMo's entries do not carry the keys that NeMo does not know, but they have the number of their line. If the entries number
+the lines in the order in which the manifests are read here, that number finds the line, and audio, offset, duration and text
+confirm it. Otherwise these four find the line, and the number only decides between lines that are equal in all of them.
 """
 
 import json
@@ -25,13 +25,13 @@ _MOST_OPEN_FILES = 64
 
 
 class RowTable:
-    """Lines of manifests by index: where they begin, read when asked for.
+    """Places of manifest lines by index. A line is read when it is requested.
 
     Args:
         files: all manifests.
-        file: for each line the index of its manifest.
-        start: for each line the byte at which it begins.
-        marked: for each line whether it has the key that was asked for, as true.
+        file: for each line, the index of its manifest.
+        start: for each line, the byte at which it begins.
+        marked: for each line, whether the key to look for is true in it.
     """
 
     def __init__(self, files: Sequence[str], file: np.ndarray, start: np.ndarray, marked: np.ndarray):
@@ -43,14 +43,14 @@ class RowTable:
 
     @property
     def nbytes(self) -> int:
-        """What the table holds, in bytes."""
+        """Size of the table in bytes."""
         return self.file.nbytes + self.start.nbytes + self.marked.nbytes
 
     def row(self, index: int) -> dict[str, Any]:
         """The JSON object of a line.
 
         Raises:
-            ValueError: there is none: the manifest has changed.
+            ValueError: if there is none, because the manifest has changed.
         """
         return parse_line(self.line(int(self.file[index]), int(self.start[index])))
 
@@ -62,22 +62,22 @@ class RowTable:
 
             if len(self._open) >= _MOST_OPEN_FILES:
                 self.close()
-            # kept open: a file that is replaced during the fit stays what it was
+            # kept open, so that replacing the file during the fit does not change what is read
             self._open[path] = open(DataStoreObject(path).get(), 'rb')  # noqa: SIM115
         self._open[path].seek(start)
         return self._open[path].readline().lstrip(b'\r\n').split(b'\r')[0].strip()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the manifests that are open."""
         while self._open:
             self._open.popitem()[1].close()
 
 
 class LinesOfEntries:
-    """The entries of data sets, numbered through all of them.
+    """The entries of several data sets under consecutive indices.
 
     Args:
-        collections: NeMo's collections of entries, one for each data set.
+        collections: NeMo's collections of entries, one per data set.
     """
 
     def __init__(self, collections: Sequence[Sequence[Any]]):
@@ -93,13 +93,13 @@ class LinesOfEntries:
 
 
 class Matcher:
-    """Finds the line of each entry. A visitor of :func:`read_through`, of all lines.
+    """Finds the line of each entry, as a visitor of all lines of :func:`read_through`.
 
     Args:
-        entries: of the data sets.
-        manifests: that the data sets read.
-        sharded: whether each process reads a part of the lines, so that their numbers tell nothing.
-        mark: rows are marked that have this key as true.
+        entries: entries of the data sets.
+        manifests: manifests that the data sets read.
+        sharded: whether each process reads only a part of the lines, so that their numbers are useless.
+        mark: a key; rows in which it is true are marked.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Matcher:
         ]
         self.marked = np.zeros(len(entries), dtype=np.bool_)
         self.mark = mark
-        self._file, self._start = memoryview(self.file), memoryview(self.start)  # faster item by item
+        self._file, self._start = memoryview(self.file), memoryview(self.start)  # faster than numpy for single items
         self._keys = _Keys(entries)
 
     def __call__(self, line: ManifestLine) -> None:
@@ -138,12 +138,12 @@ class Matcher:
         """The lines of all entries.
 
         Raises:
-            ConfigError: an entry whose line is not there, or could be several.
+            ConfigError: if no line, or more than one, matches an entry.
         """
         table = RowTable(self.manifests.files, self.file, self.start, self.marked)
         missing = np.flatnonzero(self.start < 0)
         if len(missing):
-            if self.numbered:  # entries in another order than expected: look once more, by what the lines say
+            if self.numbered:  # the order is not the expected one, so read again and compare the content of the lines
                 read_through(self.manifests, (), [self._keys])
             for index in missing:
                 self._file[index], self._start[index] = self._keys.find(int(index), table, self.numbered, self.single)
@@ -154,7 +154,7 @@ class Matcher:
 
 
 def _places(collection: Sequence[Any], first: int) -> array:
-    """For each number of a line the index of its entry, -1 where it has none."""
+    """For each line number, the index of its entry; -1 if it has none."""
     numbers = np.fromiter((entry.id for entry in collection), dtype=np.int64, count=len(collection))
     places = np.full(int(numbers.max(initial=-1)) + 1, -1, dtype=np.int32)
     places[numbers] = np.arange(first, first + len(numbers), dtype=np.int32)
@@ -169,17 +169,17 @@ def _is_that_of(entry: Any, line: ManifestLine) -> bool:
     audio = entry.audio_file
     if audio == line.audio:
         return True
-    # resolving a relative path asks the file system, so the end of it decides where it can
+    # resolving a relative path needs the file system, so its end is compared first
     return not line.audio.startswith('/') and (audio.endswith('/' + line.audio) or audio == line.audio_file)
 
 
 def _key(audio_file: str, offset: Any, duration: Any, text: str) -> int:
-    """Hash of what tells utterances apart; a missing offset is 0, as for the loader."""
+    """Hash of the four values that identify an utterance. A missing offset is 0, as for the loader."""
     return hash((audio_file, float(offset or 0.0), None if duration is None else float(duration), text))
 
 
 class _Keys:
-    """Lines by audio, offset, duration and text."""
+    """Index of lines by audio, offset, duration and text."""
 
     def __init__(self, entries: LinesOfEntries):
         self.entries = entries
@@ -196,7 +196,11 @@ class _Keys:
         self.total.append(line.total)
 
     def find(self, index: int, table: RowTable, numbered: bool, single: bool) -> tuple[int, int]:
-        """File and begin of the line of an entry."""
+        """File and first byte of the line of an entry.
+
+        Raises:
+            ConfigError: if no line, or more than one, matches the entry.
+        """
         if self._order is None:
             keys = np.frombuffer(self.key, dtype=np.int64) if len(self.key) else np.zeros(0, dtype=np.int64)
             self._order = np.argsort(keys, kind='stable')
@@ -208,14 +212,14 @@ class _Keys:
         for place in found:
             row = parse_line(table.line(self.file[place], self.start[place]))
             by_text.setdefault(json.dumps(row, sort_keys=True), place)
-        if len(by_text) > 1:  # same audio, same text, other keys: the number decides
+        if len(by_text) > 1:  # the lines differ in other keys only, so the number decides
             part = int(np.searchsorted(self.entries.firsts, index, side='right')) - 1
             own = [place for place in found if numbered and self._number(place, single) == (part, entry.id)]
             by_text = {str(place): place for place in own}
         if len(by_text) != 1:
             problem = "several rows" if found else "no row"
             raise ConfigError(
-                f"{problem} of model.train_ds.manifest_filepath could be that of {entry.audio_file} (offset {entry.offset}, "
+                f"{problem} of `model.train_ds.manifest_filepath` could be that of {entry.audio_file} (offset {entry.offset}, "
                 f"duration {entry.duration}, text {entry.text_raw[:60]!r}): keep one row per utterance, and do not change the "
                 "manifest after the loader was set up"
             )
@@ -223,5 +227,5 @@ class _Keys:
         return self.file[place], self.start[place]
 
     def _number(self, place: int, single: bool) -> tuple[int, int]:
-        """Data set and number in it."""
+        """Index of the data set of a line, and its number in it."""
         return (0, self.total[place]) if single else (self.group[place], self.number[place])

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The batches of a training loader: what NeMo and Lightning made of them, and other batches in their place."""
+"""Describes how a training loader forms its batches, and replaces them by the batches of a sampler."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class LoaderBatches:
     Attributes:
         size: rows per batch and process.
         shuffle: whether the rows are shuffled.
-        drop_last: whether the rows that do not fill a batch are left out.
-        rank: of this process.
-        processes: how many share the data.
-        position: epoch, and how many of its batches a resumed training has behind it; asked when the batches of an epoch
-            begin. `None`: unknown.
-        counts_epochs: whether the training ends after a number of epochs and not of steps.
+        drop_last: whether rows that do not fill a batch are left out.
+        rank: rank of this process.
+        processes: number of processes that share the data.
+        position: returns the epoch and the number of its batches that a resumed training has done; called when the batches
+            of an epoch begin. `None` if unknown.
+        counts_epochs: whether the training ends after a number of epochs rather than steps.
     """
 
     size: int
@@ -39,14 +39,14 @@ class LoaderBatches:
 
 
 def loader_batches(model: Any, option: str) -> LoaderBatches:
-    """How the training loader of a model forms its batches.
+    """Describes how the training loader of a model forms its batches.
 
     Args:
         model: a NeMo ASR model with its training data set up.
-        option: the setting that wants other batches, for messages.
+        option: the setting that needs other batches, for messages.
 
     Raises:
-        ConfigError: not a native, map-style data set, whose batches can be formed in another way.
+        ConfigError: if the data set is not a native map-style one, so that its batches cannot be replaced.
     """
     loader, trainer = model._train_dl, model._trainer
     _check_loader(model, loader, option)
@@ -62,7 +62,7 @@ def loader_batches(model: Any, option: str) -> LoaderBatches:
 
 
 def replace_batches(model: Any, sampler: Sampler) -> DataLoader:
-    """Gives the training loader of a model the batches of a sampler; returns the loader that was replaced."""
+    """Makes the training loader of a model use the batches of a sampler, and returns the loader that was replaced."""
     loader = model._train_dl
     model._train_dl = DataLoader(
         loader.dataset,
@@ -86,9 +86,9 @@ def give_back(model: Any, loader: DataLoader) -> None:
 
 
 def _position(fit_loop: Any) -> tuple[int, int]:
-    """Epoch, and batches of it that a checkpoint has behind it, as Lightning counts them.
+    """The epoch and the number of its batches that a checkpoint has done, as Lightning counts them.
 
-    A checkpoint that a callback writes at the end of a batch does not count that batch; Lightning trains on it again.
+    A checkpoint that a callback writes at the end of a batch does not count that batch, and Lightning trains on it again.
     """
     done = fit_loop.epoch_loop.batch_progress.current.completed if fit_loop.epoch_loop.restarting else 0
     return fit_loop.epoch_progress.current.processed, done

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data sets that say which utterances a batch holds, and the manifest rows of these: NeMo's own and Lhotse's."""
+"""Makes NeMo's and Lhotse's data sets tell which utterances a batch holds, and finds the manifest rows of these."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
@@ -16,10 +16,8 @@ from nemo_oracle_kd.errors import ConfigError
 __all__ = ['LhotseRows', 'NativeRows', 'Row', 'find_row_source']
 
 Row = dict[str, Any]
-_TRACEABLE = (
-    "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can say which utterances a batch holds"
-)
-#: Lhotse options that make other utterances out of those of the manifest
+_TRACEABLE = "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can tell which utterances a batch holds"
+#: options of Lhotse that cut or join the utterances of the manifest
 _CUTTING = (
     'concatenate_samples',
     'truncate_duration',
@@ -29,10 +27,10 @@ _CUTTING = (
 
 
 def find_row_source(loader: Any, model: Any) -> Union['NativeRows', 'LhotseRows']:
-    """The rows behind a training loader.
+    """Finds the rows behind a training loader.
 
     Raises:
-        ConfigError: it cannot say which utterances a batch holds.
+        ConfigError: if the loader cannot tell which utterances a batch holds.
     """
     from nemo.collections.asr.data.audio_to_text_lhotse import LhotseSpeechToTextBpeDataset
 
@@ -45,7 +43,7 @@ def find_row_source(loader: Any, model: Any) -> Union['NativeRows', 'LhotseRows'
     if not _collect(dataset, leaves):
         kind = type(loader if dataset is None else dataset).__name__
         raise ConfigError(
-            f"model.train_ds makes a {kind}, whose batches cannot be matched with the rows of a manifest; {_TRACEABLE}: "
+            f"`model.train_ds` makes a {kind}, whose batches cannot be matched with the rows of a manifest; {_TRACEABLE}: "
             "take use_dali, hf_data_cfg, is_code_switched and prompts out of model.train_ds, or train without stored scores"
         )
     return NativeRows(leaves, model.cfg.train_ds)
@@ -55,7 +53,7 @@ def _check_whole_utterances(config: Any) -> None:
     found = [name for name in _CUTTING if config.get(name, None)]
     if found:
         raise ConfigError(
-            f"model.train_ds.{found[0]} joins or cuts utterances, but the rows of a manifest are about whole ones: take it out"
+            f"`model.train_ds.{found[0]}` joins or cuts utterances, but a manifest row describes a whole utterance: remove the option"
         )
     if config.get('multi_config', False):
         for part in config.values():
@@ -64,18 +62,18 @@ def _check_whole_utterances(config: Any) -> None:
 
 
 def _collect(dataset: Any, leaves: list[Any]) -> bool:
-    """Finds the data sets that read manifests below one that joins them; whether there is nothing else."""
+    """Collects the data sets that read manifests, below those that join them. Returns whether there are no others."""
     from nemo.collections.asr.data.audio_to_text import BucketingDataset, _AudioTextDataset, _TarredAudioToTextDataset
     from nemo.collections.common.data.dataset import ConcatDataset
     from torch.utils.data import ChainDataset, Subset
 
     if isinstance(dataset, (_AudioTextDataset, _TarredAudioToTextDataset)):
-        if all(dataset is not leaf for leaf in leaves):  # a bucket with a weight comes several times
+        if all(dataset is not leaf for leaf in leaves):  # a bucket with a weight occurs several times
             leaves.append(dataset)
         return True
     if isinstance(dataset, BucketingDataset):
         return _collect(dataset.wrapped_dataset, leaves)
-    if isinstance(dataset, Subset):  # what NeMo's ConcatDataset turns its parts into
+    if isinstance(dataset, Subset):  # NeMo's ConcatDataset turns its parts into these
         return _collect(dataset.dataset, leaves)
     if isinstance(dataset, (ConcatDataset, ChainDataset)):
         return all(_collect(part, leaves) for part in dataset.datasets)
@@ -83,7 +81,7 @@ def _collect(dataset: Any, leaves: list[Any]) -> bool:
 
 
 class NativeRows:
-    """Rows of NeMo's own data sets; utterances are numbered through all data sets that read manifests."""
+    """Rows of NeMo's own data sets. Utterances have consecutive numbers over all data sets that read manifests."""
 
     def __init__(self, leaves: Sequence[Any], config: Any):
         self.leaves = list(leaves)
@@ -95,27 +93,27 @@ class NativeRows:
         self.unmatched: list[str] = []
 
     def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
-        """Reads the manifests once, finds the line of each entry and shows the lines to visitors.
+        """Reads the manifests once, finds the line of each entry, and shows the lines to visitors.
 
         Returns:
-            Sentences about what could not be read.
+            Messages about what could not be read.
         """
         matcher = Matcher(self.entries, self.manifests, self.sharded, mark)
         problems = read_through(self.manifests, visitors, [matcher])
         try:
             self.table = matcher.finish()
         except ConfigError as error:
-            self.unmatched = [] if problems else error.messages  # lines that could not be read explain the others
+            self.unmatched = [] if problems else error.messages  # unreadable lines explain the missing ones
         return problems
 
     @property
     def marked(self) -> np.ndarray:
-        """For each entry whether its row has the key that :meth:`read` was to look for, as true."""
+        """For each entry, whether the `mark` of :meth:`read` is true in its row."""
         return self.table.marked
 
     @property
     def nbytes(self) -> int:
-        """What is kept of the rows, in bytes."""
+        """Size of the index of rows in bytes."""
         return self.table.nbytes if self.table is not None else 0
 
     def __len__(self) -> int:
@@ -157,7 +155,7 @@ class NativeRows:
 
 
 class _NumberedSamples:
-    """Instead of a data set's `_process_sample`: its index counted over all data sets. Goes to loader workers."""
+    """Replaces a data set's `_process_sample` to count its index over all data sets. It is sent to loader workers."""
 
     def __init__(self, dataset: Any, first: int):
         self.dataset, self.first = dataset, first
@@ -168,7 +166,7 @@ class _NumberedSamples:
 
 
 class _NumberedStream:
-    """Last stage of a tarred data set's pipeline: its index counted over all data sets. Goes to loader workers."""
+    """Last stage of a tarred data set's pipeline, which counts its index over all data sets. It is sent to loader workers."""
 
     def __init__(self, first: int):
         self.first = first
@@ -191,7 +189,7 @@ class LhotseRows:
         self.before = dataset.return_cuts
 
     def read(self, visitors: Sequence[Visitor] = (), mark: str | None = None) -> list[str]:
-        """Reads the manifests once, for visitors; see `NativeRows.read`."""
+        """Reads the manifests once if there are visitors; see `NativeRows.read`."""
         return read_through(self.manifests, visitors) if visitors else []
 
     def __len__(self) -> int:
@@ -209,8 +207,8 @@ def _row_of_cut(cut: Any) -> Row:
     spoken = [part for part in parts if any(_has_text(part))]
     if sum(sum(_has_text(part)) for part in parts) > 1:
         raise ValueError(
-            f"the training utterance {cut.id} holds several transcripts, but a row of a manifest is about one utterance: take out "
-            "what joins them (a noise manifest must have no `text`)"
+            f"the training utterance {cut.id} holds several transcripts, but a manifest row describes one utterance: remove what "
+            "joins them (a noise manifest must have no `text`)"
         )
     part = spoken[0] if spoken else cut.first_non_padding_cut if hasattr(cut, 'tracks') else cut
     text = next((supervision.text for supervision in part.supervisions if supervision.text is not None), '')

@@ -105,7 +105,7 @@ def test_an_interpolation_into_the_rest_of_the_recipe_is_resolved(composed, teac
 
 def test_a_teacher_that_was_not_named_is_refused_with_the_words_to_add(composed):
     cfg = composed('+oracle_kd=frame_kl')
-    with pytest.raises(ConfigError, match="^oracle_kd.teacher.restore_from is not set: add 'oracle_kd.teacher.rest"):
+    with pytest.raises(ConfigError, match="^`oracle_kd.teacher.restore_from` is not set: add 'oracle_kd.teacher.rest"):
         resolve_trainer_cfg(cfg.trainer)
 
 
@@ -125,7 +125,7 @@ def test_callbacks_that_are_no_list_are_refused_together_with_the_missing_teache
     cfg = composed('+oracle_kd=frame_kl', recipe="trainer:\n  callbacks:\n    _target_: a.B\n")
     with pytest.raises(ConfigError) as error:
         resolve_trainer_cfg(cfg.trainer)
-    assert len(error.value.messages) == 2 and "has to be a list" in error.value.messages[1]
+    assert len(error.value.messages) == 2 and "and not a list: write it with a dash" in error.value.messages[1]
 
 
 def test_a_preset_name_that_hydra_took_for_a_value_is_refused():

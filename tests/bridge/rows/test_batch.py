@@ -312,7 +312,7 @@ def test_a_batch_of_another_loader_is_refused(corpus):
     rows = UtteranceRows.attach(model)
     batch = next(iter(model._train_dl))
     assert len(model.on_before_batch_transfer(batch, 0)) == 4 and len(rows.of_batch()) == 4
-    with pytest.raises(RuntimeError, match='comes from another loader'):
+    with pytest.raises(RuntimeError, match='comes from a loader other than the one that was set up'):
         model.on_before_batch_transfer(batch[:4], 0)
 
 
