@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a teacher has said about utterances that it heard before."""
+"""Keeps a frozen teacher's answers, so that an utterance heard in an earlier epoch needs no second forward."""
 
 import hashlib
 
@@ -13,13 +13,13 @@ __all__ = ['AnswerMemory']
 
 
 class AnswerMemory:
-    """Answers about utterances the teacher has heard before, found by the samples and labels themselves.
+    """A teacher's answers, keyed by a hash of an utterance's samples and labels.
 
     A frozen teacher gives the same answer to the same audio in every epoch. Audio that changes from epoch to epoch
-    (augmentation in the data loader) is simply never found again.
+    (augmentation in the data loader) never matches a key, so such a training gains nothing from the memory.
 
     Args:
-        megabytes: no answer is added beyond this size; what is there stays.
+        megabytes: upper limit of the memory, in MiB. When it is full, no answer is added and none is evicted.
     """
 
     def __init__(self, megabytes: float):
@@ -31,7 +31,7 @@ class AnswerMemory:
 
     @staticmethod
     def keys(batch: AudioBatch) -> list[bytes]:
-        """One key per utterance."""
+        """One key per utterance of the batch, in its order."""
         signal, labels = batch.signal.float().cpu(), batch.transcripts.labels.cpu().long()
         found = []
         for row, (samples, count) in enumerate(zip(batch.lengths.tolist(), batch.transcripts.lengths.tolist())):
@@ -41,11 +41,11 @@ class AnswerMemory:
         return found
 
     def get(self, key: bytes) -> torch.Tensor | None:
-        """The answer on the CPU, or `None`."""
+        """Returns the answer of a key, on the CPU, or `None` if there is none."""
         return self._answers.get(key)
 
     def put(self, key: bytes, answer: torch.Tensor) -> None:
-        """Keeps a tensor, if there is room."""
+        """Keeps a copy of an answer on the CPU, if there is room for it and the key is new."""
         size = answer.numel() * answer.element_size()
         if size <= self.room and key not in self._answers:
             self.room -= size

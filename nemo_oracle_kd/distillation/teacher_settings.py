@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The `teacher` section of a distillation's config."""
+"""Options of the `teacher` section of a distillation's config, and their checks."""
 
 import math
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ SCORES = ('manifest',)
 
 @dataclass
 class TeacherOptions:
-    """What every kind of teacher is told. A kind adds the field that it is chosen by, with a default."""
+    """Options that every kind of teacher has. A kind adds the field by which it is chosen, with a default."""
 
     head: str = field(default='auto', metadata={'help': "the teacher's head that scores texts: auto, ctc or rnnt"})
     time_resampling: str = field(
         default='none',
-        metadata={'help': "how the teacher's frames are brought to the student's rate: none, nearest or linear"},
+        metadata={'help': "how the teacher's frames are resampled to the student's rate: none, nearest or linear"},
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -48,9 +48,9 @@ class TeacherOptions:
 
 @dataclass
 class TeacherConfig(TeacherOptions):
-    """Where the teacher's signals come from: an online NeMo model, run frozen beside the student, or stored scores.
+    """Options of a teacher that is a frozen NeMo model beside the student, or its scores stored in the manifest.
 
-    An oracle teacher is recognised by its class and gets the batch's transcripts as well.
+    An oracle teacher is recognised by its class and also gets the transcripts of the batch.
     """
 
     restore_from: str | None = field(
@@ -58,20 +58,22 @@ class TeacherConfig(TeacherOptions):
     )
     scores: str | None = field(
         default=None,
-        metadata={'help': 'manifest: what `nemo-oracle-kd score` wrote into the training rows; no teacher in memory'},
+        metadata={
+            'help': 'manifest: use the scores that `nemo-oracle-kd score` wrote into the rows, without a teacher'
+        },
     )
     fingerprint: str | None = field(
         default=None, metadata={'help': 'with scores: refuse rows that another teacher scored'}
     )
     memory_mb: float = field(
         default=0.0,
-        metadata={'help': 'keep answers to audio that comes again in every epoch, up to so many megabytes; 0: none'},
+        metadata={'help': "megabytes for the teacher's answers to audio that repeats in every epoch; 0 keeps none"},
     )
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
         if not (math.isfinite(self.memory_mb) and self.memory_mb >= 0):
-            yield f"`{path}.memory_mb` must be a finite number of at least 0, not {self.memory_mb}"
+            yield f"`{path}.memory_mb` is {self.memory_mb}: set a finite number of at least 0"
         if self.restore_from == '':
             yield f"`{path}.restore_from` is empty: give the path of a .nemo file or the name of a pretrained model"
         if self.scores is not None and self.scores not in SCORES:
@@ -82,9 +84,9 @@ class TeacherConfig(TeacherOptions):
                 f"set {path}.scores to manifest for scores made by `nemo-oracle-kd score`"
             )
         if self.scores is None and self.fingerprint is not None:
-            yield f"`{path}.fingerprint` tells whose stored scores to accept: set {path}.scores to manifest, or remove it"
+            yield f"`{path}.fingerprint` needs stored scores: set {path}.scores to manifest, or remove {path}.fingerprint"
         if self.scores is not None and self.memory_mb > 0:
-            yield f"`{path}.memory_mb` is for a teacher beside the student: remove it, or {path}.scores"
+            yield f"`{path}.memory_mb` needs a teacher beside the student: remove {path}.memory_mb or {path}.scores"
 
     @property
     def online(self) -> bool:

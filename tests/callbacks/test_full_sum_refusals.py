@@ -30,7 +30,7 @@ def test_lists_of_which_the_student_can_write_one_text_are_refused(scored_tones,
     for row in rows:
         row['teacher_nbest'] = [row['teacher_nbest'][0], {'text': 'ZZZ', 'log_prob': -50.0}]
     manifest = write_rows(rows, tmp_path / 'alone.jsonl')
-    sentence = 'of each of 16 N-best lists .* can write one text at most'
+    sentence = 'the student can write at most one text of each of 16 N-best lists'
     _refused(manifest, distillation({'full_sum_norm': {}}), sentence)
 
 
@@ -88,7 +88,7 @@ def test_nothing_to_train_on_is_refused(tone_corpus):
     _refused(
         tone_corpus,
         distillation({'hard': {'weight': 0.0}}, **options),
-        'no row of model.train_ds says .*nothing would',
+        'no row of model.train_ds is marked .*nothing would',
     )
 
 
@@ -126,7 +126,7 @@ def test_rows_that_changed_since_they_were_scored_are_refused(scored_tones, tmp_
     rows[2]['duration'] += 0.25
     rows[5]['audio_filepath'] = rows[6]['audio_filepath']
     manifest = write_rows(rows, tmp_path / 'changed.jsonl')
-    sentence = '2 of 16 rows .*changed.jsonl, line 3, .* other than when they were scored .*--overwrite'
+    sentence = '2 of 16 rows .*changed.jsonl, line 3, .* that changed after scoring .*--overwrite'
     _refused(manifest, distillation({'full_sum': {}}), sentence)
 
 

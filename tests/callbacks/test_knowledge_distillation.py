@@ -241,7 +241,10 @@ def test_unknown_keys_are_refused_when_the_callback_is_made(tone_teacher):
     'change, sentence',
     [
         (lambda row: row.pop('text'), r'line 2, .*\) have no `text`'),
-        (lambda row: row.update(duration=0.0), r'line 2, 0.0\) have a `duration` that is no length'),
+        (
+            lambda row: row.update(duration=0.0),
+            r'line 2, 0.0\) have a `duration` that is not a number of seconds above 0',
+        ),
         (
             lambda row: row.update(audio_filepath='gone.wav'),
             r'line 2, gone.wav\) name an audio file that does not exist',

@@ -65,11 +65,11 @@ def test_a_config_becomes_dataclasses_with_defaults():
         ({'teacher': {'scores': 'rows'}, 'objectives': {'hard': {}}}, "scores` is 'rows': choose manifest"),
         (
             {'teacher': {'restore_from': 't.nemo', 'fingerprint': 'a-b-c'}, 'objectives': {'full_sum': {}}},
-            'fingerprint` tells whose stored scores to accept',
+            'fingerprint` needs stored scores',
         ),
         (
             {'teacher': {'scores': 'manifest', 'memory_mb': 5}, 'objectives': {'full_sum': {}}},
-            'memory_mb` is for a teacher beside the student',
+            'memory_mb` needs a teacher beside the student',
         ),
         (
             {'teacher': {'restore_from': 't.nemo', 'head': 'tdt'}, 'objectives': {'full_sum': {}}},

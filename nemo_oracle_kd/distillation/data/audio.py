@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether the audio of the training rows is there: a missing or empty file is found now or after hours."""
+"""Checks that the audio of the training rows exists: a missing file would otherwise stop the training after hours."""
 
 import math
 import os
@@ -14,27 +14,27 @@ from nemo_oracle_kd.distillation.data.findings import Findings, Sample
 
 __all__ = ['AudioCheck']
 
-#: opening every file of a large corpus takes minutes, so beyond this a fixed random sample is opened
+#: number of files that are opened; opening all files of a large corpus takes minutes, so a fixed random sample is drawn
 AUDIO_SAMPLE = 5000
 
 _SENTENCES = {
-    'duration': "have a `duration` that is no length in seconds above 0: correct it",
-    'offset': "have an `offset` that is no time in seconds of at least 0: correct it",
+    'duration': "have a `duration` that is not a number of seconds above 0: correct it",
+    'offset': "have an `offset` that is not a number of seconds of at least 0: correct it",
     'missing': (
-        "name an audio file that does not exist, or may not be read (relative paths are looked up beside the manifest): correct the path, or remove "
-        "the rows"
+        "name an audio file that does not exist or cannot be read (relative paths start at the manifest's folder): correct "
+        "the path, or remove the rows"
     ),
     'empty': "name a file that holds no audio: remove the rows",
 }
 
 
 class AudioCheck:
-    """Durations and offsets of all rows, their files, and the content of a sample of these.
+    """Checks the duration and offset of every row, that its file exists, and that a sample of the files holds audio.
 
-    Formats that libsndfile does not know (mp4, opus in webm) are left to the loader. So is audio in archives.
+    Formats that libsndfile does not know (mp4, opus in webm) and audio in archives are left to the loader.
 
     Args:
-        files: look at files; one process is enough for that.
+        files: whether to look at the files. In a distributed training one process does so for all.
     """
 
     def __init__(self, files: bool = True):
@@ -44,10 +44,10 @@ class AudioCheck:
         self._sample = Sample(AUDIO_SAMPLE)
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
         self.rows += 1
         duration, offset = line.duration, line.row.get('offset')
-        # not (... > 0): NaN is neither; bool is an int to Python
+        # `not 0 < duration` also refuses NaN; True and False are numbers to Python
         if type(duration) is not float and not _is_number(duration) or not 0 < duration < math.inf:
             self._findings.add('duration', line, f'{duration!r}')
         if offset is not None and (not _is_number(offset) or not 0 <= offset < math.inf):
@@ -63,7 +63,7 @@ class AudioCheck:
             self._sample.keep((path, str(line)))
 
     def finish(self) -> Iterator[str]:
-        """What is wrong."""
+        """Yields what is wrong, in sentences that name the fix."""
         import soundfile
 
         seen: dict[str, bool] = {}

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""All checks of the training data, fed by one pass over the manifests; their problems are reported together.
+"""Runs all checks of the training data in one pass over the manifests and reports their problems together.
 
-A check is an object with `see(line)`, called with every row that the loader does not leave out, and `finish()`, which yields
-sentences about what is wrong.
+A check has two methods. `see(line)` is called with every row that the loader keeps, and `finish()` yields sentences about
+what is wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,24 +26,24 @@ class Check(Protocol):
     """A check of the training rows."""
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
 
     def finish(self) -> Iterable[str]:
-        """What is wrong, in sentences that name the fix."""
+        """Yields what is wrong, in sentences that name the fix."""
 
 
 @dataclass(frozen=True)
 class DataNeeds:
-    """What a training asks of its rows.
+    """What a training requires of its rows.
 
     Attributes:
-        text: all rows need a transcript; otherwise the supervised ones do.
-        filled_text: it must not be empty, because a teacher reads it.
-        flags: the mark of supervised rows is looked at.
-        scores: the teacher's score of the text is read from the rows.
-        nbest: so many hypotheses of a row are compared; 0: none.
-        likelihood: names of the objectives that need true likelihoods in the rows, and no oracle's.
-        teacher: whose scores are expected, if known.
+        text: whether all rows need a transcript; otherwise only the supervised rows do.
+        filled_text: whether the transcript must not be empty, because a teacher reads it.
+        flags: whether the mark `"supervised"` of the rows is read.
+        scores: whether the teacher's score of the text is read from the rows.
+        nbest: number of hypotheses per row that an objective compares; 0 if none does.
+        likelihood: names of the objectives that need true likelihoods in the rows, which an oracle teacher cannot give.
+        teacher: the teacher whose scores are expected, if known.
     """
 
     text: bool = True
@@ -60,15 +60,15 @@ class DataChecks:
 
     Args:
         train_ds: `model.cfg.train_ds`, or `None`.
-        needs: what the training asks of its rows.
-        codecs: of the student, and of a teacher beside it or `None`: the texts must be writable by both. `None`: any text will
-            do.
-        audio: look for the audio files; one process is enough for that.
+        needs: what the training requires of its rows.
+        codecs: the student's codec, and that of a teacher beside the student or `None`. Both must be able to write the
+            texts. With `None` in place of the pair, any text is accepted.
+        audio: whether to look for the audio files. In a distributed training one process does so for all.
 
     Attributes:
-        manifests: of `train_ds`.
-        scores: the check of scores and marks; `None` if nobody looks at these.
-        rules: what is asked of rows with scores.
+        manifests: the manifests that `train_ds` names.
+        scores: the check of scores and marks; `None` if the training reads neither.
+        rules: what is required of rows with scores.
     """
 
     def __init__(
@@ -94,19 +94,19 @@ class DataChecks:
 
     @property
     def visitors(self) -> list[Any]:
-        """To be called with every row."""
+        """Functions that must be called with every row."""
         return [check.see for check in self._checks]
 
     def read(self) -> list[str]:
-        """Reads the manifests; returns what could not be read."""
+        """Reads the manifests and returns sentences about what could not be read."""
         return read_through(self.manifests, self.visitors)
 
     def problems(self) -> list[str]:
-        """What is wrong, after the rows were seen."""
+        """Returns what is wrong, once all rows have been seen."""
         found: list[str] = []
         if self.rules.scores and self.manifests.text_fields:
             found.append(
-                f"text_field is {self.manifests.text_fields[0]!r} in model.train_ds, but the scores are those of `text`: set "
+                f"model.train_ds.text_field is {self.manifests.text_fields[0]!r}, but the scores are those of `text`: set "
                 "text_field=text"
             )
         if self.manifests.files:
@@ -116,11 +116,14 @@ class DataChecks:
 
 
 def rate_problems(train_ds: Mapping[str, Any] | None, sample_rate: int | None) -> list[str]:
-    """Whether the loader resamples to the rate that the model reads; NeMo does not compare the two.
+    """Compares the sample rate of the loader with that of the model, which NeMo does not do.
 
     Args:
         train_ds: `model.cfg.train_ds`, or `None`.
-        sample_rate: of the model, Hz.
+        sample_rate: the model's sample rate, Hz.
+
+    Returns:
+        Sentences about what is wrong; empty if the rates agree or one of them is unknown.
     """
     rate = train_ds.get('sample_rate', None) if train_ds is not None else None
     if sample_rate is None or rate is None or int(rate) == sample_rate:
@@ -138,14 +141,14 @@ def data_problems(
     teacher: TextCodec | None = None,
     audio: bool = True,
 ) -> list[str]:
-    """What is wrong with training data, in sentences; nothing is raised.
+    """Returns sentences about what is wrong with training data, and raises nothing.
 
     Args:
         train_ds: `model.cfg.train_ds`, or `None`.
-        needs: what the training asks of its rows.
-        student: of the student: every text must be writable. `None`: any text will do.
-        teacher: of a teacher beside the student that scores the texts, or `None`.
-        audio: look for the audio files.
+        needs: what the training requires of its rows.
+        student: the student's codec, which must be able to write every text; with `None`, any text is accepted.
+        teacher: the codec of a teacher beside the student that scores the texts, or `None`.
+        audio: whether to look for the audio files.
     """
     checks = DataChecks(train_ds, needs, None if student is None else (student, teacher), audio)
     return checks.read() + checks.problems()
@@ -154,15 +157,15 @@ def data_problems(
 def check_training_data(
     train_ds: Mapping[str, Any] | None, needs: DataNeeds, sample_rate: int | None = None, audio: bool = True
 ) -> None:
-    """Refuses training data that would fail, or silently train on nothing, later.
+    """Refuses training data that would later fail or silently train on nothing.
 
     Args:
         train_ds: `model.cfg.train_ds`, or `None`.
-        needs: what the training asks of its rows.
-        sample_rate: what the model reads, Hz.
-        audio: look for the audio files; one process is enough for that.
+        needs: what the training requires of its rows.
+        sample_rate: the model's sample rate, Hz.
+        audio: whether to look for the audio files. In a distributed training one process does so for all.
 
     Raises:
-        ConfigError: all that is wrong, each with rows and fix.
+        ConfigError: everything that is wrong, each with the rows and the fix.
     """
     ConfigError.raise_if_any(rate_problems(train_ds, sample_rate) + data_problems(train_ds, needs, audio=audio))

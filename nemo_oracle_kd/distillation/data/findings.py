@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Mistakes of rows, counted by kind, so that one sentence speaks of all rows that share one."""
+"""Counts the mistakes of manifest rows by kind, so that one sentence covers all rows with the same mistake."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ class Findings:
     """Counts mistakes and remembers where the first of each kind is.
 
     Args:
-        sentences: kind of mistake -> what is said of the rows that have it, with the fix.
+        sentences: kind of mistake -> end of the sentence about the rows that have it, with the fix.
     """
 
     def __init__(self, sentences: Mapping[str, str]):
@@ -28,9 +28,9 @@ class Findings:
         """Counts a mistake.
 
         Args:
-            kind: of the mistake.
+            kind: a key of `sentences`.
             line: the manifest line.
-            what: shown with the first of its kind.
+            what: detail that is shown with the first mistake of its kind.
         """
         entry = self._found.get(kind)
         if entry is None:
@@ -39,20 +39,20 @@ class Findings:
             entry[0] += 1
 
     def sentences(self, rows: int) -> Iterator[str]:
-        """One sentence for each kind.
+        """Yields one sentence for each kind of mistake.
 
         Args:
-            rows: how many rows were looked at.
+            rows: number of rows that were checked.
         """
         for kind, (count, first) in self._found.items():
             yield f"{count} of {rows} rows of model.train_ds (the first: {first}) {self._sentences[kind]}"
 
 
 class Sample:
-    """A fixed random sample of a stream of unknown length.
+    """A fixed random sample of a stream of unknown length (reservoir sampling).
 
     Args:
-        size: of the sample; a shorter stream is kept whole.
+        size: size of the sample; a shorter stream is kept whole.
     """
 
     def __init__(self, size: int):
@@ -61,12 +61,12 @@ class Sample:
         self._random = random.Random(0).random
 
     def wants(self) -> bool:
-        """Whether the next of the stream is to be handed to :meth:`keep`; counts it."""
+        """Counts the next value of the stream and tells whether it must be handed to :meth:`keep`."""
         self.seen += 1
         return self.seen <= self.size or self._random() * self.seen < self.size
 
     def keep(self, value: Any) -> None:
-        """Takes what was wanted."""
+        """Adds a value for which :meth:`wants` was true."""
         if len(self.kept) < self.size:
             self.kept.append(value)
         else:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The manifest rows behind the batches of a fit: checked in one pass, with the teacher's scores in them."""
+"""Finds the manifest rows behind the batches of a fit, and checks them in one pass over the manifests."""
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from nemo.utils import logging
 from torch import Tensor
@@ -29,42 +29,37 @@ __all__ = ['TrainingRows', 'data_needs', 'scoring_teacher', 'training_problems']
 
 
 class TrainingRows:
-    """Rows of the batch in hand. Made by :meth:`attach`, for the distillations that need it."""
+    """The manifest rows of the current batch; :meth:`attach` makes one for the distillations that need it."""
 
     def __init__(self, rows: UtteranceRows, stored: StoredScores):
         self.rows, self.stored = rows, stored
         self._replaced_loader: Any = None
 
     @classmethod
-    def attach(cls, student: Any, config: DistillationConfig, teacher: Any = None) -> Optional['TrainingRows']:
-        """Checks the training data and, where rows are needed, makes the loader say which of them a batch holds.
+    def attach(cls, student: Any, config: DistillationConfig, teacher: Any = None) -> 'TrainingRows | None':
+        """Checks the training data and, where rows are needed, makes the loader report which rows a batch holds.
 
-        The manifests are read once for all of this.
+        The manifests are read once for both.
 
         Args:
-            student: with its training data set up.
-            config: of the distillation.
+            student: a NeMo model whose training data are set up.
+            config: the distillation's config.
             teacher: a teacher beside the student, or `None`.
 
         Returns:
-            `None` where no row has to be looked at: a teacher beside the student, and no rows marked as supervised.
+            `None` where no row is needed: a teacher runs beside the student, and no row is marked as supervised.
 
         Raises:
-            ConfigError: rows or data that cannot be used, with all that is wrong about them.
+            ConfigError: data or rows that cannot be used, with everything that is wrong with them.
         """
         train_ds = student.cfg.get('train_ds')
-        sequence = bool(objectives_of('sequence', config.objectives))
         wanted = (
             not config.teacher.online or config.label_loss.on == 'supervised' or config.supervised_share is not None
         )
-        needs = data_needs(config, teacher is not None and teacher.description.reads_transcript)
-        facts = describe(student)
-        codecs = (TextCodec(student, facts.vocabulary), teacher and teacher.codec) if sequence else None
-        checks = DataChecks(train_ds, needs, codecs, audio=student.global_rank == 0)
-        problems = rate_problems(train_ds, facts.sample_rate)
+        checks, problems = _checks(student, config, teacher, train_ds, audio=student.global_rank == 0)
 
         rows, untraceable = None, []
-        if needs.flags:
+        if checks.scores is not None:
             try:
                 rows = UtteranceRows.find(student)
             except ConfigError as error:
@@ -87,7 +82,7 @@ class TrainingRows:
         complete = checks.manifests.complete
         if not complete:
             logging.info(
-                "Not all training data have a manifest that could be read, so their scores are checked batch by batch."
+                "Some of the training data have no manifest that could be read, so their scores are checked batch by batch."
             )
         checks.rules.expected = checks.scores.fingerprint
         found = cls(rows, StoredScores(checks.rules, complete, not complete or checks.scores.supervised_rows > 0))
@@ -101,12 +96,15 @@ class TrainingRows:
         return found
 
     def of_batch(self) -> tuple[list[Mapping[str, Any]], Tensor | None]:
-        """Rows of the batch last handed to the model, and `[B]` bool which are supervised (`None`: none ever is)."""
+        """Returns the rows of the batch that the model got last, and `[B]` bool whether each is supervised.
+
+        The second is `None` if no row of the training is supervised.
+        """
         rows = self.rows.of_batch()
         return rows, self.stored.supervised(rows) if self.stored.any_supervised else None
 
     def detach(self, student: Any) -> None:
-        """Leaves the student's loader as it was."""
+        """Restores the student's loader."""
         if self._replaced_loader is not None:
             give_back(student, self._replaced_loader)
             self._replaced_loader = None
@@ -116,11 +114,11 @@ class TrainingRows:
 def training_problems(
     student: Any, config: DistillationConfig, teacher: Any = None, train_ds: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """What is wrong with training data for a distillation, without a loader; nothing is raised.
+    """Returns sentences about what is wrong with the training data of a distillation, without a loader; raises nothing.
 
     Args:
         student: a NeMo model.
-        config: of the distillation.
+        config: the distillation's config.
         teacher: a teacher beside the student, or `None`.
         train_ds: config of the data, or `None`.
     """
@@ -135,7 +133,7 @@ def training_problems(
 def _checks(
     student: Any, config: DistillationConfig, teacher: Any, train_ds: Mapping[str, Any] | None, audio: bool = True
 ) -> tuple[DataChecks, list[str]]:
-    """The checks of a distillation, and what is wrong before a row was seen."""
+    """The checks of a distillation, and the problems that show before a row is read."""
     facts = describe(student)
     needs = data_needs(config, teacher is not None and teacher.description.reads_transcript)
     codecs = None
@@ -145,14 +143,16 @@ def _checks(
 
 
 def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
-    """What a distillation asks of the training rows; a teacher that is named beside stored scores is restored for it.
+    """What a distillation requires of the training rows.
+
+    With stored scores, a teacher named by `restore_from` is restored to compute its fingerprint.
 
     Args:
-        config: of the distillation.
-        oracle: the teacher beside the student reads the transcript.
+        config: the distillation's config.
+        oracle: whether the teacher beside the student reads the transcript.
 
     Raises:
-        ConfigError: the teacher that is named is not the one whose fingerprint is given.
+        ConfigError: the named teacher does not have the given fingerprint.
     """
     needs, stored = needs_of(config.objectives), not config.teacher.online
     label_loss = not config.label_loss.weight.always_zero and config.label_loss.on == 'all'
@@ -170,13 +170,15 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
 
 
 def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:
-    """Whose scores to accept; a teacher that is named besides is restored to ask it, and let go.
+    """The teacher whose stored scores are accepted, or `None` if any are.
+
+    A teacher named by `restore_from` is restored to compute its fingerprint, and released.
 
     Args:
         teacher: settings with stored scores.
 
     Raises:
-        ConfigError: the teacher that is named is not the one whose fingerprint is given.
+        ConfigError: the named teacher does not have the given fingerprint.
     """
     named = Fingerprint.parse(teacher.fingerprint) if teacher.fingerprint is not None else None
     if teacher.restore_from is None:
@@ -192,7 +194,7 @@ def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:
 
 
 def _may_be_marked(checks: DataChecks, train_ds: Mapping[str, Any] | None) -> bool:
-    """Whether a row is marked as supervised; of data without a manifest, whether Lhotse may find one that is."""
+    """Whether a row is marked as supervised, or may be: Lhotse data without a manifest cannot be read in advance."""
     lhotse = train_ds is not None and train_ds.get('use_lhotse', False)
     if checks.scores is None:
         return False
@@ -200,10 +202,10 @@ def _may_be_marked(checks: DataChecks, train_ds: Mapping[str, Any] | None) -> bo
 
 
 def _idle_problems(config: DistillationConfig, marked: bool) -> list[str]:
-    """Refuses a label loss of no row where nothing else is trained on, and warns of one beside other objectives."""
+    """Refuses a label loss that applies to no row if nothing else is trained, and otherwise warns of it."""
     if config.label_loss.on != 'supervised' or marked or config.label_loss.weight.always_zero:
         return []
-    what = f"label_loss.on is supervised, but no row of model.train_ds says \"{SUPERVISED_KEY}\": true"
+    what = f"label_loss.on is supervised, but no row of model.train_ds is marked \"{SUPERVISED_KEY}\": true"
     if all(options.weight.always_zero for options in config.objectives.values()):
         return [
             f"{what}, and the weights of the objectives are 0, so nothing would be trained: mark rows, or set label_loss.on to all"

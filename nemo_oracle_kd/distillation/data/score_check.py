@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a row with a teacher's scores must be like, and the check of all training rows for that."""
+"""States what a valid row with a teacher's scores looks like, and checks all training rows against it."""
 
 import math
 from collections import Counter
@@ -30,47 +30,50 @@ from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ScoreCheck', 'ScoreRules', 'ScoringTeacher', 'mistake_sentence']
 
-_SCORE_ANEW = "score the manifest with `nemo-oracle-kd score`"
-#: text and score of a row were written together, so they differ by rounding at most
+_SCORE_AGAIN = "score the manifest with `nemo-oracle-kd score`"
+#: largest difference in nats between a row's score and that of its first hypothesis; both are written together, rounded
 _ROUNDING = 2e-3
 
-#: kind of mistake -> what is said of the rows that have it, with the fix
+#: kind of mistake -> end of the sentence about the rows that have it, with the fix
 _SENTENCES = {
     'flag': f"have a `{SUPERVISED_KEY}` that is neither true nor false: write it as a JSON boolean",
-    'no score': f"have no `{LOG_PROB_KEY}`: {_SCORE_ANEW}, or mark rows with true transcripts as \"{SUPERVISED_KEY}\": true",
-    'no fingerprint': f"have a score without a valid `{FINGERPRINT_KEY}`, so nobody knows whose it is: {_SCORE_ANEW}",
+    'no score': f"have no `{LOG_PROB_KEY}`: {_SCORE_AGAIN}, or mark rows with true transcripts as \"{SUPERVISED_KEY}\": true",
+    'no fingerprint': f"have a score without a valid `{FINGERPRINT_KEY}`, so its teacher is unknown: {_SCORE_AGAIN}",
     'other teacher': "were scored by another teacher or vocabulary than {expected}: "
-    + _SCORE_ANEW
+    + _SCORE_AGAIN
     + " by that teacher",
-    'log-prob': f"have a `{LOG_PROB_KEY}` that is no log-probability (a finite number, at most 0): {_SCORE_ANEW}",
-    'tokens': f"have no valid `{TOKENS_KEY}` (a count, at least 0): {_SCORE_ANEW}",
+    'log-prob': f"have a `{LOG_PROB_KEY}` that is not a log-probability (a finite number, at most 0): {_SCORE_AGAIN}",
+    'tokens': f"have no valid `{TOKENS_KEY}` (a count, at least 0): {_SCORE_AGAIN}",
     'text': (
         f"have a `text` that is not the first of their `{NBEST_KEY}`, so `{LOG_PROB_KEY}` is the score of another text: score "
-        "the new texts with `nemo-oracle-kd score --reference`, or put the old ones back"
+        "the new texts with `nemo-oracle-kd score --reference`, or restore the old texts"
     ),
     'changed': (
-        f"have a `{LOG_PROB_KEY}` that differs from that of the first of their `{NBEST_KEY}`: {_SCORE_ANEW} and leave both "
-        "as they are written"
+        f"have a `{LOG_PROB_KEY}` that differs from that of the first of their `{NBEST_KEY}`: {_SCORE_AGAIN} and change "
+        "neither value afterwards"
     ),
-    'no n-best': f"have no `{NBEST_KEY}`, which the objective compares: {_SCORE_ANEW} and --nbest 2 or more",
+    'no n-best': f"have no `{NBEST_KEY}`, which the objective compares: {_SCORE_AGAIN} and --nbest 2 or more",
     'n-best': (
         f"have a `{NBEST_KEY}` that is not a list of {{\"text\", \"log_prob\"}} with log-probabilities (finite numbers, at most "
-        f"0): {_SCORE_ANEW}"
+        f"0): {_SCORE_AGAIN}"
     ),
     'row': (
-        f"have an audio file, `duration`, `text` or score other than when they were scored (`{ROW_KEY}` tells): {_SCORE_ANEW} "
-        "--overwrite, or put the old values back"
+        f"have an audio file, `duration`, `text` or score that changed after scoring (`{ROW_KEY}` no longer matches): "
+        "score the manifest with `nemo-oracle-kd score --overwrite`, or restore the old values"
     ),
-    'duplicates': f"have the same text twice in `{NBEST_KEY}`, which would count twice: {_SCORE_ANEW} --rescore, which merges",
+    'duplicates': (
+        f"have the same text twice in `{NBEST_KEY}`, which would count twice: merge them with "
+        "`nemo-oracle-kd score --rescore`"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class ScoringTeacher:
-    """Whose scores are expected.
+    """The teacher whose scores are expected.
 
     Attributes:
-        fingerprint: of the scores; the first two parts count.
+        fingerprint: fingerprint of its scores, of which the parts for teacher and vocabulary are compared.
         model_class: name of the teacher's class; `None` if only the fingerprint is known.
     """
 
@@ -80,12 +83,12 @@ class ScoringTeacher:
 
 @dataclass
 class ScoreRules:
-    """What is asked of rows that are not supervised.
+    """What is required of rows that are not supervised.
 
     Attributes:
-        scores: `teacher_log_prob` is read.
-        nbest: several hypotheses are compared.
-        expected: fingerprint of the only teacher whose scores are accepted; `None`: any.
+        scores: whether `teacher_log_prob` is read; always so with `nbest`.
+        nbest: whether an objective compares several hypotheses.
+        expected: fingerprint of the only teacher whose scores are accepted; `None` accepts any.
     """
 
     scores: bool
@@ -97,7 +100,7 @@ class ScoreRules:
         self._known: dict[Any, Fingerprint | None] = {}
 
     def fingerprint(self, row: Mapping[str, Any]) -> Fingerprint | None:
-        """The fingerprint that a row carries, `None` if it has no valid one."""
+        """The fingerprint in a row, or `None` if it has no valid one."""
         text = row.get(FINGERPRINT_KEY)
         if not isinstance(text, str):
             return None
@@ -109,7 +112,7 @@ class ScoreRules:
         return self._known[text]
 
     def mistakes(self, row: Mapping[str, Any]) -> list[str]:
-        """Kinds of mistakes of a row that is not supervised."""
+        """The kinds of mistakes in a row that is not supervised."""
         if not isinstance(row.get(SUPERVISED_KEY, False), bool):
             return ['flag']
         if not self.scores:
@@ -135,7 +138,8 @@ class ScoreRules:
             return found + ['n-best']
         first = entries[0]
         if not self.nbest and isinstance(first, dict) and first.get('text') == row.get('text'):
-            if first.get('log_prob') == log_prob:  # as it was written, like almost all; nobody reads the other texts
+            # the usual case, decided quickly: the row is as `score` wrote it, and no objective reads its other texts
+            if first.get('log_prob') == log_prob:
                 return found
         texts = _texts(entries if self.nbest else entries[:1])
         if texts is None:
@@ -150,7 +154,7 @@ class ScoreRules:
 
 
 def mistake_sentence(kind: str, expected: Fingerprint | None) -> str:
-    """What is said of rows with a kind of mistake."""
+    """The end of the sentence about rows with a kind of mistake."""
     return _SENTENCES[kind].format(expected=expected) if kind == 'other teacher' else _SENTENCES[kind]
 
 
@@ -158,14 +162,14 @@ class ScoreCheck:
     """Checks the scores of all rows, and counts the supervised ones, which need none.
 
     Args:
-        rules: what is asked of the rows.
-        likelihood: names of the objectives that need true likelihoods, which a teacher that reads the transcript has not got.
-        teacher: whose scores are expected, if known.
+        rules: what is required of the rows.
+        likelihood: names of the objectives that need true likelihoods, which a teacher that reads the transcript cannot give.
+        teacher: the teacher whose scores are expected, if known.
 
     Attributes:
-        rows: how many rows there are.
-        supervised_rows: how many of them are marked as supervised.
-        fingerprint: of the teacher whose scores these are, as far as known.
+        rows: number of rows.
+        supervised_rows: number of rows that are marked as supervised.
+        fingerprint: fingerprint of the teacher that scored the rows, if known.
     """
 
     def __init__(self, rules: ScoreRules, likelihood: tuple[str, ...] = (), teacher: ScoringTeacher | None = None):
@@ -178,7 +182,7 @@ class ScoreCheck:
         self._alone = 0
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
         row = line.row
         self.rows += 1
         if row.get(SUPERVISED_KEY) is True:
@@ -193,12 +197,12 @@ class ScoreCheck:
             self._files[line.path] = None
             if self.rules.nbest:
                 self._alone += len(row[NBEST_KEY]) < 2
-            # archives rename their files
+            # the hash covers the file's name, which archives change
             if ROW_KEY in row and not line.source.tarred and _hash(row) != row[ROW_KEY]:
                 self._findings.add('row', line, line.audio)
 
     def finish(self) -> Iterator[str]:
-        """What is wrong."""
+        """Yields what is wrong, and learns the fingerprint if nothing is."""
         scored = self.rows - self.supervised_rows
         yield from self._findings.sentences(scored)
         if not self.rows:
@@ -212,8 +216,8 @@ class ScoreCheck:
         if len(teachers) > 1:
             shares = ', '.join(f'{name} ({count} rows)' for name, count in teachers.most_common())
             yield (
-                f"the rows of model.train_ds were scored by different teachers, {shares}, whose scores do not compare: score "
-                "them all by one teacher with `nemo-oracle-kd score --rescore`"
+                f"the rows of model.train_ds were scored by different teachers, {shares}, whose scores cannot be compared: score "
+                "all rows by one teacher with `nemo-oracle-kd score --rescore`"
             )
         if self.likelihood:
             yield from self._oracle_problems()
@@ -222,13 +226,13 @@ class ScoreCheck:
         self.fingerprint = self.fingerprint or Fingerprint.parse(next(iter(teachers)))
         if self.rules.nbest and self._alone == scored:
             yield (
-                f"all {scored} scored rows of model.train_ds have one hypothesis, and one alone always has the share 1 of an "
-                "N-best list: score them with `nemo-oracle-kd score --nbest 8`, or train with full_sum instead"
+                f"all {scored} scored rows of model.train_ds have a single hypothesis, whose posterior within its N-best list "
+                "is always 1: score them with `nemo-oracle-kd score --nbest 8`, or train with full_sum instead"
             )
         elif self._alone:
             logging.warning(
-                f"{self._alone} of {scored} scored rows of the training data have one hypothesis only; objectives over the N-best "
-                "list learn nothing from these."
+                f"{self._alone} of {scored} scored rows of the training data have a single hypothesis, from which objectives over "
+                "the N-best list learn nothing."
             )
 
     def _scoring_teachers(self) -> Counter[str]:
@@ -239,7 +243,7 @@ class ScoreCheck:
         return found
 
     def _oracle_problems(self) -> Iterator[str]:
-        """Scores of a model that had read the text, or of nobody knows whom: rows do not tell, their header does."""
+        """Refuses scores of a model that had read the text, or of an unknown model: the file's header names its class."""
         names = ', '.join(self.likelihood)
         if self.teacher is not None and self.teacher.model_class is not None:
             if 'Oracle' in self.teacher.model_class:
@@ -254,10 +258,10 @@ class ScoreCheck:
             model_class = _class_of(header)
             if model_class is None:
                 yield (
-                    f"{path} has scores but no header {header_path(path).name} that names the teacher's class, so nobody can "
-                    f"tell whether it had read the texts, and {names} would learn nothing from such scores: join shards with "
-                    "`nemo-oracle-kd score --merge`, which keeps the header, give teacher.restore_from beside teacher.scores, or "
-                    "write {\"teacher\": {\"class\": \"NAME\"}} into that file for scores from elsewhere"
+                    f"{path} has scores but no header {header_path(path).name} that names the teacher's class, so it may be an "
+                    f"oracle, whose scores teach {names} nothing: join shards with `nemo-oracle-kd score --merge`, which keeps "
+                    "the header, give teacher.restore_from beside teacher.scores, or write {\"teacher\": {\"class\": \"NAME\"}} "
+                    "into that file for scores made by another program"
                 )
             elif 'Oracle' in model_class:
                 yield _oracle_sentence(path, model_class, names)
@@ -265,8 +269,8 @@ class ScoreCheck:
 
 def _oracle_sentence(whose: str, model_class: str, names: str) -> str:
     return (
-        f"the scores of {whose} are those of a {model_class}, which has read the texts and is sure of all of them, so that {names} "
-        "would learn nothing from them: score the manifest by a teacher that reads audio alone"
+        f"the scores of {whose} are those of a {model_class}, which has read the texts and is certain of them all, so {names} "
+        "would learn nothing: score the manifest by a teacher that reads audio alone"
     )
 
 
@@ -279,7 +283,7 @@ def _class_of(header: Any) -> str | None:
 def _hash(row: Mapping[str, Any]) -> Any:
     try:
         return row_hash(row)
-    except (TypeError, ValueError):  # an offset or duration that is no number, of which the check of the audio speaks
+    except (TypeError, ValueError):  # the offset or duration is not a number, which the check of the audio reports
         return row[ROW_KEY]
 
 
@@ -290,7 +294,7 @@ def _is_log_prob(value: Any) -> bool:
 
 
 def _texts(entries: list[Any]) -> list[str] | None:
-    """The texts of an N-best list, `None` if it is none."""
+    """The texts of an N-best list, or `None` if it is not a valid list."""
     found = []
     for entry in entries:
         if not isinstance(entry, dict):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Batches with a given share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
+"""Composes training batches with a fixed share of rows that have true transcripts (arXiv 2303.05958 trains with 10 %)."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -19,31 +19,33 @@ __all__ = ['MixedBatchSampler', 'set_supervised_share']
 
 
 class MixedBatchSampler(DistributedSampler):
-    """Batches of indices, each with the share of supervised rows that is due.
+    """Yields batches of row indices, each with its share of supervised rows.
 
-    An epoch is one pass over the unsupervised rows. Supervised rows come from a stream that goes round and round them,
-    shuffled anew each time, on through the epochs. A batch has `share * batch_size` of them; where that is no whole number,
-    fractions add up from batch to batch and from epoch to epoch, so that the share is exact in the long run. Every batch is
-    full: the last one of an epoch is filled up with unsupervised rows from the begin of the pass (`drop_last`: there is no such
-    batch). What an epoch holds depends on the seed and the epoch alone.
+    An epoch is one pass over the unsupervised rows. Supervised rows come from an endless stream that continues across epochs
+    and is reshuffled at each pass. A batch has `share * batch_size` of them. If that is not a whole number, the fractions add
+    up from batch to batch and from epoch to epoch, so that the share is exact in the long run. Every batch is full: the last
+    one of an epoch is filled up with unsupervised rows from the beginning of the pass, or left out with `drop_last`. The
+    content of an epoch depends on the seed and the epoch alone.
 
-    A training resumed within an epoch goes on with the batch that is due, if `position` is given. Without, it would begin the
-    epoch anew, and with loader workers that of epoch 0: Lightning starts the workers before it tells the epoch.
+    A training that is resumed within an epoch continues with the right batch if `position` is given. Without it, the epoch
+    would start again from its beginning, and with loader workers it would be epoch 0, because Lightning starts the workers
+    before it sets the epoch.
 
-    With several processes, each takes every R-th batch of one common sequence. The class is a `DistributedSampler`, and is
-    given to the loader as `sampler` with `batch_size=None`, as NeMo gives its semi-sorted batches, so that Lightning neither
-    replaces nor wraps it, and tells it the epoch.
+    With R processes, each takes every R-th batch of one common sequence. The class is a `DistributedSampler` and is given to
+    the loader as `sampler` with `batch_size=None`, as NeMo does with its semi-sorted batches: Lightning then neither replaces
+    nor wraps it, but sets its epoch.
 
     Args:
         supervised: indices of rows with true transcripts.
-        unsupervised: indices of the rest.
-        share: of supervised rows, between 0 and 1.
-        batches: their size, how many processes share them, whether rows are shuffled; with `drop_last`, the rows that do not
-            fill a batch in every process are left out. Without `position`, the epoch is that of `set_epoch`, from its begin.
-        seed: of the shuffling.
+        unsupervised: indices of all other rows.
+        share: share of supervised rows, between 0 and 1.
+        batches: size of the batches, number of processes, and whether rows are shuffled. With `drop_last`, rows that do not
+            fill a batch in every process are left out. Without `position`, `set_epoch` sets the epoch, which starts from its
+            beginning.
+        seed: seed of the shuffling.
 
     Raises:
-        ConfigError: no rows of one kind, or a share that is none.
+        ConfigError: no rows of one kind, a share outside (0, 1), or too few rows to fill a batch.
     """
 
     def __init__(
@@ -54,19 +56,19 @@ class MixedBatchSampler(DistributedSampler):
         batches: LoaderBatches,
         seed: int = 0,
     ):
-        # DistributedSampler's own constructor would ask for a data set and split that
+        # DistributedSampler.__init__ is not called: it would require a data set, and split it
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
             raise ConfigError(
-                f"supervised_share must lie between 0 and 1, such as 0.1, not {share!r}; null leaves batches alone"
+                f"supervised_share is {share!r}: set a number between 0 and 1, such as 0.1, or null to leave batches unchanged"
             )
         for name, rows in (('', supervised), ('not ', unsupervised)):
             if not len(rows):
                 raise ConfigError(
                     f"supervised_share is {share}, but no row of model.train_ds is {name}marked \"{SUPERVISED_KEY}\": true: add "
-                    "such rows, or set supervised_share to null"
+                    "such rows, or set supervised_share=null"
                 )
         self.supervised, self.unsupervised = np.asarray(supervised), np.asarray(unsupervised)
-        self.micro_batch_size = batches.size  # under this name NeMo's learning-rate schedules look for it
+        self.micro_batch_size = batches.size  # the name under which NeMo's learning-rate schedules look for the size
         self.shuffle, self.seed, self.drop_last = batches.shuffle, seed, batches.drop_last
         self.rank, self.num_replicas = batches.rank, batches.processes
         self.position = batches.position
@@ -81,11 +83,11 @@ class MixedBatchSampler(DistributedSampler):
             )
 
     def _count_batches(self) -> int:
-        """Batches per process: the same in every epoch, wherever the fractions stand."""
+        """Number of batches per process, which is the same in every epoch whatever fraction is carried over."""
         size, rows = self.micro_batch_size, len(self.unsupervised)
         group = self.num_replicas
 
-        def room(batches: int) -> int:  # for unsupervised rows, at least (at most with drop_last)
+        def room(batches: int) -> int:  # places for unsupervised rows: a lower bound, with drop_last an upper one
             due = batches * group * self._per_batch
             return batches * group * size - (due.__floor__() if self.drop_last else due.__ceil__())
 
@@ -108,7 +110,7 @@ class MixedBatchSampler(DistributedSampler):
         epoch, done = self.position() if self.position is not None else (self.epoch, 0)
         begin = epoch * per_epoch
         order = self._order(self.unsupervised, 0, epoch)
-        done %= self._batches  # a checkpoint of an epoch's end has all behind it
+        done %= self._batches  # a checkpoint from the end of an epoch counts all its batches as done
         for batch in range(begin + done * self.num_replicas + self.rank, begin + per_epoch, self.num_replicas):
             first, last = self._due(batch), self._due(batch + 1)
             size = self.micro_batch_size
@@ -117,7 +119,7 @@ class MixedBatchSampler(DistributedSampler):
             yield [self._supervised_row(n) for n in range(first, last)] + [int(index) for index in unsupervised]
 
     def _due(self, batches: int) -> int:
-        """Supervised rows in the first batches of the whole training."""
+        """Number of supervised rows in the first `batches` batches of the whole training."""
         return (batches * self._per_batch + Fraction(1, 2)).__floor__()
 
     def _supervised_row(self, position: int) -> int:
@@ -133,13 +135,13 @@ class MixedBatchSampler(DistributedSampler):
 
 
 def set_supervised_share(model: Any, share: float, supervised: Sequence[bool], seed: int = 0) -> DataLoader:
-    """Gives the training loader of a model batches with a share of supervised rows.
+    """Replaces a model's training loader by one whose batches have a fixed share of supervised rows.
 
     Args:
         model: a NeMo ASR model whose `train_ds` is one native, map-style data set (one manifest or several).
-        share: of supervised rows, between 0 and 1.
+        share: share of supervised rows, between 0 and 1.
         supervised: for each utterance of the data set, in the order of its indices, whether its row is supervised.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
 
     Returns:
         The loader that was replaced; `bridge.rows.shares.give_back` undoes it.
@@ -153,7 +155,7 @@ def set_supervised_share(model: Any, share: float, supervised: Sequence[bool], s
     expected = -(-len(flags) // (batches.size * batches.processes))
     if len(sampler) != expected and batches.counts_epochs:
         logging.warning(
-            f"With supervised_share an epoch has {len(sampler)} batches, but NeMo's learning-rate schedule counts {expected} from "
-            "the number of rows: set trainer.max_steps, or max_steps of the schedule, for a schedule that ends with the training."
+            f"With supervised_share an epoch has {len(sampler)} batches, but NeMo's learning-rate schedule assumes {expected}, from "
+            "the number of rows: set trainer.max_steps, or max_steps of the schedule, so that the schedule ends with the training."
         )
     return replace_batches(model, sampler)

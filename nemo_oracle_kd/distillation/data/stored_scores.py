@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The teacher's scores in the rows of the training data, handed out per batch."""
+"""Turns the teacher's scores in the manifest rows of a batch into tensors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,31 +21,38 @@ __all__ = ['StoredScores']
 class StoredScores:
     """Scores that a teacher wrote into the training manifests.
 
-    Rows marked as supervised need no score, and theirs is not used.
+    Rows marked as supervised need no score, and a score in them is ignored.
 
     Args:
-        rules: what is asked of the rows.
-        checked: all rows were checked beforehand; data without a manifest (Lhotse shars) are checked batch by batch.
-        any_supervised: whether a row is marked `"supervised": true`, or may be.
+        rules: what is required of the rows.
+        checked: whether all rows were checked in advance. Data without a manifest (Lhotse shars) are checked batch by batch.
+        any_supervised: whether a row is, or may be, marked `"supervised": true`.
     """
 
     def __init__(self, rules: ScoreRules, checked: bool, any_supervised: bool):
         self.rules, self.checked, self.any_supervised = rules, checked, any_supervised
 
     def supervised(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Which rows have true transcripts, `[B]` bool."""
+        """Whether each row has a true transcript, `[B]` bool.
+
+        Raises:
+            ConfigError: a row of unchecked data that breaks the rules.
+        """
         self._check_batch(rows)
         return torch.tensor([row.get(SUPERVISED_KEY) is True for row in rows], dtype=torch.bool)
 
     def nll(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor]:
-        """The teacher's scores of the labels.
+        """The teacher's scores of the transcripts.
 
         Args:
-            rows: of a batch.
+            rows: the rows of a batch.
 
         Returns:
-            `-log P(text|x)` in nats, `[B]` float64, and the number of labels in the teacher's vocabulary, `[B]`. Supervised
-            rows: `inf` and 0.
+            `-log P(text|x)` in nats, `[B]` float64, and the number of labels in the teacher's vocabulary, `[B]`. They are
+            `inf` and 0 in supervised rows.
+
+        Raises:
+            ConfigError: a row of unchecked data that breaks the rules.
         """
         self._check_batch(rows)
         scored = [row.get(SUPERVISED_KEY) is not True for row in rows]
@@ -54,15 +61,19 @@ class StoredScores:
         return torch.tensor(nll, dtype=torch.float64) + 0.0, torch.tensor(tokens, dtype=torch.long)
 
     def nbest(self, rows: Sequence[Mapping[str, Any]], most: int) -> tuple[list[list[str]], Tensor, Tensor]:
-        """The best hypotheses.
+        """The teacher's N-best lists, cut to the best hypotheses.
 
         Args:
-            rows: of a batch.
-            most: hypotheses per utterance at most.
+            rows: the rows of a batch.
+            most: largest number of hypotheses per utterance.
 
         Returns:
-            Texts, the row's `text` first; `-log P` in nats, `[B, N]` float64, `inf` where there is none; where there is one,
-            `[B, N]` bool. N is what the batch needs. Supervised rows have their `text` alone, without a score.
+            The texts of each row, its `text` first; their `-log P` in nats, `[B, N]` float64, `inf` in places without a
+            hypothesis; and `[B, N]` bool, whether a place has one. N is the longest list of the batch. Supervised rows have
+            their `text` alone, without a score.
+
+        Raises:
+            ConfigError: a row of unchecked data that breaks the rules.
         """
         self._check_batch(rows)
         kept = [[] if row.get(SUPERVISED_KEY) is True else list(row[NBEST_KEY][:most]) for row in rows]
@@ -86,5 +97,5 @@ class StoredScores:
                     f"{mistake_sentence(found[0], self.rules.expected)}"
                 )
             if self.rules.scores and self.rules.expected is None:
-                # the first row says which teacher it is, where nobody else has
+                # no config named the teacher: the first row decides which one the others must have
                 self.rules.expected = self.rules.fingerprint(row)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether the training texts are there and can be written by both models: found before the first step, not after hours."""
+"""Checks, before the first step, that the training texts exist and that both models can write them in their labels."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,13 +16,13 @@ from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']
 
-#: of more texts than this a fixed random sample is tokenised, and every text with a character that no other had before
+#: number of texts that are tokenised, besides every text with a new character; a fixed random sample if there are more
 TEXT_SAMPLE = 20_000
-#: of more N-best lists than this a fixed random sample is tokenised
+#: number of N-best lists that are tokenised; a fixed random sample if there are more
 LIST_SAMPLE = 2_000
 
 _SENTENCES = {
-    'missing': "have no `text` that is a string: add the transcript",
+    'missing': "have no `text`, or one that is not a string: add the transcript",
     'empty': (
         "have an empty `text`, but the oracle teacher reads the transcript: remove these rows or use a teacher that reads audio "
         "alone"
@@ -31,11 +31,11 @@ _SENTENCES = {
 
 
 class TranscriptCheck:
-    """Whether there is a transcript where one is read. NeMo itself takes an empty one for a missing one, without a word.
+    """Refuses rows without a transcript where one is read. NeMo itself silently treats a missing transcript as empty.
 
     Args:
-        unsupervised: rows that are not marked as supervised need a `text`.
-        filled: it must not be empty.
+        unsupervised: whether rows that are not marked as supervised need a `text`.
+        filled: whether the `text` must not be empty.
     """
 
     def __init__(self, unsupervised: bool = True, filled: bool = False):
@@ -44,7 +44,7 @@ class TranscriptCheck:
         self._findings = Findings(_SENTENCES)
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
         self.rows += 1
         text = line.text
         if type(text) is not str:
@@ -54,18 +54,18 @@ class TranscriptCheck:
             self._findings.add('empty', line, line.audio)
 
     def finish(self) -> Iterator[str]:
-        """What is wrong."""
+        """Yields what is wrong, in sentences that name the fix."""
         yield from self._findings.sentences(self.rows)
 
 
 class WritableCheck:
-    """Refuses training texts that one of the models cannot write: their score would be that of another text.
+    """Refuses training texts that one of the models cannot write, because their score would be that of another text.
 
-    Supervised rows are not looked at: nobody scores those.
+    Supervised rows are not checked, because they are not scored.
 
     Args:
-        student: of the student. NeMo's character models drop what they have no label for, without a word.
-        teacher: of a teacher beside the student, or `None`.
+        student: the student's codec. NeMo's character models silently drop characters that they have no label for.
+        teacher: the codec of a teacher beside the student, or `None`.
     """
 
     def __init__(self, student: TextCodec, teacher: TextCodec | None = None):
@@ -76,7 +76,7 @@ class WritableCheck:
         self._with_new_characters: list[str] = []
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
         text = line.text
         if type(text) is not str or line.row.get(SUPERVISED_KEY) is True:
             return
@@ -87,7 +87,7 @@ class WritableCheck:
             self._sample.keep(text)
 
     def finish(self) -> Iterator[str]:
-        """What is wrong."""
+        """Yields what is wrong, in sentences that name the fix."""
         texts = list(dict.fromkeys(normalize_spaces(text) for text in self._sample.kept))
         more = [text for text in dict.fromkeys(self._with_new_characters) if text not in set(texts)]
         whole = self._sample.seen <= self._sample.size
@@ -100,11 +100,11 @@ class WritableCheck:
 
 
 class ListCheck:
-    """Refuses N-best lists of which the student can write one text at most: alone it has the share 1 of the list.
+    """Refuses N-best lists of which the student can write at most one text, whose posterior in the list is always 1.
 
     Args:
-        student: of the student.
-        most: hypotheses per utterance that are compared.
+        student: the student's codec.
+        most: largest number of hypotheses per utterance that are compared.
     """
 
     def __init__(self, student: TextCodec, most: int):
@@ -112,27 +112,27 @@ class ListCheck:
         self._sample = Sample(LIST_SAMPLE)
 
     def see(self, line: ManifestLine) -> None:
-        """Looks at a row."""
+        """Checks one row."""
         if line.row.get(SUPERVISED_KEY) is not True and self._sample.wants():
             entries = line.row.get(NBEST_KEY)
             self._sample.keep(entries[: self.most] if isinstance(entries, list) else None)
 
     def finish(self) -> Iterator[str]:
-        """What is wrong."""
+        """Yields what is wrong, in sentences that name the fix."""
         lists = self._sample.kept
         try:
             short = sum(sum(self._writable(entry['text']) for entry in entries) < 2 for entries in lists)
         except (TypeError, KeyError, AttributeError):
-            return  # no lists of texts, of which the check of the scores has more to say
+            return  # not lists of texts, which the check of the scores reports
         if lists and short == len(lists):
             yield (
-                f"of each of {len(lists)} N-best lists of model.train_ds the student can write one text at most, and one alone "
-                "always has the share 1 of a list: bring the texts to the student's alphabet, or train with full_sum instead"
+                f"the student can write at most one text of each of {len(lists)} N-best lists of model.train_ds, and the posterior "
+                "of a single text is always 1: rewrite the texts in the student's alphabet, or train with full_sum instead"
             )
         elif short:
             logging.warning(
-                f"Of {short} of {len(lists)} N-best lists of the training data the student can write one text at most; "
-                "objectives over the list learn nothing from these."
+                f"The student can write at most one text of {short} of {len(lists)} N-best lists of the training data; objectives "
+                "over the list learn nothing from these."
             )
 
     def _writable(self, text: str) -> bool:
@@ -170,4 +170,4 @@ def _fix(text: str, codec: TextCodec) -> str:
         except UnwritableText:
             continue
         return f"write the texts of the manifest in {name} case"
-    return "bring the texts to that model's alphabet, or leave these rows out"
+    return "rewrite the texts in that model's alphabet, or remove these rows"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the families of objectives need to know about a training step besides what the student shows."""
+"""The state of a training step that the families of objectives share, besides the student's outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ class StepContext:
     """One training step.
 
     Attributes:
-        step: optimizer steps done so far.
+        step: number of optimizer steps done so far.
         with_statistics: whether this step is written to the log.
         teacher: the teacher beside the student; `None` with stored scores.
         batch: the audio as that teacher hears it.
         rows: manifest rows of the batch, in its order; `None` when nothing needs them.
         supervised: `[B]` bool, rows marked `"supervised": true`; `None` when none is.
-        answers: what was asked of the teacher in this step, for further objectives and the second head of a hybrid student.
-        metrics: what is logged.
+        answers: the teacher's answers of this step, shared by all objectives and both heads of a hybrid student.
+        metrics: values for the log, by name.
     """
 
     step: int
@@ -40,9 +40,9 @@ class StepContext:
     metrics: dict[str, torch.Tensor | float] = field(default_factory=dict)
 
     def hear(self) -> EncodedAudio:
-        """What the teacher makes of the batch: asked once per step, whatever the number of objectives and of heads.
+        """Returns the teacher's outputs for the batch, computed once per step for all objectives and heads.
 
-        It is asked when the first head's loss is computed and not when the step begins, to share the student's autocast.
+        The teacher runs when the first head's loss is computed, not when the step begins, to share the student's autocast.
         """
         if 'heard' not in self.answers:
             self.answers['heard'] = self.teacher.hear(self.batch)

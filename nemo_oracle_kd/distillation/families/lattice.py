@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Objectives on the lattices of two transducers: what the teacher is asked, and whether the two can be compared at all."""
+"""Runs the objectives that compare the lattices of two transducers, and checks whether two models can be compared."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,19 +29,19 @@ __all__ = ['LatticeFamily', 'lattice_problems']
 class LatticeFamily:
     """Runs the teacher on the batch's labels and compares its lattice with that of the student's transducer.
 
-    The student's encoder and prediction network are not run again: their outputs are those that its own loss was made of,
-    in the fused joint as well.
+    The student's encoder and prediction network do not run again: the outputs from which its own loss was computed are
+    reused, with a fused joint as well.
 
     Args:
         objectives: name -> config.
-        student: a transducer without `lattice_problems`.
-        teacher: a transducer beside it.
+        student: a NeMo transducer that passes :func:`lattice_problems`.
+        teacher: a teacher beside it, whose model is a transducer.
         time_resampling: the teacher's `time_resampling` setting.
     """
 
-    #: heads of the student whose steps these objectives enter
+    #: heads of the student to whose losses these objectives are added
     heads = ('transducer',)
-    #: what it reads of the teacher
+    #: fields of the teacher's `EncodedAudio` that are read
     signals = frozenset({'encoded'})
 
     def __init__(self, objectives: Mapping[str, Any], student: Any, teacher: Teacher, time_resampling: str):
@@ -54,7 +54,16 @@ class LatticeFamily:
         self._reads = {loss.reads for loss in self.losses_by_name.values()}
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
-        """Every objective, unweighted, `[B]`."""
+        """Computes every objective.
+
+        Args:
+            step: outputs of the student's transducer.
+            context: the training step.
+            suffix: part of the families' common interface; not used, because a student has at most one lattice.
+
+        Returns:
+            Name -> unweighted loss per utterance, `[B]`.
+        """
         transcripts = step.transcripts
         student = self._side(self.student, step.encoded, step.predicted, step.lengths)
         with torch.no_grad():
@@ -69,12 +78,12 @@ class LatticeFamily:
         return values
 
     def state(self) -> dict[str, int]:
-        """What a resumed training has to know: objective -> delay that was estimated."""
+        """State for a checkpoint: objective -> estimated delay, in frames."""
         delays = {name: getattr(loss, 'delay', None) for name, loss in self.losses_by_name.items()}
         return {name: delay.shift for name, delay in delays.items() if delay is not None and delay.shift is not None}
 
     def load_state(self, state: Mapping[str, int]) -> None:
-        """Takes over the delays of the training that is resumed, for objectives that still ask for an estimate."""
+        """Restores the delays of a resumed training, for objectives that are still configured to estimate one."""
         for name, shift in state.items():
             delay = getattr(self.losses_by_name.get(name), 'delay', None)
             if delay is not None:
@@ -88,9 +97,10 @@ class LatticeFamily:
 def lattice_problems(
     student: Any, teacher: Any, objectives: Mapping[str, Any], time_resampling: str = 'none'
 ) -> Iterator[str]:
-    """Why the lattices of two models cannot be compared; one sentence with the fix each.
+    """Yields sentences that say why the lattices of two models cannot be compared, each with the fix.
 
-    Vocabulary, sample rate and frame rate are compared elsewhere, for all objectives alike.
+    Vocabulary, sample rate and frame rate matter to all objectives and are compared by
+    :func:`nemo_oracle_kd.distillation.compatibility.compare`.
 
     Args:
         student: a NeMo model.
@@ -138,7 +148,7 @@ def lattice_problems(
         )
     if getattr(teacher, 'reads_transcript', False) and _labels(student, heads[0]) != _labels(teacher, heads[1]):
         yield (
-            f"{names} lets the {type(teacher).__name__} read the transcript in the student's labels, which are not its own: train "
+            f"{names} gives the {type(teacher).__name__} the transcript in the student's labels, which differ from its own: train "
             "the student with the teacher's labels or tokenizer"
         )
     for name, config in objectives.items():
@@ -152,14 +162,14 @@ def _labels(model: Any, head: Head) -> tuple:
 def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout: float) -> Iterator[str]:
     if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
         yield (
-            f"{name}.window compares shifts, which a dropout of {dropout:g} in the student's joint would decide by chance: set "
+            f"{name}.window compares shifts, but a dropout of {dropout:g} in the student's joint would make the choice random: set "
             f"{name}.dropout=false"
         )
     sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
     if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
         yield (
-            f"{name}.distance={config.distance} needs encoders of one size, and the student's gives {sizes[0]} numbers per frame "
-            f"and the teacher's {sizes[1]}: set {name}.distance=similarity"
+            f"{name}.distance={config.distance} needs encoders of one size, but the joint projects the student's to {sizes[0]} and "
+            f"the teacher's to {sizes[1]} dimensions: set {name}.distance=similarity"
         )
 
 

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Objectives over whole texts: `hard`, `full_sum` and `full_sum_norm`, from stored scores or a teacher beside the student.
+"""Runs the objectives over the scores of whole texts, with stored scores or a teacher beside the student.
 
-With the teacher's scores in the manifest, `hard` and `full_sum` are a transform of the losses per utterance that NeMo computes
-anyway: no second lattice, no second forward, whatever `loss_name` and fused joint.
+An objective on one text per utterance transforms the loss per utterance that NeMo computes anyway. With stored scores it
+therefore needs no second lattice and no second forward, whatever the student's `loss_name` and with a fused joint as well.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['SequenceFamily']
 
-#: batches of a fit whose labels are compared with the texts of their rows
+#: number of batches of a fit whose labels are compared with the texts of their rows
 COMPARED_BATCHES = 20
 
 
@@ -38,15 +38,15 @@ class SequenceFamily:
     Args:
         losses: name -> loss.
         model: the student, before its losses are hooked.
-        heads: the heads it is trained with.
-        codec: texts to its labels.
+        heads: the heads that the student is trained with.
+        codec: converts texts to the student's labels.
         teacher: a teacher beside the student, or `None`.
-        stored: scores of the manifest, or `None`.
+        stored: the scores of the manifest, or `None`.
     """
 
-    #: heads of the student whose steps these objectives enter
+    #: heads of the student to whose losses these objectives are added
     heads = ('ctc', 'transducer')
-    #: a teacher may remember its scores instead of its signals
+    #: fields of the teacher's `EncodedAudio` that are read: none, so that a teacher's memory may keep scores alone
     signals = frozenset()
 
     def __init__(
@@ -67,12 +67,19 @@ class SequenceFamily:
         self._batches = 0
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
-        """Every objective, unweighted, `[B]`; 0 on rows that are supervised.
+        """Computes every objective.
 
         Args:
-            step: what a head of the student shows.
-            context: of the step.
-            suffix: of the names in the log.
+            step: outputs of one of the student's heads.
+            context: the training step.
+            suffix: suffix of the names in the log.
+
+        Returns:
+            Name -> unweighted loss per utterance, `[B]`; 0 on supervised rows.
+
+        Raises:
+            ValueError: labels of the batch are not those of the row's text, which is the text that was scored.
+            UnwritableText: a text that a model's labels cannot express.
         """
         device = step.label_losses.device
         works_on = torch.ones(len(step.lengths), dtype=torch.bool, device=device)
@@ -101,7 +108,7 @@ class SequenceFamily:
         return values
 
     def _compare_texts(self, step: StudentStep, context: StepContext) -> None:
-        """Refuses labels that are not those of the row's text: the teacher scored that text, and no other.
+        """Refuses labels that differ from those of the row's text, which is the text that the teacher scored.
 
         NeMo's data sets may normalise texts, and drop characters that the model has no label for.
         """
@@ -124,7 +131,7 @@ class SequenceFamily:
                 answer = self.teacher.sequence_nll(context.batch, self.codec, context.hear)
             elif self._reads_scores:
                 answer = self.stored.nll(context.rows)
-            else:  # hard distillation at constant weight: the text is all that is needed
+            else:  # hard distillation at constant weight needs the text alone
                 answer = torch.zeros_like(step.label_losses), step.transcripts.lengths
             device = step.label_losses.device
             context.answers['sequence'] = tuple(part.to(device) for part in answer)
@@ -154,7 +161,7 @@ class SequenceFamily:
         return loss(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
 
     def _nbest(self, context: StepContext, works_on: Tensor, most: int) -> tuple[Hypotheses, Tensor, Tensor]:
-        """The teacher's texts in the student's labels, `[B, N]` their scores, and `[B]` tokens of the first."""
+        """The teacher's texts in the student's labels, their `-log P` in nats `[B, N]`, and the first text's tokens `[B]`."""
         texts, nll, _ = self.stored.nbest(context.rows, most)
         _, tokens = self.stored.nll(context.rows)
         labels: list[list[list[int]]] = []
@@ -171,7 +178,7 @@ class SequenceFamily:
         return hypotheses, nll[:, :width].to(works_on.device), tokens.to(works_on.device)
 
     def _write(self, text: str, position: int) -> list[int] | None:
-        """Labels, or `None` for a competitor that the student cannot write: it is left out on both sides."""
+        """The labels of a text, or `None` for a competitor that the student cannot write; both sides leave it out."""
         try:
             return self.codec.encode(text)
         except UnwritableText:
@@ -182,12 +189,12 @@ class SequenceFamily:
 
 @torch.no_grad()
 def _statistics(name: str, works_on: Tensor, comparable: Tensor, delta: Tensor | None) -> dict[str, Tensor]:
-    """Over the rows that are not supervised; nothing where there is none.
+    """Statistics over the rows that are not supervised; empty if there are none.
 
     Args:
-        name: in the log.
-        works_on: `[B]` rows that the objective works on.
-        comparable: `[B]` those of them that it can compare.
+        name: name of the objective in the log.
+        works_on: `[B]` bool, rows that the objective works on.
+        comparable: `[B]` bool, rows of these that it can compare.
         delta: `[B]` nats, positive where the student is less confident than the teacher.
     """
     found: dict[str, Tensor] = {}

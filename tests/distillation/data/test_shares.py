@@ -89,7 +89,7 @@ def test_batches_depend_on_seed_and_epoch_alone():
 
 def test_wrong_shares_and_missing_rows_are_refused_with_the_fix():
     for share in (0, 1, -0.1, 1.5, float('nan'), True, '0.1'):
-        with pytest.raises(ConfigError, match='must lie between 0 and 1'):
+        with pytest.raises(ConfigError, match='supervised_share is .*: set a number between 0 and 1'):
             sampler(share)
     with pytest.raises(ConfigError, match='no row of model.train_ds is marked "supervised": true'):
         MixedBatchSampler([], UNSUPERVISED, 0.1, LoaderBatches(4))

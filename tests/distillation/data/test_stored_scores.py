@@ -96,11 +96,11 @@ def test_the_teacher_is_told_by_the_first_two_parts_of_the_fingerprint(make):
     'keys, sentence',
     [
         ({'teacher_log_prob': ...}, 'have no `teacher_log_prob`: score the manifest .* or mark rows'),
-        ({'teacher_log_prob': 0.5}, 'no log-probability .a finite number, at most 0.'),
-        ({'teacher_log_prob': math.nan}, 'no log-probability'),
-        ({'teacher_log_prob': -math.inf}, 'no log-probability'),
-        ({'teacher_log_prob': True}, 'no log-probability'),
-        ({'teacher_log_prob': '-1'}, 'no log-probability'),
+        ({'teacher_log_prob': 0.5}, 'not a log-probability .a finite number, at most 0.'),
+        ({'teacher_log_prob': math.nan}, 'not a log-probability'),
+        ({'teacher_log_prob': -math.inf}, 'not a log-probability'),
+        ({'teacher_log_prob': True}, 'not a log-probability'),
+        ({'teacher_log_prob': '-1'}, 'not a log-probability'),
         ({'teacher_tokens': ...}, 'have no valid `teacher_tokens`'),
         ({'teacher_tokens': -1}, 'have no valid `teacher_tokens`'),
         ({'teacher_fingerprint': ...}, 'without a valid `teacher_fingerprint`'),
@@ -151,7 +151,9 @@ def test_only_what_is_needed_is_asked_for(make):
 def test_one_hypothesis_each_is_refused_for_n_best_objectives_and_some_are_told(make, caplog):
     alone = [scored(n, others=()) for n in range(3)]
     make(alone, needs_nbest=False)
-    with pytest.raises(ConfigError, match='all 3 scored rows .* one hypothesis.* --nbest 8`, or train with full_sum'):
+    with pytest.raises(
+        ConfigError, match='all 3 scored rows .* a single hypothesis.* --nbest 8`, or train with full_sum'
+    ):
         make(alone + [labelled()])
     scores = make(alone + [scored(3)])
     assert scores.nbest([alone[0], scored(3)], 8)[2].tolist() == [[True, False, False], [True, True, True]]
@@ -182,12 +184,10 @@ def test_rows_that_the_loader_leaves_out_are_not_asked_for_scores(make):
 
 
 def test_another_text_field_of_lhotse_is_refused(make, tmp_path):
-    with pytest.raises(
-        ConfigError, match='text_field is .noisy. in model.train_ds, but the scores are those of `text`'
-    ):
+    with pytest.raises(ConfigError, match='model.train_ds.text_field is .noisy., but the scores are those of `text`'):
         make([scored(0)], use_lhotse=True, text_field='noisy')
     sources = [{'type': 'nemo', 'manifest_filepath': str(tmp_path / '0.jsonl'), 'text_field': 'other'}]
-    with pytest.raises(ConfigError, match='text_field is .other.'):
+    with pytest.raises(ConfigError, match='model.train_ds.text_field is .other.'):
         read_scores({'use_lhotse': True, 'input_cfg': sources}, None, False, True)
 
 
