@@ -107,7 +107,7 @@ def test_scores_without_a_header_are_refused_where_an_oracles_would_do_harm(scor
         _refused(
             manifest,
             distillation({objective: {}}),
-            f'no header joined.jsonl.header.json .*, and {objective} would.*--merge',
+            f'no header joined.jsonl.header.json .* whose scores teach {objective} nothing: .*--merge',
         )
     assert fit(manifest, distillation({'hard': {}}), 1)[0]['hard'] > 0
     named = {'scores': 'manifest', 'restore_from': str(tone_teacher)}  # the model itself tells as well
