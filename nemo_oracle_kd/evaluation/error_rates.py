@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Word and character error rates of a corpus, with the error counts of every utterance behind them.
+"""Computes word and character error rates of a corpus, and keeps the error counts of every utterance.
 
-The counts per utterance are kept because everything else is made from them: corpus rates (errors over reference
-length, not the mean of the utterances' rates), bootstrap intervals and paired tests
-(:mod:`nemo_oracle_kd.evaluation.significance`).
+Everything else is derived from the counts per utterance: corpus rates (errors over reference length, not the mean of the
+utterances' rates), bootstrap intervals and paired tests (:mod:`nemo_oracle_kd.evaluation.significance`).
 
-All rates of this package's evaluation are **percent**: a WER of 42.0 means 42 errors on 100 reference words.
-The text is compared as it stands; only surrounding and repeated white space is dropped. Case and punctuation count.
+All rates of this package's evaluation are in **percent**: a WER of 42.0 means 42 errors per 100 reference words. Texts are
+compared without normalisation, except that surrounding and repeated white space is dropped. Case and punctuation count.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class ErrorCounts:
     def __post_init__(self) -> None:
         sizes = {len(self.substitutions), len(self.deletions), len(self.insertions), len(self.reference_lengths)}
         if len(sizes) != 1:
-            raise ValueError(f"Error counts of one corpus must have one length; got lengths {sorted(sizes)}.")
+            raise ValueError(f"the error counts have the lengths {sorted(sizes)}: give counts of the same utterances")
 
     def __len__(self) -> int:
         return len(self.reference_lengths)
@@ -59,31 +58,32 @@ class ErrorCounts:
         """Corpus error rate in percent: all errors over all reference units.
 
         Raises:
-            ValueError: if the references hold no unit at all.
+            ValueError: all references are empty.
         """
         total = int(self.reference_lengths.sum())
         if total == 0:
             raise ValueError(
-                "The error rate is not defined: all references are empty. Give a manifest whose 'text' "
-                "holds the transcripts."
+                "all references are empty, so the error rate is not defined: give a manifest whose 'text' holds the transcripts"
             )
         return 100.0 * float(self.errors.sum()) / total
 
     def grouped(self, keys: Sequence[str]) -> ErrorCounts:
         """Adds up utterances that belong together, for example those of one speaker.
 
-        Resampling speakers instead of utterances is the honest choice where a test set has many utterances of few
-        speakers.
+        Where a test set has many utterances of few speakers, speakers should be resampled instead of utterances.
 
         Args:
             keys: ``N`` group names, one per utterance.
 
         Returns:
             Counts with one row per distinct key, in sorted order of the keys.
+
+        Raises:
+            ValueError: the number of keys is not ``N``.
         """
         if len(keys) != len(self):
             raise ValueError(
-                f"There are {len(self)} utterances but {len(keys)} group names; give one name per utterance."
+                f"there are {len(self)} utterances but {len(keys)} group names: give one name per utterance"
             )
         _, index = np.unique(np.asarray(keys, dtype=str), return_inverse=True)
 
@@ -119,7 +119,7 @@ def _count(alignments: list, reference_lengths: list[int]) -> ErrorCounts:
     for utterance, chunks in enumerate(alignments):
         for chunk in chunks:
             if chunk.type in row_of:
-                # A substitution spans equally many units on both sides; of the other two, one side is empty.
+                # A substitution spans as many units of the reference as of the hypothesis; a deletion or insertion has one side.
                 span = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
                 counts[row_of[chunk.type], utterance] += span
     return ErrorCounts(counts[0], counts[1], counts[2], np.asarray(reference_lengths, dtype=np.int64))
@@ -129,29 +129,31 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
     """Aligns every hypothesis with its reference and counts the errors.
 
     Args:
-        references: ``N`` transcripts. An empty one is allowed: whatever the system says then is an insertion.
+        references: ``N`` transcripts. A transcript may be empty; every unit of its hypothesis is then an insertion.
         hypotheses: ``N`` system outputs, in the same order.
 
     Returns:
         The error counts of words and of characters (spaces between words count as characters).
 
     Raises:
-        ValueError: if the lists differ in length, are empty, or hold something other than text.
+        ValueError: the lists differ in length, are empty, or hold something other than text.
     """
     if isinstance(references, str) or isinstance(hypotheses, str):
-        raise ValueError("Give lists of transcripts, one entry per utterance, not a single string.")
+        raise ValueError(
+            "references and hypotheses must not be a single string: give lists with one text per utterance"
+        )
     if len(references) != len(hypotheses):
         raise ValueError(
-            f"There are {len(references)} references but {len(hypotheses)} hypotheses; give one hypothesis "
-            "per reference, in the same order."
+            f"there are {len(references)} references but {len(hypotheses)} hypotheses: give one hypothesis per reference, in "
+            "the same order"
         )
     if len(references) == 0:
-        raise ValueError("There is nothing to score: the list of references is empty.")
+        raise ValueError("the list of references is empty, so there is nothing to score: give at least one utterance")
     for name, texts in (('reference', references), ('hypothesis', hypotheses)):
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(
-                    f"The {name} of utterance {index} is {text!r}, not text; give a string, empty if nothing is said."
+                    f"the {name} of utterance {index} is {text!r}, not text: give a string, empty if nothing is said"
                 )
     references = [normalize_spaces(text) for text in references]
     hypotheses = [normalize_spaces(text) for text in hypotheses]
@@ -166,23 +168,27 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
 def pool_seeds(counts: Sequence[ErrorCounts]) -> ErrorCounts:
     """Adds up the counts of several runs of one system on the same utterances.
 
-    The rate of the pooled counts is the mean of the runs' rates, and one utterance stays one row: resampling it draws
-    all runs of that utterance together. An interval from pooled counts therefore covers the choice of test utterances,
-    not that of seeds.
+    The rate of the pooled counts is the mean of the runs' rates. One utterance remains one row, so that resampling draws all
+    runs of an utterance together. An interval from pooled counts therefore covers the choice of test utterances, but not
+    that of seeds.
 
     Args:
         counts: one entry per run, all of the same ``N`` utterances in the same order.
 
     Returns:
         Counts with ``N`` rows.
+
+    Raises:
+        ValueError: there is no run, or the reference lengths of the runs differ.
     """
     if not counts:
-        raise ValueError("There is nothing to pool: give the error counts of at least one run.")
+        raise ValueError("there is nothing to pool: give the error counts of at least one run")
     first = counts[0]
     for other in counts[1:]:
         if not np.array_equal(other.reference_lengths, first.reference_lengths):
             raise ValueError(
-                "Runs can be pooled only over the same utterances in the same order; their reference lengths differ."
+                "the reference lengths of the runs differ, so they cannot be pooled: give runs over the same utterances in "
+                "the same order"
             )
     return ErrorCounts(
         sum(c.substitutions for c in counts),
@@ -199,34 +205,37 @@ def read_transcriptions(path: str | Path) -> tuple[list[dict], list[str], list[s
         path: the file that ``nemo-oracle-kd evaluate --output`` or NeMo's ``transcribe_speech.py`` wrote.
 
     Returns:
-        The rows as they stand, the references and the hypotheses.
+        The rows of the file, the references and the hypotheses.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is no text, or a line is not a JSON object or lacks one of the two keys.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not text, or a line is not a JSON object or lacks one of the two keys.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no transcription file at '{path}'.")
+        raise FileNotFoundError(f"there is no transcription file at '{path}': correct the path")
     rows = []
     try:
         lines = path.read_text(encoding='utf-8-sig').split('\n')
     except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 text ({error.reason}); give a file of transcriptions.") from None
+        raise ValueError(f"'{path}' is not UTF-8 text ({error.reason}): give a file of transcriptions") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"Line {number} of '{path}' is not JSON: {error}.") from error
+            raise ValueError(
+                f"line {number} of '{path}' is not JSON ({error}): write one JSON object per line"
+            ) from error
         if not isinstance(row, dict):
-            raise ValueError(f"Line {number} of '{path}' is {line[:40]!r} and no JSON object.")
+            raise ValueError(
+                f"line {number} of '{path}' is {line[:40]!r}, which is not a JSON object: write one JSON object per line"
+            )
         missing = [key for key in ('text', 'pred_text') if key not in row]
         if missing:
             raise ValueError(
-                f"Line {number} of '{path}' has no key '{missing[0]}'; a transcription file needs 'text' and "
-                "'pred_text'."
+                f"line {number} of '{path}' has no key '{missing[0]}': give a file whose rows have 'text' and 'pred_text'"
             )
         rows.append(row)
     return rows, [row['text'] for row in rows], [row['pred_text'] for row in rows]

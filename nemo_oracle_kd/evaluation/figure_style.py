@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the figures of this package look: fonts, the colour, line and marker of each system, SVG and PNG.
+"""Sets the style of all figures: fonts, the colour, line and marker of each system, and the output as SVG or PNG.
 
-No state, no display: the figures are made without pyplot and drawn by Agg or SVG, so the same data give the same
-bytes. matplotlib is an optional dependency. Text and axes have one colour, :data:`FOREGROUND`, which the HTML report
-replaces by the colour of the page's text; that is what makes the figures readable on a dark page.
+The figures are made without pyplot and drawn by Agg or SVG. They need no display and leave no global state behind, and the
+same data give the same bytes. matplotlib is an optional dependency. Text and axes share one colour, :data:`FOREGROUND`, which
+the HTML report replaces by the colour of the page's text, so that figures are readable on a dark page.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOREGROUND = '#20262f'
-# Nine hues that stay apart for colour-blind readers, light enough for a dark page and dark enough for a white one.
+# Nine hues that colour-blind readers can tell apart, light enough for a dark page and dark enough for a white one.
 COLOURS = ('#7d8590', '#e08e1b', '#2f81d6', '#c25b8f', '#1fa187', '#8f6fd1', '#b5862a', '#d1493f', '#5b6b2e')
-# Five lines and eight markers: forty systems differ in one of them, also printed in grey.
+# Five line styles and eight markers make forty pairs, so that systems can be told apart when printed in grey.
 LINES = ('-', '--', '-.', ':', (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 MARKERS = 'osD^vPX*'
 _STYLE = {
@@ -59,19 +59,19 @@ def _matplotlib():
         import matplotlib
         import matplotlib.figure
     except ImportError as error:
-        raise ImportError("Figures need matplotlib, which is not installed: pip install matplotlib") from error
+        raise ImportError("matplotlib is not installed, but figures need it: run pip install matplotlib") from error
     return matplotlib
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
-    """A figure with axes ``[rows, columns]``, sizes in inches."""
+    """Makes a figure of the given size in inches, with axes ``[rows, columns]``."""
     matplotlib = _matplotlib()
     figure = matplotlib.figure.Figure(figsize=(width, height), layout='constrained')
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def styled(function):
-    """Runs a figure function with the style of this module, leaving the user's own style alone."""
+    """Decorates a figure function so that it uses this module's style and leaves the user's own unchanged."""
 
     @functools.wraps(function)
     def inner(*args, **keywords):
@@ -82,7 +82,7 @@ def styled(function):
 
 
 def to_svg(figure: Figure) -> str:
-    """SVG text of a figure; the same figure gives the same text."""
+    """Returns a figure as SVG text; the same figure always gives the same text."""
     buffer = io.StringIO()
     with _matplotlib().rc_context(_STYLE):
         figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
@@ -90,14 +90,14 @@ def to_svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path, dpi: int = 150) -> None:
-    """Writes a figure as PNG on a white ground."""
+    """Writes a figure as PNG on a white background."""
     with _matplotlib().rc_context(_STYLE):
         figure.savefig(path, format='png', dpi=dpi, facecolor='white', metadata={'Software': None})
 
 
 @dataclass(frozen=True)
 class SystemStyle:
-    """How one system is drawn, in every figure of a report alike; line and marker tell it apart without colour.
+    """How one system is drawn in every figure of a report; line and marker identify it without colour.
 
     Attributes:
         colour: one of `COLOURS`.
@@ -111,7 +111,10 @@ class SystemStyle:
 
 
 def styles_of(names: Sequence[str]) -> dict[str, SystemStyle]:
-    """One style for each system, by its place among `names`: hand the names of all systems of a report to every figure."""
+    """Returns one style per system, chosen by its position in `names`.
+
+    Every figure of a report must be given the same `names`, so that a system looks the same in all of them.
+    """
     return {
         name: SystemStyle(COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
         for k, name in enumerate(names)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The one sentence that a comparison allows: how a system stands against its strongest control, and how sure that is."""
+"""States in one sentence how a system compares with its strongest control, and how certain the difference is."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 
 __all__ = ['Headline', 'find_headline', 'p_text', 'signed']
 
-#: outcome -> what the sentence says; `level` also where the sign of the mean is a win
+#: outcome -> verb phrase of the sentence; `level` whatever the sign of the difference
 WORDS = {'better': 'is better than', 'worse': 'is worse than', 'level': 'is level within the noise with'}
 
 
 def p_text(p: float) -> str:
-    """``0.00012`` -> ``< 0.001``."""
+    """A p-value as text: three decimals, or ``< 0.001``."""
     return '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus in the length of a plus."""
+    """A number with its sign, with a minus sign (U+2212) as wide as the plus."""
     return f'{value:+.{digits}f}'.replace('-', '−')
 
 
@@ -33,12 +33,12 @@ class Headline:
 
     Attributes:
         system: name of the system.
-        control: of those that it was compared with the one of the lowest mean WER.
+        control: the system with the lowest mean WER among those that it was compared with.
         outcome: `better` or `worse` if the interval of the difference lies on one side of zero and p is below 0.05,
             else `level`.
         pair: the paired comparison, as in `results.json`.
-        wins: seeds in which the system has the lower WER.
-        seeds: how many there are.
+        wins: number of seeds in which the system has the lower WER.
+        seeds: number of seeds.
     """
 
     system: str
@@ -49,7 +49,7 @@ class Headline:
     seeds: int
 
     def sentence(self, labels: Mapping[str, str]) -> str:
-        """The comparison in words, with the names of `labels`."""
+        """The comparison as a sentence; `labels` maps systems to the names that it uses."""
         p = p_text(self.pair['p_permutation'])
         text = (
             f"“{labels.get(self.system, self.system)}” {WORDS[self.outcome]} its strongest control, "
@@ -57,17 +57,23 @@ class Headline:
             f"(95 % interval {signed(self.pair['low'])} to {signed(self.pair['high'])}, p {p if p[0] == '<' else '= ' + p}), "
         )
         if self.seeds == 1:
-            return text + "one seed. The interval covers the choice of test utterances and not the luck of a training."
+            return (
+                text
+                + "one seed. The interval covers the choice of test utterances, but not the variation between trainings."
+            )
         return text + f"mean of {self.seeds} seeds, ahead in {self.wins} of them."
 
 
 def find_headline(results: Mapping[str, Any], system: str, excluded: Collection[str] = ()) -> Headline | None:
-    """The comparison of a system with its strongest control; `None` if it was compared with none.
+    """Finds the comparison of a system with its strongest control.
 
     Args:
         results: content of `results.json`.
-        system: whose headline it is.
-        excluded: systems that are no control, such as one that reads the transcript.
+        system: the system that the headline is about.
+        excluded: systems that are not controls, such as one that reads the transcript.
+
+    Returns:
+        The headline, or `None` if the system was compared with no control.
     """
     systems = results['systems']
     pairs = {
@@ -79,7 +85,7 @@ def find_headline(results: Mapping[str, Any], system: str, excluded: Collection[
         return None
     control = min(pairs, key=lambda name: float(np.mean(systems[name]['wer'])))
     pair = pairs[control]
-    sure = pair['p_permutation'] < 0.05  # with few utterances that differ, an interval alone is too narrow
+    sure = pair['p_permutation'] < 0.05  # if few utterances differ, the bootstrap interval is too narrow by itself
     outcome = 'better' if sure and pair['high'] < 0 else 'worse' if sure and pair['low'] > 0 else 'level'
     wins = sum(own < other for own, other in zip(systems[system]['wer'], systems[control]['wer']))
     return Headline(system, control, outcome, pair, wins, len(systems[system]['wer']))

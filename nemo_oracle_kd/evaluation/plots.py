@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Figures of the report, each a function from plain arrays to a matplotlib ``Figure``."""
+"""Draws the figures of the report; each is a function from plain arrays to a matplotlib ``Figure``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def learning_curves(
     labels: Mapping[str, str] | None = None,
     styles: Mapping[str, SystemStyle] | None = None,
 ) -> Figure:
-    """Validation WER over updates and over seconds of training.
+    """Draws validation WER over updates and over seconds of training.
 
     Args:
         curves: by system, one curve per seed; a curve is the rows of ``curve.jsonl`` with ``val_wer`` in percent.
-        labels: what to call the systems.
-        styles: of the systems; by default those of :func:`styles_of` for the systems given.
+        labels: names of the systems in the legend.
+        styles: styles of the systems; by default those of :func:`styles_of` for the given systems.
 
     Returns:
-        Two panels side by side; one line per system and seed; one colour, kind of line and marker per system.
+        Two panels side by side, with one line per system and seed, and one colour, line style and marker per system.
     """
     figure, axes = new_figure(9.6, 3.9, 1, 2, sharey=True)
     styles, labels = styles or styles_of(list(curves)), labels or {}
@@ -72,13 +72,13 @@ def wer_bars(
     labels: Mapping[str, str] | None = None,
     styles: Mapping[str, SystemStyle] | None = None,
 ) -> Figure:
-    """Mean WER of each system as a horizontal bar, with its interval as a line and each seed as a dot.
+    """Draws the mean WER of each system as a horizontal bar, with its interval as a line and each seed as a dot.
 
     Args:
         wers: percent, by system, one value per seed.
         intervals: percent, by system, the two ends.
-        labels: what to call the systems.
-        styles: of the systems; by default those of :func:`styles_of` for the systems given.
+        labels: names of the systems.
+        styles: styles of the systems; by default those of :func:`styles_of` for the given systems.
     """
     figure, axes = new_figure(9.6, 0.9 + 0.42 * len(wers))
     axis, labels, styles = axes[0, 0], labels or {}, styles or styles_of(list(wers))
@@ -115,15 +115,15 @@ def wer_bars(
 
 @dataclass(frozen=True)
 class Track:
-    """What one CTC model says over time.
+    """The frame posteriors of one CTC model for an utterance.
 
     Attributes:
-        name: what to call it.
-        posteriors: ``[T, V + 1]`` probabilities (not logarithms).
-        labels: the ``V`` labels as they are to be drawn.
+        name: name of the model.
+        posteriors: ``[T, V + 1]`` probabilities, not logarithms.
+        labels: the ``V`` labels as they are drawn.
         blank: index of the blank.
         frame_seconds: seconds from one frame to the next.
-        colour: of the line; by default a different one for each track.
+        colour: colour of the line; by default a different one for each track.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Track:
     colour: str | None = None
 
     def spikes(self) -> list[tuple[int, str]]:
-        """Frame and label of every label of the greedy path, at the most certain frame of its run."""
+        """Returns frame and label of every run of the greedy path, at the frame where the label is most probable."""
         best = self.posteriors.argmax(axis=1)
         found, start = [], 0
         for frame in range(1, len(best) + 1):
@@ -148,15 +148,15 @@ class Track:
 
 @styled
 def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Track], transcript: str = '') -> Figure:
-    """What several models emit when, under the spectrogram of the utterance.
+    """Draws what several models emit over time, under the spectrogram of the utterance.
 
     Args:
         spectrogram: ``[F, T]`` log energies, low frequencies first; the number of frames may differ from those of the
             models.
         hop_seconds: seconds from one spectrogram frame to the next.
-        tracks: the models, from top to bottom. Drawn is ``1 - p(blank)`` as an area and the emitted labels at their
-            frames.
-        transcript: the reference, as the title.
+        tracks: the models, from top to bottom. Each track shows ``1 - p(blank)`` as an area, and the emitted labels at
+            their frames.
+        transcript: the reference, used as the title.
     """
     rows = 1 + len(tracks)
     figure, axes = new_figure(
@@ -186,7 +186,7 @@ def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Tra
         axis.fill_between(time, 0.0, activity, color=colour, alpha=0.35, linewidth=0)
         axis.plot(time, activity, color=colour, linewidth=1.1)
         for frame, label in track.spikes():
-            # A space cannot be seen; U+2423 is the usual sign for it.
+            # U+2423 is the usual symbol for a space, which would be invisible.
             axis.text(time[frame], 1.06, label if label.strip() else '␣', ha='center', va='bottom', fontsize=8.5)
         axis.set_ylim(0, 1.45)
         axis.set_yticks([0, 1])
@@ -200,21 +200,20 @@ def alignments(spectrogram: np.ndarray, hop_seconds: float, tracks: Sequence[Tra
 def attention_map(
     attention: np.ndarray, labels: Sequence[str], frame_seconds: float, title: str = 'cross-attention'
 ) -> Figure:
-    """Which label the audio attends to at each time.
+    """Draws which label each encoder frame attends to.
 
     Args:
         attention: ``[T, U]`` weights; the rows sum to one.
         labels: ``U`` labels, from bottom to top.
         frame_seconds: seconds from one encoder frame to the next.
-        title: of the figure.
+        title: title of the figure.
 
     Raises:
-        ValueError: if the numbers of labels and columns differ.
+        ValueError: the numbers of labels and columns differ.
     """
     if attention.ndim != 2 or attention.shape[1] != len(labels):
         raise ValueError(
-            f"The attention must be [T, U] with one column per label; got {attention.shape} and {len(labels)} "
-            "labels."
+            f"the attention has the shape {list(attention.shape)} for {len(labels)} labels: give [T, U] with one column per label"
         )
     figure, axes = new_figure(9.6, min(4.8, max(2.6, 1.1 + 0.16 * len(labels))))
     axis = axes[0, 0]
@@ -243,13 +242,13 @@ def attention_map(
 def copying_bars(
     rates: Mapping[str, Mapping[str, float]], unit: str = 'WER (%)', colours: Mapping[str, str] | None = None
 ) -> Figure:
-    """How a teacher fares under each condition of the copying diagnosis.
+    """Draws the results of teachers under each condition of the copying diagnosis.
 
     Args:
-        rates: by teacher, the value under each condition (true text, another utterance's text, no text, silence for
-            audio). All teachers need the same conditions.
+        rates: by teacher, the value under each condition (true text, another utterance's text, no text, silent audio). All
+            teachers need the same conditions.
         unit: label of the axis.
-        colours: of the teachers.
+        colours: colours of the teachers.
     """
     conditions = list(next(iter(rates.values())))
     figure, axes = new_figure(9.6, 1.0 + 0.34 * len(conditions) * max(1, len(rates)))

@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One self-contained ``report.html`` from a ``results.json``: no script, no outside resource, readable light, dark and
-small.
+"""Writes one self-contained ``report.html`` from a ``results.json``, without scripts or external resources.
 
-The page is made of the results alone plus what the caller has to say about them. Figures go in as SVG whose text takes
-the colour of the page.
+The page shows the results and the caller's texts about them, on light and dark backgrounds and on small screens. Figures are
+inline SVG whose text has the colour of the page's text.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with what to read from it.
+    """A figure with its caption.
 
     Attributes:
-        figure: made by :mod:`nemo_oracle_kd.evaluation.plots`, or any other.
-        caption: plain text, one or two sentences.
+        figure: a figure of :mod:`nemo_oracle_kd.evaluation.plots`, or any other.
+        caption: what to read from the figure; plain text, one or two sentences.
         alternative: what the figure shows, for readers who cannot see it.
     """
 
@@ -51,9 +50,9 @@ class Table:
     """A table of texts.
 
     Attributes:
-        header: names of the columns; all but the first are set as numbers.
-        rows: cells, as many as the header.
-        note: a sentence below.
+        header: names of the columns; all but the first are aligned as numbers.
+        rows: rows of cells, as many as the header has.
+        note: a sentence below the table.
     """
 
     header: Sequence[str]
@@ -63,23 +62,23 @@ class Table:
 
 @dataclass
 class Report:
-    """Content of a report; only ``title`` and ``results`` are needed.
+    """Content of a report; only ``title`` and ``results`` are required.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         results: content of ``results.json`` (:mod:`nemo_oracle_kd.experiments.comparison`).
         lead: one or two sentences below the title.
         story: what was done, in plain words, one paragraph each.
-        labels: what to call the systems; by default their names with blanks for underscores.
-        headline: the system whose figures stand on top, against the strongest of those that it was compared with; by default
+        labels: names of the systems on the page; by default their names with spaces for underscores.
+        headline: the system whose figures stand at the top, compared with its strongest control; by default
             ``student_from_oracle_teacher`` if there is one.
-        told: systems that read the transcript; the table says so, and they are no control.
-        settings: what was set, as name and value.
-        alignments: figures of what the models emit when.
+        told: systems that read the transcript; the table says so, and they are not controls.
+        settings: settings of the comparison, as name and value.
+        alignments: figures of the models' emissions over time.
         attention: figures of the cross-attention.
-        diagnosis: tables and figures of the copying diagnosis, with ``verdict`` as the sentence above them.
-        verdict: see ``diagnosis``.
-        commands: what to type to get the same, one command each.
+        diagnosis: tables and figures of the copying diagnosis.
+        verdict: the sentence above the diagnosis.
+        commands: commands that reproduce the results.
         environment: versions and machine; by default those of this process.
     """
 
@@ -99,7 +98,7 @@ class Report:
     environment: Mapping[str, str] | None = None
 
     def label(self, name: str) -> str:
-        """What the report calls a system."""
+        """The name of a system on the page."""
         return self.labels.get(name, name.replace('_', ' '))
 
     @property
@@ -109,12 +108,12 @@ class Report:
 
     @property
     def styles(self) -> dict[str, SystemStyle]:
-        """How each system is drawn, in every figure of the page."""
+        """The style of each system, the same in every figure of the page."""
         return styles_of(list(self.results['systems']))
 
 
 def describe_environment() -> dict[str, str]:
-    """Versions and machine of this process."""
+    """Returns versions and machine of this process."""
     versions = {}
     for package in ('nemo_oracle_kd', 'nemo_toolkit', 'torch', 'lightning', 'jiwer', 'numpy'):
         try:
@@ -126,7 +125,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def figure_html(panel: Panel, prefix: str) -> str:
-    """A figure as inline SVG; ``prefix`` keeps the ids of several figures on a page apart."""
+    """Renders a figure as inline SVG; ``prefix`` makes its ids unique on the page."""
     svg = to_svg(panel.figure)
     svg = svg[svg.index('<svg') :].replace(FOREGROUND, 'currentColor')
     for before, after in (('id="', f'id="{prefix}-'), ('url(#', f'url(#{prefix}-'), ('href="#', f'href="#{prefix}-')):
@@ -136,7 +135,7 @@ def figure_html(panel: Panel, prefix: str) -> str:
 
 
 def table_html(table: Table, highlight: int | None = None) -> str:
-    """A table that scrolls sideways on a small screen; ``highlight`` is the row to mark."""
+    """Renders a table that scrolls sideways on a small screen; ``highlight`` is the index of the row to mark."""
     head = ''.join(f'<th scope="col">{html.escape(text)}</th>' for text in table.header)
     rows = []
     for number, cells in enumerate(table.rows):
@@ -151,7 +150,7 @@ def table_html(table: Table, highlight: int | None = None) -> str:
 
 
 def _against_baseline(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The first paired comparison of each system, which is the one with the baseline."""
+    """Returns the first paired comparison of each system, which is the one with the baseline."""
     found: dict[str, Mapping[str, Any]] = {}
     for pair in results.get('paired', ()):
         found.setdefault(pair['system'], pair)
@@ -159,7 +158,7 @@ def _against_baseline(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
 
 
 def result_table(report: Report) -> Table:
-    """The table of all systems: size, error rates with intervals, change against the baseline, training time."""
+    """Makes the table of all systems: size, error rates with intervals, change from the baseline, training time."""
     results, paired = report.results, _against_baseline(report.results)
     seeds = len(next(iter(results['systems'].values()))['wer'])
     rows = []
@@ -189,13 +188,13 @@ def result_table(report: Report) -> Table:
         )
     told = [f'“{report.label(name)}”' for name in report.told if name in results['systems']]
     if told:
-        note += f" {', '.join(told)} is given the transcript: its figures are no recognition result."
+        note += f" {', '.join(told)} is given the transcript: its figures are not a recognition result."
     header = ['system', 'parameters', 'WER', '95 % interval', 'CER', 'WER change', 'p', 'training s']
     return Table(header, rows, note)
 
 
 def pair_table(report: Report) -> Table | None:
-    """Paired comparisons other than those with the baseline, if there are any."""
+    """Makes the table of paired comparisons other than those with the baseline; ``None`` if there are none."""
     first = _against_baseline(report.results)
     rows = [
         [
@@ -214,7 +213,7 @@ def pair_table(report: Report) -> Table | None:
 
 
 def headline_html(report: Report) -> str:
-    """The figures that matter, large, and the sentence that they allow."""
+    """Renders the headline: the main figures in large type, and the sentence about them."""
     systems, name = report.results['systems'], report.marked
     if name not in systems:
         return ''
@@ -259,11 +258,11 @@ def build_report(report: Report) -> str:
         A complete HTML document.
 
     Raises:
-        ValueError: if the results hold no system.
+        ValueError: the results hold no system.
     """
     results = report.results
     if not results.get('systems'):
-        raise ValueError("A report needs results with at least one system; run the comparison first.")
+        raise ValueError("the results hold no system, so there is nothing to report: run the comparison first")
     names = list(results['systems'])
     labels = {name: report.label(name) for name in names}
     marked, styles = report.marked, report.styles
@@ -294,7 +293,7 @@ def build_report(report: Report) -> str:
             ('curves', 'Learning curves', figure_html(Panel(figure, caption, 'learning curves'), 'curves'))
         )
     for key, title, panels in (
-        ('alignments', 'When the models say what', report.alignments),
+        ('alignments', 'What the models emit, and when', report.alignments),
         ('attention', 'What the teacher reads while it listens', report.attention),
     ):
         if panels:
@@ -307,7 +306,7 @@ def build_report(report: Report) -> str:
         sections.append(('diagnosis', 'Does the teacher listen, or copy?', body))
     if report.commands:
         body = '<pre><code>' + html.escape('\n'.join(report.commands)) + '</code></pre>'
-        sections.append(('again', 'How to get the same', body))
+        sections.append(('again', 'How to reproduce this', body))
     environment = describe_environment() if report.environment is None else report.environment
     sections.append(('environment', 'Environment', _definition_list(environment)))
     contents = ''.join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections)
@@ -325,7 +324,7 @@ def build_report(report: Report) -> str:
 
 
 def write_report(report: Report, path: str | Path) -> Path:
-    """Writes the page, whole or not at all; returns its path."""
+    """Writes the page atomically and returns its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, build_report(report))

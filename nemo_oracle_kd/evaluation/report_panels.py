@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Panels of the report that come from models: what they emit when, what the teacher attends to, and its diagnosis."""
+"""Makes the panels of the report that need models: their emissions over time, the cross-attention and the diagnosis."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from nemo_oracle_kd.evaluation.transcription import load_model
 
 @dataclass(frozen=True)
 class Hearing:
-    """One utterance as one model takes it.
+    """One model's features and outputs for one utterance.
 
     Attributes:
         features: log-mel features ``[F, T']``.
         posteriors: probabilities ``[T, V + 1]``.
-        attention: cross-attention ``[T, U + 1]``, mean of layers and heads, column 0 being "no text"; ``None`` for a
-            model that reads no transcript.
+        attention: cross-attention ``[T, U + 1]``, averaged over layers and heads, whose column 0 is "no text"; ``None`` for
+            a model that reads no transcript.
         read: the ``U`` labels of the transcript; empty for a model that reads none.
     """
 
@@ -45,11 +45,11 @@ class Hearing:
 
 @torch.no_grad()
 def hear(model: Any, row: Mapping[str, Any]) -> Hearing:
-    """Runs a CTC model on one row of a manifest; an oracle is given the row's text.
+    """Runs a CTC model on one row of a manifest; an oracle teacher also gets the row's text.
 
     Args:
         model: a restored NeMo CTC model or oracle teacher.
-        row: row of a manifest with absolute ``audio_filepath`` and ``text``.
+        row: row of a manifest with an absolute ``audio_filepath`` and a ``text``.
     """
     facts = describe(model)
     device = next(model.parameters()).device
@@ -83,7 +83,7 @@ def hear(model: Any, row: Mapping[str, Any]) -> Hearing:
 
 
 def typical_utterance(rows: list[dict]) -> dict:
-    """The row whose transcript has the median number of characters; of equals the first."""
+    """Returns the row whose transcript has the median number of characters, the first one of several."""
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index]['text']), index))
     return rows[order[len(order) // 2]]
 
@@ -94,13 +94,13 @@ def model_panels(
     utterance: int | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> tuple[list[Panel], list[Panel]]:
-    """Alignments of several models under one spectrogram, and the cross-attention of those that read the transcript.
+    """Draws the emissions of several models under one spectrogram, and the cross-attention of oracle teachers.
 
     Args:
-        models: what to call a model -> its ``.nemo``, from top to bottom.
-        manifest: where the utterance is taken from.
-        utterance: number of its row, from 0; by default one of median length.
-        colours: colour by the same names: those of :attr:`nemo_oracle_kd.evaluation.report.Report.styles`.
+        models: name of a model -> its ``.nemo``, from top to bottom.
+        manifest: manifest that holds the utterance.
+        utterance: index of its row, from 0; by default a row of median length.
+        colours: name of a model -> its colour, as in :attr:`nemo_oracle_kd.evaluation.report.Report.styles`.
 
     Returns:
         The panels for ``Report.alignments`` and for ``Report.attention``.
@@ -113,7 +113,7 @@ def model_panels(
         model = load_model(path)
         facts, heard = describe(model), hear(model, row)
         seconds = facts.frame_seconds
-        if seconds is None:  # an encoder that does not tell: its frames cover the utterance evenly
+        if seconds is None:  # the encoder does not state its stride: its frames are spread evenly over the utterance
             seconds = heard.features.shape[1] * model.cfg.preprocessor.window_stride / len(heard.posteriors)
         colour = (colours or {}).get(name)
         tracks.append(plots.Track(name, heard.posteriors, facts.vocabulary, facts.blanks['ctc'], seconds, colour))
@@ -122,25 +122,23 @@ def model_panels(
         if heard.attention is not None:
             figure = plots.attention_map(heard.attention, ['none', *heard.read], seconds, f'cross-attention, {name}')
             caption = (
-                "A teacher that listens moves through the text as the audio does: the bright band rises "
-                "from left to right. "
-                "The lowest row is where it looks when no label helps."
+                "A teacher that listens moves through the text with the audio, so that the bright band rises from left to "
+                "right. In the lowest row it attends to no label."
             )
             attention.append(Panel(figure, caption, 'cross-attention over time'))
     caption = (
-        "The line is the probability that something other than blank is emitted; the labels stand at the "
-        "frames at which the "
-        "greedy path emits them."
+        "The line is the probability of emitting a label, that is, anything but blank; each label stands at the frame at "
+        "which the greedy path emits it."
     )
     return [Panel(plots.alignments(features, hop, tracks, row['text']), caption, 'emission over time')], attention
 
 
 def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[list[Panel | Table], str]:
-    """Table, bars and verdict of a copying diagnosis.
+    """Makes the tables, bars and verdict of a copying diagnosis.
 
     Args:
-        diagnosis: of :func:`nemo_oracle_kd.evaluation.diagnosis.diagnosis.diagnose`.
-        colour: of the teacher, the one that it has elsewhere in the report.
+        diagnosis: result of :func:`nemo_oracle_kd.evaluation.diagnosis.diagnosis.diagnose`.
+        colour: colour of the teacher, as elsewhere in the report.
 
     Returns:
         Values for ``Report.diagnosis`` and ``Report.verdict``.
@@ -163,16 +161,14 @@ def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[lis
         'WER against the spoken text (%)',
         {'teacher': colour},
     )
-    caption = (
-        "A teacher that copied would do well with the true text over silence, and repeat another utterance's text."
-    )
+    caption = "A teacher that copies has few errors with the true text and silent audio, and repeats another utterance's text."
     heard = Table(
         ['wrong audio, measure', 'share heard (%)', '95 % interval'],
         [
             [HEARD_SHARES[name], *(['–', '–'] if share.value is None else str(share).replace(' %', '').split(' ', 1))]
             for name, share in diagnosis.heard.items()
         ],
-        "100: wrong audio costs the text that the teacher reads all that it gained; 0: the text comes out all the same.",
+        "100: with wrong audio, the text that the teacher reads is no better than chance; 0: it is as good as with its own audio.",
     )
     verdict = f"{VERDICTS[diagnosis.verdict]}: {'; '.join(diagnosis.reasons)}."
     return [table, *([heard] if heard.rows else []), Panel(bars, caption, 'bar chart of the diagnosis')], verdict

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The style sheet of the report: one column, system fonts, light or dark as the reader's device has it."""
+"""The style sheet of the report: one column, system fonts, and light or dark colours as the reader's device prefers."""
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #f7f6f3; --card: #ffffff; --ink: #20262f; --soft: #626b78; --line: #e3e1db;

@@ -1,21 +1,21 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How sure a WER, and a difference of two WERs, is: bootstrap intervals and paired tests over utterances.
+"""Estimates the uncertainty of a WER, and of the difference of two WERs, by resampling utterances.
 
-Both resampling methods take the utterance as the unit, because errors within one utterance depend on each other:
+All methods resample whole utterances, because errors within one utterance depend on each other:
 
 * **Bootstrap interval** (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
-  ICASSP 2004): draw ``N`` utterances with replacement, compute the corpus rate, repeat; the interval holds the middle
-  95 %.
-* **Paired bootstrap**: the same draw for both systems, so that the difficulty of an utterance cancels; gives the
-  interval of the difference and a p-value (twice the share of draws on the less frequent side of zero).
+  ICASSP 2004): draws ``N`` utterances with replacement, computes the corpus rate, and repeats; the interval holds the
+  middle 95 % of the rates.
+* **Paired bootstrap**: uses the same draw for both systems, so that the difficulty of an utterance cancels. It gives the
+  interval of the difference and a p-value, which is twice the share of draws on the less frequent side of zero.
 * **Matched-pairs permutation test** (after Gillick and Cox, "Some statistical issues in the comparison of speech
-  recognition algorithms", ICASSP 1989, with random sign flips for the normal approximation): if A and B were the same
-  system, swapping their outputs on any utterance would be as likely; p is the share of random swaps with a difference
-  at least as large.
+  recognition algorithms", ICASSP 1989, with random sign flips instead of the normal approximation): if A and B were the
+  same system, swapping their outputs on any utterance would be equally likely. The p-value is the share of random swaps
+  whose difference is at least as large as the observed one.
 
-Everything is seeded: the same counts give the same numbers. With 130 utterances either takes some tens of
+All methods are seeded, so that the same counts give the same numbers. With 130 utterances each takes some tens of
 milliseconds.
 """
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from nemo_oracle_kd.evaluation.error_rates import ErrorCounts
 
-_CELLS_PER_CHUNK = 4_000_000  # 32 MB of int64 indices at a time, whatever the size of the corpus
+_CELLS_PER_CHUNK = 4_000_000  # limits the indices held at a time to 32 MB of int64, whatever the size of the corpus
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PairedComparison:
         rate_b: error rate of the system.
         difference: ``rate_b - rate_a`` in points; negative means B is better.
         low: lower end of the paired bootstrap interval of the difference.
-        high: upper end of it.
+        high: upper end of that interval.
         relative: relative change in percent, ``100 * difference / rate_a``; ``None`` if A makes no error.
         p_bootstrap: two-sided p-value of the paired bootstrap.
         p_permutation: two-sided p-value of the matched-pairs permutation test. This is the one to quote.
@@ -84,9 +84,9 @@ class PairedComparison:
 
 def _check(resamples: int, level: float = 0.95) -> None:
     if resamples < 100:
-        raise ValueError(f"Resampling needs at least 100 draws to say anything; got resamples={resamples}.")
+        raise ValueError(f"resamples is {resamples}, too few for an interval or a p-value: set at least 100")
     if not 0.0 < level < 1.0:
-        raise ValueError(f"The level of an interval is a share between 0 and 1, for example 0.95; got {level}.")
+        raise ValueError(f"the level of the interval is {level}: set a share between 0 and 1, such as 0.95")
 
 
 def bootstrap_draws(rng: np.random.Generator, utterances: int, resamples: int) -> Iterator[np.ndarray]:
@@ -101,7 +101,7 @@ def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int 
 
     Args:
         counts: errors per utterance, ``N`` rows.
-        level: share of the draws that the interval holds.
+        level: share of the draws that lie within the interval.
         resamples: number of draws.
         seed: seed of the draws.
 
@@ -109,7 +109,7 @@ def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int 
         The rate of the corpus and the interval, in percent.
 
     Raises:
-        ValueError: if all references are empty, or the settings are out of range.
+        ValueError: all references are empty, or a setting is out of range.
     """
     _check(resamples, level)
     rate = counts.rate
@@ -118,7 +118,7 @@ def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int 
     rates = []
     for index in bootstrap_draws(rng, len(counts), resamples):
         total = lengths[index].sum(axis=1)
-        # A draw of nothing but empty references has no rate; it is left out rather than counted as perfect.
+        # A draw of empty references alone has no rate, so it is left out instead of being counted as perfect.
         rates.append(100.0 * errors[index].sum(axis=1)[total > 0] / total[total > 0])
     low, high = np.quantile(np.concatenate(rates), [(1 - level) / 2, (1 + level) / 2])
     return Interval(rate, float(low), float(high), level)
@@ -134,10 +134,13 @@ def permutation_p_value(differences: np.ndarray, resamples: int = 10_000, seed: 
 
     Returns:
         ``(1 + #{|flipped sum| >= |observed sum|}) / (1 + resamples)``; exactly 1.0 if no utterance differs.
+
+    Raises:
+        ValueError: fewer than 100 resamples.
     """
     _check(resamples)
     differences = np.asarray(differences, dtype=np.int64)
-    differences = differences[differences != 0]  # a sign on zero changes nothing
+    differences = differences[differences != 0]  # flipping the sign of zero changes nothing
     if len(differences) == 0:
         return 1.0
     observed = abs(int(differences.sum()))
@@ -153,18 +156,21 @@ def permutation_p_value(differences: np.ndarray, resamples: int = 10_000, seed: 
 def aligned(
     baseline: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], names: tuple[str, str]
 ) -> list[Mapping[str, Any]]:
-    """Brings a system's transcriptions into the order of the baseline's, so that the two may be paired.
+    """Sorts a system's transcriptions into the order of the baseline's, so that the two can be paired.
 
-    Rows are told apart by ``audio_filepath`` and ``offset``; if the folders differ (a corpus was moved), by the names of
-    the files. Rows without audio must hold the same references in the same order.
+    Rows are identified by ``audio_filepath`` and ``offset``. If the folders differ, because a corpus was moved, the names of
+    the files are compared instead of the paths. Rows without audio must hold the same references in the same order.
 
     Args:
         baseline: rows with ``text`` (the reference) of system A.
         rows: rows of system B.
-        names: what to call A and B in a message.
+        names: names of A and B for messages.
+
+    Returns:
+        The rows of B in the order of A.
 
     Raises:
-        ValueError: the two are not about the same utterances, or their references differ.
+        ValueError: the two do not cover the same utterances, or their references differ.
     """
     if not all(row.get('audio_filepath') for row in (*baseline, *rows)):
         ordered = list(rows)
@@ -173,14 +179,14 @@ def aligned(
     fix = "transcribe the same manifest with both systems"
     if ordered is None or len(ordered) != len(baseline):
         raise ValueError(
-            f"A paired comparison needs the same utterances: {names[0]} has {len(baseline)} and {names[1]} {len(rows)}, and "
-            f"they are not the same ones; {fix}."
+            f"{names[0]} has {len(baseline)} utterances and {names[1]} {len(rows)}, but they are not the same utterances, which a "
+            f"paired comparison needs: {fix}"
         )
     for number, (a, b) in enumerate(zip(baseline, ordered), start=1):
         if str(a['text']).split() != str(b['text']).split():
             raise ValueError(
-                f"A paired comparison needs the same references: utterance {number} of {names[0]} has the reference "
-                f"{a['text']!r} there and {b['text']!r} in {names[1]}; {fix}."
+                f"utterance {number} of {names[0]} has the reference {a['text']!r}, but {b['text']!r} in {names[1]}, and a paired "
+                f"comparison needs the same references: {fix}"
             )
     return ordered
 
@@ -188,14 +194,14 @@ def aligned(
 def _in_order(
     baseline: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], name: Callable[[str], str]
 ) -> list[Mapping[str, Any]] | None:
-    """The rows in the baseline's order, or None if they are about other audio."""
+    """The rows in the baseline's order, or None if they cover other audio."""
 
     def keys(of: Sequence[Mapping[str, Any]]) -> list[tuple]:
         seen: Counter = Counter()
         result = []
         for row in of:
             key = (name(row['audio_filepath']), row.get('offset') or 0)
-            seen[key] += 1  # a row that stands there twice
+            seen[key] += 1  # numbers rows that occur more than once
             result.append((*key, seen[key]))
         return result
 
@@ -219,14 +225,13 @@ def compare(
         The difference with its interval and both p-values. Identical systems give difference 0 and p = 1.
 
     Raises:
-        ValueError: if the two are not about the same utterances, or all references are empty.
+        ValueError: the two do not cover the same utterances, or all references are empty.
     """
     _check(resamples, level)
     if not np.array_equal(baseline.reference_lengths, system.reference_lengths):
         raise ValueError(
-            "A paired comparison needs both systems on the same utterances in the same order; the baseline "
-            f"has {len(baseline)} "
-            f"utterances and the system {len(system)}, or their references differ."
+            f"the baseline has {len(baseline)} utterances and the system {len(system)}, and their reference lengths differ: give "
+            "both systems on the same utterances in the same order"
         )
     rate_a, rate_b = baseline.rate, system.rate
     differences, lengths = system.errors - baseline.errors, baseline.reference_lengths
@@ -245,7 +250,7 @@ def compare(
         low=float(low),
         high=float(high),
         relative=100.0 * (rate_b - rate_a) / rate_a if rate_a > 0 else None,
-        # +1 on both sides: a finite number of draws never proves p = 0.
+        # Adding 1 to both counts keeps p above 0, which a finite number of draws cannot prove.
         p_bootstrap=min(1.0, 2.0 * (1 + side) / (1 + len(drawn))),
         p_permutation=permutation_p_value(differences, resamples, seed),
         wins=int((differences < 0).sum()),

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The picture of a distillation from good and bad teachers, as figure 1 of arXiv 2303.05958: student WER over teacher WER."""
+"""Draws student WER over teacher WER for a distillation from good and bad teachers, as figure 1 of arXiv 2303.05958 does."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ def student_over_teacher(
     alone: Sequence[float] = (),
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Test WER of students over that of their teachers, one line for each method; below the diagonal a student beats its
-    teacher.
+    """Draws the test WER of students over that of their teachers, with one line for each method.
+
+    Below the diagonal a student is better than its teacher.
 
     Args:
-        teachers: percent, by teacher.
-        students: percent, by method and teacher, one value per seed. A method with several teachers is drawn as a line through
-            the means, with a bar from the best to the worst seed; one with a single teacher as a point.
-        alone: of the student without a teacher, one value per seed: a horizontal line.
-        labels: what to call the methods and teachers.
+        teachers: WER of each teacher, percent.
+        students: WER by method and teacher, percent, one value per seed. A method with three or more teachers is drawn as a
+            line through the means, with a bar from the best to the worst seed; a method with fewer as separate points.
+        alone: WER of the student without a teacher, percent, one value per seed; drawn as a horizontal line.
+        labels: names of the methods and teachers.
 
     Raises:
-        ValueError: no students, or a student of a teacher whose WER is not given.
+        ValueError: there are no students, or a student's teacher has no WER.
     """
     labels = labels or {}
     unknown = sorted({name for of_method in students.values() for name in of_method} - set(teachers))
     if unknown:
         raise ValueError(
-            f"There are students of {', '.join(unknown)}, but no WER of these teachers: add it to teachers."
+            f"there are students of {', '.join(unknown)}, but no WER of these teachers: add it to teachers"
         )
     values = [wer for of_method in students.values() for wers in of_method.values() for wer in wers]
     if not values:
-        raise ValueError("There are no students to draw: give at least one method with one teacher.")
+        raise ValueError("there are no students to draw: give at least one method with one teacher")
     figure, axes = new_figure(8.0, 5.6)
     axis = axes[0, 0]
     drawn = [teachers[name] for name in dict.fromkeys(name for of_method in students.values() for name in of_method)]
@@ -62,7 +63,7 @@ def student_over_teacher(
     for number, (method, of_method) in enumerate(students.items()):
         colour = COLOURS[1 + number % (len(COLOURS) - 1)]
         names = sorted(of_method, key=teachers.__getitem__)
-        # side by side, so that the bars of one teacher's students do not hide one another
+        # the methods are drawn side by side, so that the bars of one teacher's students do not hide one another
         places = [teachers[name] + (number - (len(students) - 1) / 2) * 0.12 * margin for name in names]
         means = [float(np.mean(of_method[name])) for name in names]
         ends = [
@@ -87,7 +88,7 @@ def student_over_teacher(
     axis.set_ylim(low - room, high + 2 * room)
     before, row = -math.inf, 0
     for name in sorted({name for of_method in students.values() for name in of_method}, key=teachers.__getitem__):
-        # names of teachers of nearly the same WER under one another
+        # the names of teachers with nearly the same WER go below one another
         row = row + 1 if teachers[name] - before < 0.05 * (right - left + 2 * margin) else 0
         before = teachers[name]
         axis.annotate(

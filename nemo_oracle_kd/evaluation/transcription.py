@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Transcribes a manifest with any NeMo ASR model, greedily, and keeps the answers as JSON lines."""
+"""Transcribes a manifest with a NeMo CTC model or transducer by greedy decoding, and writes the results as JSON lines."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.corpus.outputs import write_text_atomically
 
-#: seconds by which a `duration` may miss the end of its file and still mean the whole: manifests round
+#: a `duration` that ends less than this many seconds before its file covers the whole file, because manifests round it
 _ROUNDING = 0.005
 
 
 def load_model(path: str | Path, device: str = 'cpu') -> Any:
-    """Restores a model for inference: evaluation mode, no gradients, quietly.
+    """Restores a model for inference, in evaluation mode and without gradients; NeMo's messages are suppressed.
 
     Args:
         path: a ``.nemo`` file, or the name of a pretrained model.
-        device: where to put it.
+        device: device of the model.
 
     Raises:
-        FileNotFoundError: if the path names no file.
+        FileNotFoundError: the path ends in ``.nemo`` and there is no such file.
     """
     path = str(path)
     if path.endswith('.nemo') and not Path(path).expanduser().is_file():
-        raise FileNotFoundError(f"There is no model at '{path}'; give the path of a .nemo file.")
+        raise FileNotFoundError(f"there is no model at '{path}': give the path of a .nemo file")
     return restore_frozen(path, device)
 
 
@@ -50,31 +50,31 @@ def transcribe_manifest(
 ) -> list[dict]:
     """Transcribes all utterances of a manifest by greedy decoding.
 
-    A model that reads transcripts (``model.reads_transcript``) is given the manifest's text: what it then says shows
-    how well it times what it was told, and is no recognition result. All others get the audio alone.
+    A model that reads transcripts (``model.reads_transcript``) is given the manifest's text. Its output then shows how well
+    it places the text in time, and is not a recognition result. All other models get the audio alone.
 
     Args:
         model: a restored NeMo ASR model.
         manifest: NeMo manifest; relative audio paths start at its folder. A row with an ``offset``, or with a
-            ``duration`` that is shorter than its file, is cut out of it.
-        output: if given, the rows are written there as JSON lines, at once at the end.
-        batch_size: utterances at a time; they are sorted by length to waste little on padding.
+            ``duration`` shorter than its file, is cut out of the file.
+        output: file to which the rows are written as JSON lines, atomically at the end; ``None`` for no file.
+        batch_size: utterances per batch; they are sorted by length to reduce padding.
         progress: whether to show a progress bar.
-        description: what the bar says.
+        description: text of the progress bar.
 
     Returns:
         One row per utterance in the manifest's order: ``audio_filepath`` (absolute), ``text`` (the reference),
         ``pred_text`` and the other keys of the manifest's row.
 
     Raises:
-        FileNotFoundError: if the manifest does not exist.
-        ValueError: for a bad manifest or batch size, a file that is no audio or holds none where the row says, or a
-            model that is neither a CTC model nor a transducer.
+        FileNotFoundError: the manifest does not exist.
+        ValueError: a bad manifest or batch size, a file that is not audio or has none where the row says, or a model that
+            is neither a CTC model nor a transducer.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size starts at 1; got {batch_size}.")
+        raise ValueError(f"batch_size is {batch_size}: set at least 1")
     rows = read_manifest(manifest)
-    find_head(model)  # refuses attention decoders, whose prompts this does not know
+    find_head(model)  # refuses attention decoders, which need a prompt
     _check_audio(rows, manifest)
     reads_transcript = bool(getattr(model, 'reads_transcript', False))
     use_greedy_decoding(model)
@@ -90,9 +90,9 @@ def transcribe_manifest(
                 answers = model.transcribe(audio, batch_size=batch_size, num_workers=0, verbose=False, **extra)
             except soundfile.LibsndfileError as error:
                 raise ValueError(
-                    f"an audio file of {manifest} cannot be read ({error}): mend it, or leave its row out"
+                    f"an audio file of {manifest} cannot be read ({error}): repair it, or remove its row"
                 ) from None
-            if isinstance(answers, tuple):  # transducers give the best hypothesis and the N-best lists
+            if isinstance(answers, tuple):  # transducers return the best hypotheses and the N-best lists
                 answers = answers[0]
             for index, answer in zip(batch, answers):
                 texts[index] = answer if isinstance(answer, str) else answer.text
@@ -104,7 +104,7 @@ def transcribe_manifest(
 
 
 def use_greedy_decoding(model: Any) -> None:
-    """Switches a model that was saved with beam search to greedy decoding, so that models are compared without a search."""
+    """Switches a model that was saved with beam search to greedy decoding, so that all models are decoded alike."""
     decoding = getattr(model.cfg, 'decoding', None)
     strategy = decoding.get('strategy', 'greedy_batch') if decoding is not None else 'greedy_batch'
     if not strategy.startswith('greedy'):
@@ -125,18 +125,18 @@ def _check_audio(rows: Sequence[dict], manifest: str | Path) -> None:
             continue
         offset = row.get('offset') or 0.0
         if offset * info.samplerate >= info.frames:
-            problems.append(f"{row['audio_filepath']} holds {info.duration:g} s and nothing at {offset:g} s")
+            problems.append(f"{row['audio_filepath']} has {info.duration:g} s of audio and an offset of {offset:g} s")
     if problems:
         raise ValueError(
-            f"{len(problems)} of {len(rows)} rows of {manifest} have no audio (the first: {problems[0]}): mend these rows or "
-            "leave them out"
+            f"{len(problems)} of {len(rows)} rows of {manifest} have no audio (the first: {problems[0]}): correct these rows, or "
+            "remove them"
         )
 
 
 def _own_file(row: dict, model: Any, folder: Path) -> str:
-    """A file that holds just what the row is about, in one channel: its own, or a copy of its part in ``folder``.
+    """Returns a one-channel file with exactly the row's audio: the row's own file, or a new one in ``folder``.
 
-    Parts go through files because NeMo pads waveforms shorter than a second with silence, files it leaves alone.
+    Parts of a file are passed as files because NeMo pads waveforms shorter than a second with silence, but not files.
     """
     span, info = AudioSpan.of_row(row), soundfile.info(row['audio_filepath'])
     whole = not span.offset and (span.duration is None or span.duration >= info.duration - _ROUNDING)

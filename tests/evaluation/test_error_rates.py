@@ -58,7 +58,7 @@ def test_bad_input_is_refused_in_a_sentence():
         score([], [])
     with pytest.raises(ValueError, match='hypothesis of utterance 1 is None'):
         score(['a', 'b'], ['a', None])
-    with pytest.raises(ValueError, match='not a single string'):
+    with pytest.raises(ValueError, match='must not be a single string'):
         score('a', 'b')
 
 
@@ -85,7 +85,7 @@ def test_grouping_adds_up_the_utterances_of_a_speaker():
 @pytest.mark.unit
 def test_counts_of_unequal_length_are_refused():
     one, two = np.zeros(1, dtype=int), np.zeros(2, dtype=int)
-    with pytest.raises(ValueError, match='one length'):
+    with pytest.raises(ValueError, match='have the lengths .* give counts of the same utterances'):
         ErrorCounts(one, one, one, two)
 
 
@@ -96,14 +96,14 @@ def test_transcription_files_are_read_and_bad_lines_named(tmp_path):
     rows, references, hypotheses = read_transcriptions(path)
     assert (rows[0]['audio_filepath'], references, hypotheses) == ('x.wav', ['a b'], ['a'])
     path.write_text('{"text": "a"}\n')
-    with pytest.raises(ValueError, match="Line 1 .* 'pred_text'"):
+    with pytest.raises(ValueError, match="line 1 .* 'pred_text'"):
         read_transcriptions(path)
     path.write_bytes(b'\xef\xbb\xbf{"text": "a", "pred_text": "b"}\n')
     assert read_transcriptions(path)[1:] == (['a'], ['b']), 'a byte order mark is no part of the text'
     for content, sentence in (
         (b'nonsense\n', 'not JSON'),
         (b'[' * 100_000, 'not JSON'),
-        (b'"text, pred_text"\n', 'no JSON object'),
+        (b'"text, pred_text"\n', 'not a JSON object'),
         (b'RIFF\xff\xfe\x80', 'not UTF-8 text'),
     ):
         path.write_bytes(content)

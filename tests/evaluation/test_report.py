@@ -180,7 +180,7 @@ def test_results_alone_make_a_page_and_no_results_are_refused(tmp_path):
     path = write_report(Report('Small', {'systems': systems}), tmp_path / 'sub' / 'report.html')
     page = path.read_text()
     assert 'Small' in page and '50.0' in page and '<section id="curves">' not in page and 'torch' in page
-    with pytest.raises(ValueError, match='at least one system'):
+    with pytest.raises(ValueError, match='hold no system'):
         build_report(Report('Empty', {'systems': {}}))
 
 

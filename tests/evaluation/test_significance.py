@@ -107,7 +107,7 @@ def test_bad_input_is_refused_in_a_sentence():
         compare(counts, make_counts([1, 1], [2, 2]))
     with pytest.raises(ValueError, match='all references are empty'):
         bootstrap_interval(make_counts([1], [0]))
-    with pytest.raises(ValueError, match='100 draws'):
+    with pytest.raises(ValueError, match='set at least 100'):
         bootstrap_interval(counts, resamples=10)
     with pytest.raises(ValueError, match='level'):
         bootstrap_interval(counts, level=95)

@@ -97,8 +97,8 @@ def test_a_recording_with_two_channels_is_mixed_to_one(trained, tmp_path):
 @pytest.mark.parametrize(
     'samples, change, sentence',
     [
-        ([], {}, 'holds 0 s and nothing at 0 s'),
-        ([0.0] * 80, {'offset': 1.5}, 'holds 0.01 s and nothing at 1.5 s'),
+        ([], {}, 'has 0 s of audio and an offset of 0 s'),
+        ([0.0] * 80, {'offset': 1.5}, 'has 0.01 s of audio and an offset of 1.5 s'),
         ([float('nan')] * 8000, {}, 'not finite numbers'),
     ],
 )
@@ -151,9 +151,9 @@ def test_systems_are_paired_by_their_audio_and_never_over_other_references(train
     assert comparison('moved', moved)[0] == 0
     swapped = [{**row, 'text': other['text']} for row, other in zip(rows, [*rows[1:], rows[0]])]
     for name, content, sentence in (
-        ('swapped', swapped, 'needs the same references: utterance 1 of a'),
-        ('fewer', rows[1:], 'needs the same utterances: a has 16 and fewer 15'),
-        ('other', [{**row, 'audio_filepath': f'{i}x.wav'} for i, row in enumerate(rows)], 'not the same ones'),
+        ('swapped', swapped, 'utterance 1 of a has the reference'),
+        ('fewer', rows[1:], 'a has 16 utterances and fewer 15, but they are not the same'),
+        ('other', [{**row, 'audio_filepath': f'{i}x.wav'} for i, row in enumerate(rows)], 'not the same utterances'),
         ('nameless', [{'text': row['text'], 'pred_text': ''} for row in rows[::-1]], 'needs the same references'),
     ):
         status, printed = comparison(name, content)

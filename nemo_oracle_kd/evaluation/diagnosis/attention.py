@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When an oracle teacher emits each label, and where it looks then: described and drawn, but no evidence of listening.
+"""Measures when an oracle teacher emits each label, and which label it attends to at that time.
 
-A teacher that copies by position attends in order as well, with audio and without: the rank correlation of a copying teacher
-was 0.99 on speech and 0.99 on silence.
+The diagnosis reports and draws these measures, but they are no evidence of listening. A teacher that copies by position also
+attends in order, with audio and without: the rank correlation of a copying teacher was 0.99 on speech and 0.99 on silence.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class Example:
     Attributes:
         text: the spoken text.
         labels: its labels as strings.
-        features: `[F, T']`.
+        features: log-mel features, `[F, T']`.
         attention: cross-attention, averaged over layers and heads, `[T, U + 1]`; column 0 is "no text".
         silent_attention: the same with silent audio.
-        spikes: when the teacher emits each label, seconds.
-        reference_spikes: the same of the audio-only model.
+        spikes: time at which the teacher emits each label, seconds.
+        reference_spikes: the same for the audio-only model; None if there is none.
         seconds: duration of the utterance.
     """
 
@@ -49,7 +49,7 @@ class Example:
 
 
 def rank_correlation(values: np.ndarray) -> float | None:
-    """Spearman correlation of `values` with their order; None for fewer than three."""
+    """Spearman correlation of `values` with their order, 0 if all are equal; None for fewer than three values."""
     if len(values) < 3:
         return None
     ranks = np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
@@ -59,26 +59,26 @@ def rank_correlation(values: np.ndarray) -> float | None:
 
 
 def _attended_positions(attention: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected and most attended label position at some frames, "no text" aside; `attention [T, U + 1]`."""
+    """Expected and most attended label position at some frames, without "no text"; `attention` is `[T, U + 1]`."""
     weights = attention[frames, 1:]
     share = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     return share @ np.arange(share.shape[1]), weights.argmax(axis=1)
 
 
 class AttentionMeasures:
-    """Collects spikes and attention, both on the best alignment with the true text.
+    """Collects spikes and attention, both on the best alignment of the true text.
 
     Args:
         teacher: an oracle teacher in eval mode.
-        audio_model: audio-only model for the distance of spikes; None: the teacher's audio branch.
+        audio_model: audio-only model with which spikes are compared; None uses the teacher's audio branch.
         utterances: all utterances.
         examples: indices of utterances to keep for the picture.
 
     Attributes:
-        distances: teacher's spike minus the reference's, seconds.
+        distances: time of the teacher's spike minus that of the reference, seconds.
         correlations: rank correlation of attended position and time, one per utterance.
         silent_correlations: the same with silent audio.
-        hits: for each spike, whether the most attended label is the one emitted.
+        hits: for each spike, whether the most attended label is the emitted one.
         examples: utterance index -> example.
     """
 
@@ -94,7 +94,13 @@ class AttentionMeasures:
 
     @torch.inference_mode()
     def add(self, batch: BatchAnswers, signal: torch.Tensor, lengths: torch.Tensor) -> None:
-        """Measures one batch, whose audio is `signal [B, S]`, `lengths [B]`."""
+        """Measures one batch.
+
+        Args:
+            batch: the teacher's answers to it.
+            signal: its audio, `[B, S]`.
+            lengths: samples per utterance, `[B]`.
+        """
         true = batch.true
         spikes = emission_frames(self.teacher, self.head, batch.answers['true_text'], true.labels, true.lengths)
         reference = self._reference_seconds(AudioBatch(signal, lengths, true), batch)
@@ -129,7 +135,7 @@ class AttentionMeasures:
                 )
 
     def _reference_seconds(self, audio: AudioBatch, batch: BatchAnswers) -> list[np.ndarray | None]:
-        """Spikes of the audio-only model, seconds, per utterance; None where there are none."""
+        """Spikes of the audio-only model in seconds, per utterance; None where it has no alignment."""
         labels, lengths = audio.transcripts.labels, audio.transcripts.lengths
         model = self.teacher if self.audio_model is None else self.audio_model
         if self.audio_model is not None:

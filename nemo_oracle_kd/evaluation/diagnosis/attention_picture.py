@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The attention picture of a diagnosis: what the teacher looks at, with the audio and without."""
+"""Draws the attention picture of a diagnosis: which labels the teacher attends to, with its audio and with silence."""
 
 from pathlib import Path
 
@@ -18,26 +18,28 @@ _TEACHER, _REFERENCE = '#ff5a36', '#3fd0ff'
 def save_attention_picture(examples: list[Example], path: str | Path, verdict: str) -> Path:
     """Draws one column per utterance: spectrogram with spikes, cross-attention, cross-attention with silent audio.
 
-    A teacher that listens attends along the audio, and loses its way in silence; a copying teacher draws the same line
-    through both.
+    A teacher that listens follows the text along the audio and loses its place in silence. A copying teacher draws the
+    same line in both.
 
     Args:
-        examples: utterances, from a diagnosis.
-        path: PNG file to be written.
-        verdict: for the title.
+        examples: utterances of a diagnosis.
+        path: PNG file to write.
+        verdict: verdict for the title.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: no examples.
+        ValueError: there are no examples.
     """
-    # The object interface with its own canvas: no global backend is touched, no display needed.
+    # A figure with its own canvas leaves matplotlib's global backend alone and needs no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not examples:
-        raise ValueError("there is no utterance to draw: none had enough frames for its text")
+        raise ValueError(
+            "there is no utterance to draw, because none had enough frames for its text: check the manifest"
+        )
     figure = Figure(figsize=(6.2 * len(examples), 9.0), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(examples), squeeze=False, height_ratios=[1, 1.6, 1.6])
@@ -73,7 +75,7 @@ def save_attention_picture(examples: list[Example], path: str | Path, verdict: s
 
 
 def _draw_attention(axis, attention: np.ndarray, example: Example, title: str, scale: float) -> None:
-    """`attention [T, U + 1]` as labels over time, up to `scale`; the first row is "no text"."""
+    """Draws `attention` `[T, U + 1]` as labels over time, with colours up to `scale`; the first row is "no text"."""
     names = ['no text', *(label if label != ' ' else '␣' for label in example.labels)]
     axis.imshow(
         attention.T,

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs an oracle teacher on texts and audio that contradict each other, and counts what it emits and how it scores."""
+"""Runs an oracle teacher on texts and audio that contradict each other, and collects what it emits and how it scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +26,20 @@ CONDITIONS = {
     'silent_audio': 'true text, silent audio',
     'audio_branch': 'audio branch alone',
 }
-"""Condition -> how the table calls it."""
+"""Condition -> its name in tables."""
 
 
 @dataclass
 class BatchAnswers:
-    """What the teacher answered to one batch, in every condition.
+    """The teacher's answers to one batch, in every condition.
 
     Attributes:
-        indices: of the utterances.
+        indices: indices of the utterances.
         true: their labels.
         swapped: the labels of their partners.
-        features: `[B, F, T']`.
-        feature_lengths: `[B]`.
-        frames: `[B]` valid output frames.
+        features: log-mel features, `[B, F, T']`.
+        feature_lengths: valid feature frames, `[B]`.
+        frames: valid output frames, `[B]`.
         answers: condition -> output of the head; `audio_branch` is absent if the teacher has none.
         attention: cross-attention with the true text, averaged over layers and heads, `[B, T, U + 1]`; column 0 is "no text".
         silent_attention: the same with silent audio.
@@ -69,10 +69,10 @@ def _transcripts(rows: list[tuple[int, ...]], device: torch.device) -> Transcrip
 
 
 def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) -> torch.Tensor:
-    """Faint white noise (-80 dB of full scale) in the shape of `signal [B, S]`; the same for the same utterance.
+    """Faint white noise (-80 dB of full scale) in the shape of `signal` `[B, S]`, always the same for an utterance.
 
-    Not zeros, nor anything below the floor of the logarithm: normalised features would be rounding errors, divided by
-    their own deviation.
+    Zeros, or noise below the floor of the logarithm, would not do: the features would be constant, and their normalisation
+    would divide rounding errors by their own standard deviation.
     """
     silence = torch.zeros(signal.shape)
     for row, i in enumerate(indices):
@@ -82,7 +82,7 @@ def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) ->
 
 
 def _mean_attention(maps: list[torch.Tensor]) -> np.ndarray:
-    """Layers and heads averaged: `[B, T, U + 1]`."""
+    """The mean over layers and heads, `[B, T, U + 1]`."""
     return torch.stack(maps).mean(dim=(0, 2)).cpu().numpy()
 
 
@@ -95,12 +95,12 @@ def run_batch(
     signal: torch.Tensor,
     lengths: torch.Tensor,
 ) -> BatchAnswers:
-    """Asks the teacher about one batch in every condition; the audio encoder runs twice, on the audio and on silence.
+    """Runs the teacher on one batch in every condition. The audio encoder runs twice: on the audio and on silence.
 
     Args:
         teacher: an oracle teacher in eval mode.
         utterances: all utterances.
-        partners: for each the index of the utterance whose text it is misled with.
+        partners: for each utterance, the index of the one whose text serves as the wrong text.
         indices: the utterances of this batch.
         signal: their audio `[B, S]`, on the device of the teacher.
         lengths: samples `[B]`.
@@ -144,12 +144,12 @@ class Results:
 
     Args:
         teacher: an oracle teacher in eval mode.
-        utterances: how many there are.
+        utterances: number of utterances, N.
 
     Attributes:
         outputs: condition -> utterance -> emitted labels.
         nll: condition -> `[N]` negative log-likelihood of the spoken text, nats; inf where audio is too short for the text.
-        partner_nll: the same of the partner's text, for `swapped_text` and `no_text`.
+        partner_nll: the same for the partner's text, for `swapped_text` and `no_text`.
     """
 
     def __init__(self, teacher: Any, utterances: int):
@@ -178,7 +178,7 @@ class Results:
 
 
 def label_errors(teacher: Any, references: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> ErrorCounts:
-    """Label errors of every utterance; the space between words is no label of interest."""
+    """Counts the label errors of every utterance; spaces between words are not counted as labels."""
     vocabulary = find_head(teacher).vocabulary
 
     def as_words(rows: Sequence[Sequence[int]]) -> list[str]:

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Does an oracle teacher listen, or does it copy the transcript that it reads?
+"""Diagnoses whether an oracle teacher listens or copies the transcript that it reads.
 
 Neither CTC nor a transducer's loss excludes an acoustics-free copy: "emit the labels in the first U frames, then blanks" is
 one path of probability 1, so its loss is 0 (the trivial solution named by arXiv 2111.03664). Such a teacher has perfect scores
-and teaches nothing. It betrays itself when text and audio contradict each other:
+and teaches nothing. It shows when text and audio contradict each other:
 
-* another utterance's text with this audio: a copying teacher emits the wrong text;
-* the true text with silent audio: a copying teacher emits the text all the same.
+* given another utterance's text with this audio, a copying teacher emits the wrong text;
+* given the true text with silent audio, a copying teacher emits the text nevertheless.
 
-How much of either is needed is judged by :mod:`nemo_oracle_kd.evaluation.diagnosis.verdict`.
+:mod:`nemo_oracle_kd.evaluation.diagnosis.verdict` decides how much of either is too much.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -35,8 +35,8 @@ class Condition:
     """Results of one condition, over all utterances.
 
     Attributes:
-        loss: negative log-likelihood of the spoken text in nats per label, over feasible utterances: by the teacher's own
-            head, of the audio branch by CTC.
+        loss: negative log-likelihood of the spoken text in nats per label, over the utterances with enough frames for it. The
+            teacher's own head computes it, and CTC that of the audio branch.
         wer_spoken: word error rate against the spoken text, percent.
         wer_given: word error rate against the text that was given, percent; None where none was given.
         given_label_errors: label error rate against the given text, percent.
@@ -50,28 +50,28 @@ class Condition:
 
 @dataclass
 class Diagnosis:
-    """Everything that was measured, and the verdict.
+    """All measures and the verdict.
 
     Attributes:
-        utterances: how many were used.
+        utterances: number of utterances.
         conditions: by the names of `CONDITIONS`; `audio_branch` is absent if the teacher has none.
-        heard: by the names of `HEARD_SHARES`: how much of a text that it reads comes from the audio.
+        heard: by the names of `HEARD_SHARES`, how much of a text that the teacher reads comes from the audio.
         copied_share_swapped: 0 if the teacher emits what is spoken, 1 if it emits the other utterance's text:
             `1 - errors(output, given) / errors(spoken, given)`, in labels, not below 0.
-        copied_share_silent: share of the given labels that come out of silence: `1 - errors(output, given) / labels`.
+        copied_share_silent: share of the given labels that it emits for silence: `1 - errors(output, given) / labels`.
         text_gain: share of the loss without text that the true text removes.
         wrong_text_gain: share of the loss with a wrong text that the true text removes.
-        spike_reference: the model that spikes are compared with; None: none was available.
-        spike_distance_ms: mean absolute distance of spikes, forced to the true text, milliseconds.
-        spike_shift_ms: median signed distance; negative: the teacher is earlier.
+        spike_reference: the model with which spikes are compared; None if none was available.
+        spike_distance_ms: mean absolute distance of spikes on the best alignments of the true text, milliseconds.
+        spike_shift_ms: median signed distance, milliseconds; negative if the teacher is earlier.
         attention_monotonicity: rank correlation of attended label position and time at the spikes, -1 to 1. It is no evidence
             of listening.
         attention_monotonicity_silent: the same at the same frames with silent audio.
-        attention_hit_rate: share of spikes whose most attended label is the one emitted.
+        attention_hit_rate: share of spikes whose most attended label is the emitted one.
         verdict: one of `VERDICTS`.
-        reasons: sentences.
-        thresholds: what the verdict was based on.
-        examples: for the picture; not part of the JSON.
+        reasons: reasons for the verdict, as sentences.
+        thresholds: the thresholds of the verdict.
+        examples: utterances for the picture; not part of the JSON.
     """
 
     utterances: int
@@ -120,22 +120,22 @@ def diagnose(
 ) -> Diagnosis:
     """Measures whether an oracle teacher copies its transcript.
 
-    It may be called while the teacher is being trained: weights, gradients and random states stay as they are, and the
-    teacher goes back into training mode.
+    It may be called while the teacher is being trained: weights, gradients and random states do not change, and every module
+    returns to its training or evaluation mode.
 
     Args:
         teacher: an oracle teacher; it is measured in eval mode.
-        utterances: see :func:`nemo_oracle_kd.evaluation.diagnosis.utterances.read_utterances`.
+        utterances: utterances of :func:`nemo_oracle_kd.evaluation.diagnosis.utterances.read_utterances`.
         batch_size: utterances per forward pass.
-        audio_model: audio-only CTC model or transducer with the same vocabulary, for the distance of spikes; None: the teacher's
-            audio branch.
-        thresholds: of the verdict.
-        examples: utterances kept for the picture.
-        progress: show a progress bar.
+        audio_model: audio-only CTC model or transducer with the same vocabulary, with which spikes are compared; None uses the
+            teacher's audio branch.
+        thresholds: thresholds of the verdict; None uses the defaults.
+        examples: number of utterances to keep for the picture.
+        progress: whether to show a progress bar.
 
     Raises:
-        ConfigError: not an oracle teacher, `audio_model` has another vocabulary, or no utterance has enough frames for its
-            text.
+        ConfigError: the teacher is not an oracle, `audio_model` has another vocabulary or sample rate, or no utterance has
+            enough frames for its text.
     """
     if not getattr(teacher, 'reads_transcript', False):
         raise ConfigError(
@@ -150,7 +150,7 @@ def diagnose(
             raise ConfigError("the audio-only model has another sample rate: compare models of one sample rate")
         audio_model = audio_model.eval().to(device)
     partners = swap_partners(utterances)
-    # For the picture: transcripts of about twenty labels can be read.
+    # Transcripts of about twenty labels are legible in the picture.
     by_length = sorted(range(len(utterances)), key=lambda i: abs(len(utterances[i].labels) - 20))
     results = Results(teacher, len(utterances))
     attention = AttentionMeasures(teacher, audio_model, utterances, set(by_length[:examples]))
@@ -177,7 +177,7 @@ def _summarise(
     attention: AttentionMeasures,
     thresholds: Thresholds,
 ) -> Diagnosis:
-    """Rates, shares and the verdict from what was collected."""
+    """Computes rates, shares and the verdict from the collected results."""
     teacher = results.teacher
     spoken, texts = [list(one.labels) for one in utterances], [one.text for one in utterances]
     everyone = list(range(len(texts)))
@@ -196,7 +196,7 @@ def _summarise(
             errors[name] = label_errors(teacher, [spoken[i] for i in given[name]], outputs)
             conditions[name].wer_given = score([texts[i] for i in given[name]], hypotheses).words.rate
             conditions[name].given_label_errors = errors[name].rate
-    # What a teacher that only listens would emit, against the text of the other utterance.
+    # The errors of a teacher that only listens, against the text of the other utterance.
     listening = label_errors(teacher, [spoken[i] for i in partners], spoken)
     true_loss = conditions['true_text'].loss
     gains = [max(0.0, 1.0 - true_loss / conditions[name].loss) for name in ('no_text', 'swapped_text')]
@@ -224,7 +224,7 @@ def _summarise(
 
 
 def _heard_in_errors(errors: dict[str, ErrorCounts], listening: ErrorCounts) -> dict[str, HeardShare]:
-    """Heard shares of what the teacher emits; `listening`: errors of what is spoken against the partners' texts."""
+    """Heard shares of the emitted labels; `listening` holds the errors of the spoken texts against the partners' texts."""
 
     def rates(counts: ErrorCounts) -> Rates:
         return Rates(counts.errors, counts.reference_lengths)
@@ -237,9 +237,9 @@ def _heard_in_errors(errors: dict[str, ErrorCounts], listening: ErrorCounts) -> 
 
 
 def _heard_in_losses(results: Results, spoken: list[list[int]], partners: list[int]) -> dict[str, HeardShare]:
-    """Heard shares of the losses, over the utterances whose audio has room for their own and for the other text.
+    """Heard shares of the losses, over the utterances with enough frames for both their own and the other text.
 
-    Chance is the loss of the other utterance's text for a teacher that does not read it.
+    The level of chance is the loss of the other utterance's text for a teacher that does not read it.
     """
     own, silent = results.nll['true_text'], results.nll['silent_audio']
     other, chance = results.partner_nll['swapped_text'], results.partner_nll['no_text']

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a diagnosis reads: utterances of a manifest, and for each a wrong transcript to be misled with."""
+"""Reads the utterances of a diagnosis from a manifest, and chooses a wrong transcript for each of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Utterance:
         path: audio file.
         text: what is spoken.
         labels: the text in the teacher's labels.
-        offset: seconds into the file.
-        duration: seconds to read; None: to the end.
+        offset: start of the utterance in the file, seconds.
+        duration: seconds to read; None reads to the end.
     """
 
     path: str
@@ -41,11 +41,11 @@ def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None
 
     Args:
         teacher: an oracle teacher.
-        manifest: see :func:`nemo_oracle_kd.corpus.manifest.read_manifest`; all its lines are checked.
-        limit: read at most this many rows.
+        manifest: manifest for :func:`nemo_oracle_kd.corpus.manifest.read_manifest`, which checks all its lines.
+        limit: largest number of rows to use.
 
     Raises:
-        FileNotFoundError: no such manifest.
+        FileNotFoundError: there is no such manifest.
         ManifestError: a line that NeMo could not read, or whose audio does not exist.
         ConfigError: a row with an empty text, or fewer than two different texts.
     """
@@ -67,16 +67,17 @@ def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None
         )
     if len({utterance.text for utterance in utterances}) < 2:
         raise ConfigError(
-            f"'{manifest}' holds fewer than two different texts: swapping transcripts needs at least two, better fifty"
+            f"'{manifest}' holds fewer than two different texts, so transcripts cannot be swapped: give at least two "
+            "utterances with different texts, and preferably fifty"
         )
     return utterances
 
 
 def swap_partners(utterances: Sequence[Utterance]) -> list[int]:
-    """For each utterance the index of another one with a different text and a similar number of labels.
+    """Returns, for each utterance, the index of another one with a different text and a similar number of labels.
 
-    Deterministic: the next one in the order of transcript length, or the one before where none follows. Similar
-    lengths, because a transcript that does not fit into the audio would be recognised as wrong without listening.
+    The choice is deterministic: the next one in the order of transcript length, or the previous one if none follows. The
+    lengths must be similar, because a transcript too long for the audio could be recognised as wrong without listening.
     """
     order = sorted(range(len(utterances)), key=lambda i: (len(utterances[i].labels), i))
     partners = [0] * len(utterances)
@@ -90,11 +91,11 @@ def swap_partners(utterances: Sequence[Utterance]) -> list[int]:
 def batches(
     utterances: Sequence[Utterance], sample_rate: int, batch_size: int
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """Reads the audio, longest utterances together.
+    """Reads the audio in batches of utterances with similar numbers of labels, the longest first.
 
     Args:
-        utterances: what to read.
-        sample_rate: Hz; the audio is resampled to it.
+        utterances: the utterances to read.
+        sample_rate: sample rate to which the audio is resampled, Hz.
         batch_size: utterances per batch.
 
     Yields:

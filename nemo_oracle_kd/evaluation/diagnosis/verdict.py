@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The verdict on an oracle teacher: what does its own audio contribute to the text that it emits?
+"""Decides, from its errors and losses, whether an oracle teacher listens to its audio or copies its text.
 
 A teacher is given a text with its own audio, with another utterance's audio and with silence. Let `own` and `wrong` be its
-label error rates against that text with its own and with wrong audio, and `chance` the rate of a teacher that takes nothing
-from the text: it emits what is spoken in the wrong audio, and nothing out of silence. The *heard share*
+label error rates against that text with its own and with wrong audio. Let `chance` be the rate of a teacher that ignores the
+text, and so emits what is spoken in the wrong audio and nothing for silence. The *heard share*
 
     (wrong - own) / (chance - own)
 
-is 1 for a teacher that listens and 0 for one that copies. It is relative to what the teacher manages with its own audio, so
-that a poor copy is a copy all the same. The same share of losses, in nats per label, says how much of its certainty comes
-from the audio. Both are ratios of corpus sums; their intervals are percentile bootstraps over utterances.
+is 1 for a teacher that listens and 0 for one that copies. It is relative to the teacher's errors with its own audio, so that
+a poor copy still counts as a copy. The same share of losses, in nats per label, says how much of the teacher's certainty comes
+from the audio. Both are ratios of corpus sums, with percentile bootstrap intervals over utterances.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ VERDICTS = {
     'inconclusive': 'The diagnosis is inconclusive',
     'ignores the text': 'The teacher ignores the text',
 }
-"""Verdict -> the beginning of a sentence that gives the reasons."""
+"""Verdict -> beginning of the sentence that gives the reasons."""
 
 HEARD_SHARES = {
     'emitted_other_audio': "label errors, another utterance's audio",
@@ -37,23 +37,23 @@ HEARD_SHARES = {
     'scored_other_audio': "loss, another utterance's audio",
     'scored_silence': 'loss, silence',
 }
-"""Measure of a diagnosis -> what is compared with the teacher's own audio."""
+"""Measure of a diagnosis -> the quantity, and the audio that is compared with the utterance's own."""
 
-# The loss in silence is left out: audio that no training ever held makes losses of any size.
+# The loss in silence decides nothing: silence does not occur in training, so its losses can take any size.
 DECIDING = ('emitted_other_audio', 'emitted_silence', 'scored_other_audio')
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the verdict changes.
+    """Limits at which the verdict changes.
 
     Attributes:
-        listens: `listens` if the whole interval of every deciding heard share lies above this.
-        copies: `copies` if the whole interval of one of them lies below this.
-        learnt: a share decides only if the teacher, with its own audio, undercuts chance by at least this share;
-            `inconclusive` if it does not even where it emits labels.
-        text_gain: `ignores the text` if the true text lowers the loss by less than this share, both against no text
-            and against a wrong text.
+        listens: the verdict is `listens` if the whole interval of every deciding heard share lies above this.
+        copies: the verdict is `copies` if the whole interval of one of them lies below this.
+        learnt: a share decides only if the teacher, with its own audio, is below chance by at least this share. The verdict
+            is `inconclusive` if this fails for the label errors with another utterance's audio.
+        text_gain: the verdict is `ignores the text` if the true text lowers the loss by less than this share, both against
+            no text and against a wrong text.
     """
 
     listens: float = 0.5
@@ -64,18 +64,18 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Rates:
-    """Amounts per utterance: errors or nats, and the labels that they are counted over.
+    """Errors or nats per utterance, and the numbers of labels to which they refer.
 
     Attributes:
-        amounts: `[N]`.
-        labels: `[N]`.
+        amounts: errors or nats, `[N]`.
+        labels: numbers of labels, `[N]`.
     """
 
     amounts: np.ndarray
     labels: np.ndarray
 
     def corpus(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Amount per label over the utterances `rows [..., N]`."""
+        """Amount per label over the utterances `rows` `[..., N]`; the result is `[...]`."""
         return self.amounts[rows].sum(axis=-1) / np.maximum(self.labels[rows].sum(axis=-1), 1)
 
 
@@ -86,11 +86,11 @@ class HeardShare:
     Attributes:
         own: errors or nats per label with the text's own audio.
         wrong: the same with wrong audio.
-        chance: the same of a teacher that takes nothing from the text.
-        learnt: `1 - own / chance`, 0 for an untrained teacher, 1 for a perfect one.
-        value: the heard share; None where the teacher is no better than chance.
+        chance: the same for a teacher that ignores the text.
+        learnt: `1 - own / chance`, which is 0 for an untrained teacher and 1 for a perfect one.
+        value: the heard share; None if the teacher is no better than chance.
         low: lower end of its 95 % interval.
-        high: upper end.
+        high: upper end of its 95 % interval.
     """
 
     own: float
@@ -111,17 +111,18 @@ def heard_share(own: Rates, wrong: Rates, chance: Rates, resamples: int = 2000, 
     """`(wrong - own) / (chance - own)` of corpus rates, with its bootstrap interval.
 
     Args:
-        own: of each utterance with its own audio.
-        wrong: the same utterances in the same order with wrong audio.
-        chance: the same for a teacher that takes nothing from the text.
-        resamples: number of draws of utterances with replacement; a draw takes the three rates of an utterance together.
-        seed: of the draws.
+        own: amounts of each utterance with its own audio.
+        wrong: amounts of the same utterances, in the same order, with wrong audio.
+        chance: amounts of the same utterances for a teacher that ignores the text.
+        resamples: number of draws of utterances with replacement; a draw takes the three amounts of an utterance together.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: the three differ in their numbers of utterances.
+        ValueError: the three have different numbers of utterances.
     """
     if not len(own.labels) == len(wrong.labels) == len(chance.labels):
-        raise ValueError("the rates of a heard share must be of the same utterances")
+        counts = ', '.join(str(len(rates.labels)) for rates in (own, wrong, chance))
+        raise ValueError(f"the rates of a heard share cover {counts} utterances: give those of the same utterances")
     rates = float(own.corpus()), float(wrong.corpus()), float(chance.corpus())
     learnt = 1.0 - rates[0] / rates[2] if rates[2] > 0 else 0.0
     if learnt <= 0:
@@ -131,7 +132,7 @@ def heard_share(own: Rates, wrong: Rates, chance: Rates, resamples: int = 2000, 
         a, b, c = own.corpus(index), wrong.corpus(index), chance.corpus(index)
         drawn.append(((b - a) / np.where(c > a, c - a, np.nan)))
     values = np.concatenate(drawn)
-    # A draw that is no better than chance says nothing: it widens the interval to both sides.
+    # The share is not defined in a draw that is no better than chance: such a draw widens the interval on both sides.
     lows, highs = np.nan_to_num(values, nan=-np.inf), np.nan_to_num(values, nan=np.inf)
     low = float(np.quantile(lows, 0.025, method='lower'))
     high = float(np.quantile(highs, 0.975, method='higher'))
@@ -141,13 +142,13 @@ def heard_share(own: Rates, wrong: Rates, chance: Rates, resamples: int = 2000, 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the verdict rests on.
+    """The measures on which the verdict is based.
 
     Attributes:
         heard: heard shares by the names of :data:`HEARD_SHARES`.
         text_gain: share of the loss without text that the true text removes.
         wrong_text_gain: share of the loss with a wrong text that the true text removes.
-        thresholds: of the verdict.
+        thresholds: thresholds of the verdict.
     """
 
     heard: dict[str, HeardShare]
@@ -157,10 +158,10 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> tuple[str, list[str]]:
-    """The verdict and its reasons, as sentences.
+    """Returns the verdict and its reasons, as sentences.
 
-    A share that the teacher has learnt too little for (see :class:`Thresholds`) is no evidence. Copying is judged first: a
-    teacher that gives back its text whatever the audio says is useless, whatever else it does.
+    A share for which the teacher has learnt too little (see :class:`Thresholds`) is no evidence. Copying is judged first: a
+    teacher that emits its text whatever the audio says is useless, whatever else it does.
     """
     limits = evidence.thresholds
     learnt = {
@@ -181,7 +182,7 @@ def judge(evidence: Evidence) -> tuple[str, list[str]]:
         share = evidence.heard['emitted_other_audio']
         return 'inconclusive', [
             f"with the text and its own audio it makes {100 * share.own:.0f} % label errors, where a teacher that never saw the "
-            f"text makes {100 * share.chance:.0f} %: it emits neither what it reads nor what it hears",
+            f"text makes {100 * share.chance:.0f} %, so it emits neither what it reads nor what it hears",
             "train it longer",
         ]
     if max(evidence.text_gain, evidence.wrong_text_gain) < limits.text_gain:
@@ -193,18 +194,18 @@ def judge(evidence: Evidence) -> tuple[str, list[str]]:
         sentences[name] for name, one in learnt.items() if one.low < limits.copies and one.high > limits.listens
     ]
     if unclear:
-        return 'inconclusive', [*unclear, "the interval holds both listening and copying: give more utterances"]
+        return 'inconclusive', [*unclear, "the interval allows both listening and copying: give more utterances"]
     short = [sentences[name] for name, share in learnt.items() if share.low <= limits.listens]
     if short:
         return 'partly', [
             *short,
-            f"a teacher that listens is above {100 * limits.listens:.0f} % with its whole interval",
+            f"the whole interval of a teacher that listens lies above {100 * limits.listens:.0f} %",
         ]
     return 'listens', [*sentences.values(), gains]
 
 
 def _sentence(name: str, share: HeardShare) -> str:
-    """One measure in words."""
+    """One measure, as a clause of a sentence."""
     if name.startswith('emitted'):
         unit, amounts = 'label errors', [f'{100 * rate:.1f} %' for rate in (share.own, share.wrong, share.chance)]
     else:
@@ -212,5 +213,5 @@ def _sentence(name: str, share: HeardShare) -> str:
     audio = 'silence' if name.endswith('silence') else "another utterance's audio"
     return (
         f"{unit} against the text that it reads: {amounts[0]} with the text's own audio, {amounts[1]} with {audio}, and "
-        f"{amounts[2]} if it took nothing from the text; heard share {share}"
+        f"{amounts[2]} if it ignored the text; heard share {share}"
     )
