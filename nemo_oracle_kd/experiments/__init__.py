@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Running experiments of many trainings: jobs with dependencies, and the comparison of systems over seeds.
+"""Runs experiments of many trainings: jobs with dependencies, and comparisons of systems over seeds.
 
-Nothing here trains. A job is the command line of an ordinary recipe script, as a user would type it.
+A job is the command line of an ordinary recipe, as a user would type it, and runs in a process of its own.
 """

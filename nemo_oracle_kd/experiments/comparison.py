@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trains several systems over several seeds, scores them on one test set and keeps everything in ``results.json``.
+"""Trains several systems over several seeds, scores them on one test set and writes ``results.json``.
 
 ```python
 runs = [
@@ -11,18 +11,18 @@ runs = [
 results = Comparison(runs, 'test.jsonl', 'out').run()
 ```
 
-The jobs are whatever trains the systems, with :class:`nemo_oracle_kd.callbacks.RunRecord` among their callbacks. When
-all systems of a seed are trained, a further job transcribes the test set with ``nemo-oracle-kd evaluate``;
-``results.json`` is written, whole, after each seed. All of it can be interrupted and started again.
+The jobs train the systems, with :class:`nemo_oracle_kd.callbacks.RunRecord` among their callbacks. When all systems of a seed
+are trained, a further job transcribes the test set with ``nemo-oracle-kd evaluate``. ``results.json`` is written atomically
+after each seed. A run can be interrupted and started again at any time.
 
 ``results.json`` (**error rates in percent**)::
 
     {"systems": {NAME: {"wer": [per seed], "cer": [per seed], "parameters": n, "train_seconds": [per seed],
                         "updates": [per seed]}},
-     "seeds": [...],                     which seeds the lists are about, in their order
+     "seeds": [...],                     the seeds of the lists, in their order
      "units": {"wer": "percent", ...},
-     "settings": {...},                  as given
-     "fingerprints": {SEED: ...},        of everything that decides the figures of a seed
+     "settings": {...},                  as given to Comparison
+     "fingerprints": {SEED: ...},        hash of everything that determines the figures of a seed
      "test": {"manifest": NAME, "utterances": n},
      "intervals": {NAME: {"wer": [low, high], "cer": [low, high]}},
      "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],
@@ -47,7 +47,7 @@ from nemo_oracle_kd.experiments.jobs import CLI, Job, PathLike, fingerprints, or
 from nemo_oracle_kd.experiments.runner import JobResult, JobRunner
 from nemo_oracle_kd.folder_lock import locked
 
-#: what recipes draw from the results, into the same folder
+#: files that recipes make from the results, in the same folder
 PAGES = ('report.html', 'figure.png', 'figure.svg')
 
 
@@ -57,9 +57,9 @@ class SystemRun:
 
     Attributes:
         name: name of the system in the results.
-        seed: the seed; also the number of its folder ``seed_N``.
-        job: what trains it; ``model`` should be among its outputs.
-        model: the ``.nemo`` that the job leaves behind; it is copied to ``OUT/seed_N/NAME.nemo``.
+        seed: seed of the training, and number of its folder ``seed_N``.
+        job: the job that trains it; ``model`` should be among its outputs.
+        model: the ``.nemo`` that the job writes; it is copied to ``OUT/seed_N/NAME.nemo``.
         record: folder of its :class:`nemo_oracle_kd.callbacks.RunRecord`.
     """
 
@@ -74,17 +74,17 @@ class Comparison:
     """Runs and scores systems.
 
     Args:
-        runs: the same systems for every seed.
-        test_manifest: what to score on.
-        directory: where models, logs, transcriptions and ``results.json`` go.
-        baseline: the system that all others are compared with.
+        runs: the trainings, which must cover the same systems for every seed.
+        test_manifest: manifest on which the systems are scored.
+        directory: folder of models, logs, transcriptions and ``results.json``.
+        baseline: the system with which all others are compared.
         pairs: further paired comparisons as ``(baseline, system)``.
-        settings: put into the results as they are; plain JSON values.
-        extra_jobs: jobs that are no systems, such as making the corpus.
+        settings: plain JSON values that are copied into the results.
+        extra_jobs: jobs that train no system, such as making the corpus.
 
     Raises:
-        FileNotFoundError: if there is no test manifest (at the start of the run if a job makes it).
-        ValueError: if a seed lacks a system, a system occurs twice, or a name in ``pairs`` or ``baseline`` is unknown.
+        FileNotFoundError: there is no test manifest, and no extra job that could make it.
+        ValueError: a seed lacks a system, a system occurs twice, or a name in ``pairs`` or ``baseline`` is unknown.
     """
 
     def __init__(
@@ -111,35 +111,37 @@ class Comparison:
 
     def _check(self, baseline: str, pairs: Sequence[tuple[str, str]]) -> None:
         if not self.seeds:
-            raise ValueError("There is nothing to compare: give at least one run.")
+            raise ValueError("there is nothing to compare: give at least one run")
         for seed, runs in self.seeds.items():
             names = [run.name for run in runs]
             if len(set(names)) < len(names):
-                raise ValueError(f"Seed {seed} has the same system twice: {sorted(names)}.")
+                raise ValueError(
+                    f"seed {seed} has the systems {sorted(names)}, one of them twice: give every system once"
+                )
             missing = sorted(set(self.names) - set(names))
             if missing:
-                raise ValueError(f"Seed {seed} has no run of {', '.join(missing)}; every seed needs every system.")
+                raise ValueError(f"seed {seed} has no run of {', '.join(missing)}: give every system for every seed")
         for name in [baseline, *(name for pair in pairs for name in pair)]:
             if name not in self.names:
-                raise ValueError(f"'{name}' is to be compared, but the systems are {', '.join(self.names)}.")
+                raise ValueError(f"'{name}' is to be compared, but is no system: choose from {', '.join(self.names)}")
         if not self.extra_jobs and not self.test_manifest.is_file():
-            raise FileNotFoundError(f"There is no test manifest at '{self.test_manifest}'.")
+            raise FileNotFoundError(f"there is no test manifest at '{self.test_manifest}': correct the path")
 
     @property
     def results_path(self) -> Path:
-        """Where the results are."""
+        """Path of ``results.json``."""
         return self.directory / 'results.json'
 
     def model_path(self, name: str, seed: int) -> Path:
-        """``OUT/seed_N/NAME.nemo``."""
+        """Path of a system's model, ``OUT/seed_N/NAME.nemo``."""
         return self.directory / f'seed_{seed}' / f'{name}.nemo'
 
     def transcripts_path(self, name: str, seed: int) -> Path:
-        """What the system said on the test set."""
+        """Path of a system's transcriptions of the test set, as JSON lines."""
         return self.directory / f'seed_{seed}' / 'transcripts' / f'{name}.jsonl'
 
     def jobs(self) -> list[Job]:
-        """All jobs: the extra ones, the trainings, and one evaluation for each seed."""
+        """Returns all jobs: the extra jobs, the trainings, and one evaluation per seed."""
         jobs = list(self.extra_jobs)
         for seed, runs in self.seeds.items():
             jobs += [run.job for run in runs]
@@ -164,23 +166,22 @@ class Comparison:
         )
 
     def run(self, max_parallel: int = 2, progress: bool = True) -> dict:
-        """Runs what is not done yet.
+        """Runs the jobs that are not done yet.
 
-        Results and pages of other settings or data do not stay beside the models of these: they are renamed before the first
+        Results and pages of other settings or data must not lie beside the new models, so they are renamed before the first
         job starts.
 
         Args:
-            max_parallel: jobs at a time, each on one thread.
+            max_parallel: largest number of jobs at a time, each on one thread.
             progress: whether to show progress.
 
         Returns:
             The content of ``results.json``.
 
         Raises:
-            nemo_oracle_kd.experiments.runner.JobsFailed: if a job failed; finished seeds are in ``results.json`` all
-                the same.
-            nemo_oracle_kd.experiments.runner.JobsInterrupted: on Ctrl-C or SIGTERM.
-            nemo_oracle_kd.folder_lock.FolderBusy: if another comparison works in the folder.
+            nemo_oracle_kd.experiments.runner.JobsFailed: a job failed; ``results.json`` holds the finished seeds.
+            nemo_oracle_kd.experiments.runner.JobsInterrupted: the run got Ctrl-C or SIGTERM.
+            nemo_oracle_kd.folder_lock.FolderBusy: another comparison is active in the folder.
         """
         run_of = {run.job.name: run for runs in self.seeds.values() for run in runs}
         evaluations = {self._evaluation_name(seed): seed for seed in self.seeds}
@@ -194,7 +195,9 @@ class Comparison:
                 content = self.collect([seed for seed in self.seeds if seed in finished])
                 write_text_atomically(self.results_path, json.dumps(content, indent=2) + '\n')
 
-        busy = f"Another comparison works in '{self.directory}'; wait for it to end, stop it, or give another folder."
+        busy = (
+            f"another comparison is active in '{self.directory}': wait for it to end, stop it, or give another folder"
+        )
         with locked(self.directory, busy):
             self._set_aside_results_of_other_settings()
             JobRunner(
@@ -203,7 +206,7 @@ class Comparison:
         return json.loads(self.results_path.read_text(encoding='utf-8'))
 
     def _evaluation_fingerprints(self) -> dict[str, str]:
-        """What decides the figures of each seed: every training, its data, and the test set."""
+        """Seed -> hash of everything that determines its figures: every training, its data, and the test set."""
         prints = fingerprints(order_jobs(self.jobs()))
         return {str(seed): prints[self._evaluation_name(seed)] for seed in self.seeds}
 
@@ -222,7 +225,7 @@ class Comparison:
         source, target = Path(run.model), self.model_path(run.name, run.seed)
         if not source.is_file():
             raise FileNotFoundError(
-                f"Job '{run.job.name}' has ended but left no model at '{source}'; correct " "SystemRun.model."
+                f"job '{run.job.name}' has ended, but there is no model at '{source}': correct SystemRun.model"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.resolve() != target.resolve() and (anew or not target.is_file()):
@@ -231,7 +234,7 @@ class Comparison:
             temporary.replace(target)
 
     def collect(self, seeds: Sequence[int]) -> dict:
-        """Makes the results of finished seeds from their files.
+        """Computes the results of finished seeds from their files.
 
         Args:
             seeds: seeds whose evaluation is done.
@@ -285,7 +288,7 @@ class Comparison:
 
 
 def read_curve(path: PathLike) -> list[dict]:
-    """Reads a ``curve.jsonl``, with the validation WER turned into percent; ``[]`` if there is none."""
+    """Reads a ``curve.jsonl`` and converts the validation WER to percent; returns ``[]`` if there is no such file."""
     path = Path(path)
     if not path.is_file():
         return []
@@ -299,7 +302,7 @@ def read_curve(path: PathLike) -> list[dict]:
 
 
 def print_table(results: dict) -> None:
-    """Mean and spread of every system, on the terminal."""
+    """Prints the mean and the standard deviation over the seeds for every system."""
     print(f'{"system":38}{"WER %":>8}{"spread":>8}{"CER %":>8}{"weights":>10}{"seconds":>9}')
     for name, system in results['systems'].items():
         wer, cer, seconds = system['wer'], system['cer'], system['train_seconds']

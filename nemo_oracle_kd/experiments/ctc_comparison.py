@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The comparison that the AN4 recipe and the demo share: CTC students alone and distilled, from two kinds of teacher.
+"""Runs the comparison that the AN4 recipe and the demo share: CTC students alone and distilled from two kinds of teachers.
 
-Every system is trained by :mod:`nemo_oracle_kd.experiments.train` with overrides on its command line. The folder `jobs` of an
-output folder holds what each training printed (`jobs/seed_N/NAME.log`), and each command can be run by hand.
+Every system is trained by :mod:`nemo_oracle_kd.experiments.train` with overrides on its command line, so that each command can
+be run by hand. The output of each training is in the output folder, as `jobs/seed_N/NAME.log`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Distilled:
-    """A distilled student: which teacher, which preset, with which overrides."""
+    """How a student is distilled.
+
+    Attributes:
+        teacher: a key of `TEACHERS`.
+        preset: name of a preset of `conf/oracle_kd`.
+        overrides: overrides of the preset.
+    """
 
     teacher: str
     preset: str
@@ -52,8 +58,8 @@ class Plan:
     Attributes:
         students: name -> distillation, or `None` for the student alone. All get the same number of updates.
         updates: optimizer steps of every student.
-        teacher_seconds: processor seconds of training of every teacher (validation not counted), so that other
-            work on the machine favours nobody.
+        teacher_seconds: processor seconds of training of every teacher, without validation. Processor time does not depend on
+            other work on the machine, so the teachers are treated alike.
         student_overrides: overrides for every student.
         teacher_overrides: teacher -> overrides.
     """
@@ -68,11 +74,11 @@ class Plan:
 def system_runs(
     plan: Plan, data: dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
 ) -> list[SystemRun]:
-    """All trainings of a plan.
+    """Returns all trainings of a plan.
 
     Args:
         plan: what to train.
-        data: manifests `train` and `dev`; `teacher_train` where teachers are trained on something else.
+        data: manifests `train` and `dev`, and `teacher_train` if teachers are trained on other data.
         out: output folder.
         seeds: random seeds.
         depends: jobs that make the data.
@@ -86,7 +92,7 @@ def system_runs(
                 f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}, clock: cpu}}'
             )
             overrides = [
-                '~model.optim.sched',  # the budget anneals
+                '~model.optim.sched',  # TimeBudget lowers the learning rate itself
                 'trainer.max_epochs=-1',
                 'trainer.val_check_interval=200',
                 *plan.teacher_overrides.get(name, ()),
@@ -101,7 +107,7 @@ def system_runs(
                 overrides += [
                     f'+oracle_kd={distilled.preset}',
                     f'oracle_kd.teacher.restore_from={quoted(teacher)}',
-                    'oracle_kd.teacher.memory_mb=500',  # the same files in every epoch
+                    'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
                     *distilled.overrides,
                 ]
                 waits.append(f'seed_{seed}/{distilled.teacher}')
@@ -110,12 +116,12 @@ def system_runs(
 
 
 def controls(plan: Plan) -> list[str]:
-    """Students that the oracle's is compared with: alone, and of a teacher that does not read."""
+    """Students with which the oracle's student is compared: the student alone, and those of an audio-only teacher."""
     return [name for name, one in plan.students.items() if one is None or one.teacher != 'oracle_teacher']
 
 
 def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
-    """Whether the oracle teacher of a seed listens."""
+    """The job that diagnoses whether the oracle teacher of a seed listens."""
     folder = out / f'seed_{seed}' / 'diagnosis'
     teacher = out / f'seed_{seed}' / 'oracle_teacher.nemo'
     command = [*CLI, 'diagnose', str(teacher)]
@@ -141,11 +147,11 @@ def compare_and_report(
 
     Args:
         plan: what to train.
-        data: manifests `train`, `dev`, `test` and, where it differs, `teacher_train`.
+        data: manifests `train`, `dev` and `test`, and `teacher_train` if teachers are trained on other data.
         out: output folder.
         seeds: random seeds.
-        parallel: jobs at a time, one thread each.
-        report: the page's texts; everything measured is filled in here.
+        parallel: largest number of jobs at a time, one thread each.
+        report: a report with the page's texts; this function adds all results to it.
         extra_jobs: jobs that make the data; every training waits for them.
 
     Returns:

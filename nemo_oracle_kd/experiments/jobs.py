@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A job: one command line, what it leaves behind, what it waits for, and the record of whether it has been done.
+"""Defines a job: one command line with its outputs, its dependencies, and the record of whether it has been done.
 
-A job counts as done if its record says so **for this very command**: the record holds a fingerprint of the command, of
-the environment variables the job sets, of the contents of its input files and of the fingerprints of the jobs it
-depends on. Change the teacher's learning rate and the teacher and every student distilled from it run again; the
-others do not.
+A job counts as done only if its record holds the fingerprint of **this very command**. The fingerprint covers the command, the
+environment variables that the job sets, the contents of its input files, and the fingerprints of the jobs that it depends on.
+If the teacher's learning rate changes, for example, the teacher and every student distilled from it run again, and no others.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 from nemo_oracle_kd.corpus.manifest import write_text_atomically
 
 PathLike = str | Path
-#: how a job calls this package's command
+#: start of a command line that calls this package's command in a job
 CLI = [sys.executable, '-m', 'nemo_oracle_kd.cli.main']
 
 
@@ -31,18 +30,22 @@ class Job:
     """One subprocess of an experiment.
 
     Attributes:
-        name: unique name; also that of its log, so letters, digits and ``. _ - /`` only (``seed_0/student_alone``).
+        name: unique name, such as ``seed_0/student_alone``. It also names the log, so only letters, digits and ``. _ - /`` are
+            allowed.
         command: program and arguments, not a shell line.
         outputs: files that exist when the job has succeeded.
         depends: names of the jobs whose outputs this one reads.
         environment: variables set for this job on top of the runner's own environment.
-        inputs: files whose contents decide the outcome (configs, manifests); they enter the fingerprint.
+        inputs: files whose contents determine the outcome (configs, manifests); they enter the fingerprint.
         scratch: folders of checkpoints that belong to one fingerprint. They are kept when the same job is started
             again, so that a recipe with ``exp_manager.resume_if_exists`` continues, and removed when the job has
             changed.
-        metrics: JSON lines that :class:`nemo_oracle_kd.callbacks.RunRecord` writes; the progress display reads the
-            last one.
+        metrics: file of JSON lines that :class:`nemo_oracle_kd.callbacks.RunRecord` writes; the progress display shows the
+            last line.
         directory: working directory of the command.
+
+    Raises:
+        ValueError: a name with other characters, an empty command or a shell line, or a single value instead of a list.
     """
 
     name: str
@@ -58,45 +61,47 @@ class Job:
     def __post_init__(self) -> None:
         if not re.fullmatch(r'[\w.-]+(/[\w.-]+)*', self.name) or '..' in self.name:
             raise ValueError(
-                f"'{self.name}' cannot name a job; use letters, digits, '.', '_' and '-', with '/' between groups."
+                f"'{self.name}' cannot name a job: use letters, digits, '.', '_' and '-', with '/' between groups"
             )
         if isinstance(self.command, str) or not self.command:
             raise ValueError(
-                f"The command of job '{self.name}' must be a list of program and arguments, not {self.command!r}."
+                f"the command of job '{self.name}' is {self.command!r}: give a list of program and arguments"
             )
         for key in ('outputs', 'depends', 'inputs', 'scratch'):
             if isinstance(getattr(self, key), (str, Path)):
                 raise ValueError(
-                    f"'{key}' of job '{self.name}' must be a list, not the single value {getattr(self, key)!r}."
+                    f"'{key}' of job '{self.name}' is the single value {getattr(self, key)!r}: give a list"
                 )
 
     def missing_outputs(self) -> list[Path]:
-        """Outputs that are not there."""
+        """Outputs that do not exist."""
         return [Path(path) for path in self.outputs if not Path(path).exists()]
 
 
 def order_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Sorts jobs so that each comes after the ones it depends on, and otherwise in the order given.
+    """Sorts jobs so that each comes after those it depends on, and otherwise keeps the given order.
 
     Raises:
-        ValueError: if a name occurs twice, a dependency is unknown, or the dependencies go in a circle.
+        ValueError: a name occurs twice, a dependency is unknown, or the dependencies form a cycle.
     """
     by_name: dict[str, Job] = {}
     for job in jobs:
         if job.name in by_name:
-            raise ValueError(f"Two jobs are called '{job.name}'; give every job its own name.")
+            raise ValueError(f"two jobs are called '{job.name}': give every job its own name")
         by_name[job.name] = job
     for job in jobs:
         for name in job.depends:
             if name not in by_name:
-                raise ValueError(f"Job '{job.name}' depends on '{name}', but there is no job of that name.")
+                raise ValueError(
+                    f"job '{job.name}' depends on '{name}', which does not exist: add that job, or correct depends"
+                )
     ordered: list[Job] = []
     placed: set[str] = set()
     waiting = list(jobs)
     while waiting:
         ready = next((job for job in waiting if all(name in placed for name in job.depends)), None)
         if ready is None:
-            raise ValueError(f"The jobs {sorted(job.name for job in waiting)} wait for each other in a circle.")
+            raise ValueError(f"the jobs {sorted(job.name for job in waiting)} depend on each other: break the cycle")
         waiting.remove(ready)
         placed.add(ready.name)
         ordered.append(ready)
@@ -104,11 +109,11 @@ def order_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
-    """SHA-256 of everything that decides the outcome of each job.
+    """SHA-256 of everything that determines the outcome of each job.
 
-    An input that another job makes is known by that job's fingerprint and not by its content, which is not there yet when
-    a run starts for the first time. Any other input that does not exist counts as absent; it is the runner that refuses to
-    start a job without its inputs.
+    An input that another job makes is represented by that job's fingerprint instead of its content, which does not exist yet
+    when a run starts for the first time. Any other missing input counts as absent. The runner refuses to start a job whose
+    inputs are missing.
 
     Args:
         jobs: jobs in the order of :func:`order_jobs`.
@@ -137,12 +142,12 @@ def fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
 
 @dataclass
 class JobRecord:
-    """What is known about a job from earlier starts; kept next to its log as ``NAME.json``.
+    """State of a job from earlier starts, stored next to its log as ``NAME.json``.
 
     Attributes:
-        fingerprint: of the job as it was last started.
-        finished: whether it ended well.
-        seconds: run time, added up over interrupted starts.
+        fingerprint: fingerprint of the job when it was last started.
+        finished: whether it succeeded.
+        seconds: run time, summed over interrupted starts.
     """
 
     fingerprint: str
@@ -151,7 +156,7 @@ class JobRecord:
 
     @classmethod
     def read(cls, path: PathLike) -> JobRecord | None:
-        """Reads a record; ``None`` if there is none or it cannot be read (then the job runs again, which is safe)."""
+        """Reads a record; returns ``None`` if there is none or it is unreadable, so that the job runs again."""
         try:
             content = json.loads(Path(path).read_text(encoding='utf-8'))
             return cls(str(content['fingerprint']), bool(content['finished']), float(content['seconds']))

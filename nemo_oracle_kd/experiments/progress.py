@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The progress of a set of jobs on the terminal: one bar for all of them and one line for each running job."""
+"""Shows the progress of a set of jobs on the terminal: one bar for all jobs, and one line for each running job."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tqdm import tqdm
 
 
 def clock(seconds: float) -> str:
-    """``75`` -> ``1:15``, ``3700`` -> ``1:01:40``."""
+    """Formats a duration: ``75`` -> ``1:15``, ``3700`` -> ``1:01:40``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
 
 
 def last_metrics(path: str | Path | None) -> dict:
-    """Last complete line of a run record, ``{}`` while there is none.
+    """Returns the last complete line of a run record, or ``{}`` while there is none.
 
-    Only the end of the file is read: the display asks every second, and the writer may be in the middle of a line.
+    Only the end of the file is read, because the display asks often. The last line may be incomplete while it is written.
     """
     if path is None or not Path(path).is_file():
         return {}
@@ -42,7 +42,7 @@ def last_metrics(path: str | Path | None) -> dict:
 
 
 def describe(row: dict) -> str:
-    """One short phrase about a line of a run record: the update and the validation WER in percent."""
+    """Describes a line of a run record in a short phrase: the update and the validation WER in percent."""
     parts = []
     if row.get('update') is not None:
         of = f"/{row['max_updates']}" if row.get('max_updates') else ''
@@ -53,10 +53,10 @@ def describe(row: dict) -> str:
 
 
 class Progress:
-    """Shows jobs coming and going.
+    """Shows which jobs start, run and end.
 
-    On a terminal there is one line per running job, rewritten in place. In a log file, where nothing can be rewritten,
-    a line is added when a job starts or ends, and about every two minutes one for each running job.
+    On a terminal there is one line per running job, rewritten in place. In a log file, where lines cannot be rewritten, a
+    line is added when a job starts or ends, and about every two minutes for each running job.
 
     Args:
         total: number of jobs.
@@ -97,7 +97,7 @@ class Progress:
             tqdm.write(text, file=self._stream)
 
     def started(self, name: str) -> None:
-        """A job starts."""
+        """Reports that a job starts."""
         self._slot_of[name] = next(slot for slot in range(len(self._lines)) if slot not in self._slot_of.values())
         self._last_said[name] = 0.0
         self._width = max(self._width, len(name))
@@ -105,7 +105,7 @@ class Progress:
             self.say(f'{name}: started')
 
     def running(self, name: str, elapsed: float, metrics: str | Path | None) -> None:
-        """A job still runs, for ``elapsed`` seconds so far."""
+        """Reports that a job is still running, ``elapsed`` seconds after its start."""
         if self._in_place:
             state = describe(last_metrics(metrics))
             self._lines[self._slot_of[name]].set_description_str(
@@ -117,7 +117,7 @@ class Progress:
             self.say(f'{name}: running {clock(elapsed)}' + (f', {state}' if state else ''))
 
     def ended(self, name: str, outcome: str, elapsed: float, metrics: str | Path | None = None) -> None:
-        """A job is over: ``outcome`` is one word such as ``done`` or ``failed``."""
+        """Reports that a job has ended; ``outcome`` is a word or short phrase such as ``done`` or ``failed``."""
         slot = self._slot_of.pop(name, None)
         if slot is not None:
             self._lines[slot].set_description_str('')
@@ -127,7 +127,7 @@ class Progress:
         self.say(f'{name}: {outcome}{after}' + (f' ({state})' if state else ''))
 
     def close(self) -> None:
-        """Takes the bars down."""
+        """Removes the bars."""
         for line in self._lines:
             line.close()
         self._total.close()

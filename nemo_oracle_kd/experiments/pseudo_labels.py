@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the recipes with pseudo-labels share: the split of the training manifest, the small RNN-T, the job that labels."""
+"""Code that the recipes with pseudo-labels share: the split of the training manifest, a small RNN-T, the labelling job."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nemo_oracle_kd.experiments.jobs import CLI, Job
 
 __all__ = ['PLAIN', 'SMALL', 'SMALL_RNNT', 'Split', 'labelling_job', 'write_split']
 
-#: the config of every model
+#: config of every model
 SMALL_RNNT = 'rnnt/separable_rnnt_char'
-#: of every model: 80 ms frames and a small joint, for the sake of a CPU
+#: overrides of every model: 80 ms frames and a small joint, so that a CPU can train it
 SMALL = [
     'model.encoder.jasper.1.stride=[4]',
     'model.model_defaults.joint_hidden=32',
@@ -25,18 +25,18 @@ SMALL = [
     'model.train_ds.batch_size=32',
     'exp_manager.create_tensorboard_logger=false',
 ]
-#: of every student after the warm start: masked audio would hide that it has become surer than its teacher
+#: overrides of every student after the warm start: with masked audio it would never get more certain than its teacher
 PLAIN = ['model.spec_augment.freq_masks=0', 'model.spec_augment.time_masks=0']
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which utterances keep their labels.
+    """Which utterances of a training manifest keep their labels.
 
     Attributes:
-        supervised: share of the training manifest that keeps its labels.
-        unsupervised: share that students see without its labels.
-        seed: of the choice.
+        supervised: share of the manifest that keeps its labels.
+        unsupervised: share of the manifest that students see without its labels.
+        seed: seed of the random choice.
     """
 
     supervised: float = 0.5
@@ -47,8 +47,17 @@ class Split:
 def write_split(split: Split, train: Path, folder: Path) -> dict[str, Path]:
     """Writes the parts of the training manifest: `all`, `supervised`, `few` (half of the supervised part) and `unsupervised`.
 
-    Supervised rows say so. The unsupervised part keeps its texts for the measurement of pseudo-labels; students are given
-    what `score` makes of it, where the truth is called `reference_text`, which NeMo does not read.
+    Supervised rows are marked `"supervised": true`. The unsupervised part keeps its texts, so that the pseudo-labels can be
+    scored. Students are trained on the output of `nemo-oracle-kd score`, where the true text is in `reference_text`, which
+    NeMo does not read.
+
+    Args:
+        split: shares and seed.
+        train: the training manifest.
+        folder: folder of the parts, which is made if it does not exist.
+
+    Returns:
+        Name of a part -> its manifest.
     """
     rows = read_manifest(train)
     random.Random(split.seed).shuffle(rows)
@@ -68,15 +77,15 @@ def write_split(split: Split, train: Path, folder: Path) -> dict[str, Path]:
 
 
 def labelling_job(name: str, teacher: Path, manifest: Path, folder: Path, nbest: int, depends: Sequence[str]) -> Job:
-    """The job by which a teacher labels a manifest; it writes `FOLDER/scored.jsonl`.
+    """Returns the job in which a teacher labels a manifest; it writes `FOLDER/scored.jsonl`.
 
     Args:
-        name: of the job.
-        teacher: `.nemo` file.
-        manifest: what it labels.
-        folder: where the labels go.
-        nbest: texts for each utterance.
-        depends: jobs to wait for.
+        name: name of the job.
+        teacher: the teacher's `.nemo` file.
+        manifest: manifest to label.
+        folder: folder of the labels.
+        nbest: number of hypotheses per utterance.
+        depends: names of the jobs to wait for.
     """
     scored = folder / 'scored.jsonl'
     command = [*CLI, 'score', '--teacher', str(teacher), '--manifest', str(manifest), '--output', str(scored)]

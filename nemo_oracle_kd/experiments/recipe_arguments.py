@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The command lines of the repository's recipes: what they have in common, and mistakes reported in one sentence."""
+"""Arguments that the command lines of the recipes share, and the report of a user's mistakes in one sentence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ['add_data_arguments', 'add_run_arguments', 'add_update_arguments', 'o
 
 
 def positive(text: str) -> int:
-    """An argument that counts something, at least 1."""
+    """Parses an argument that is a count of at least 1."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"it must be at least 1, not {value}")
+        raise argparse.ArgumentTypeError(f"{value} is too small: give at least 1")
     return value
 
 
@@ -35,17 +35,19 @@ def add_run_arguments(parser: argparse.ArgumentParser, whose: str = '') -> None:
     """Adds `--seeds` and `--parallel`.
 
     Args:
-        parser: of the recipe.
-        whose: what the seeds are of, such as ' of the students'.
+        parser: parser of the recipe.
+        whose: end of the help text, such as ' of the students'.
     """
     parser.add_argument(
         '--seeds', type=int, nargs='+', default=[0], action=_Distinct, help=f'random seeds{whose} (default: 0)'
     )
-    parser.add_argument('--parallel', type=positive, default=2, help='jobs at a time, one thread each (default: 2)')
+    parser.add_argument(
+        '--parallel', type=positive, default=2, help='number of jobs at a time, one thread each (default: 2)'
+    )
 
 
 def add_update_arguments(parser: argparse.ArgumentParser, updates: int, warm_updates: int) -> None:
-    """Adds `--updates` and `--warm-updates` with these defaults, of students that go on from a common start."""
+    """Adds `--updates` and `--warm-updates` with these defaults, for students that continue from a common model."""
     for name, default, of in (
         ('--updates', updates, 'a student'),
         ('--warm-updates', warm_updates, 'the model that the students of a seed start from'),
@@ -56,18 +58,19 @@ def add_update_arguments(parser: argparse.ArgumentParser, updates: int, warm_upd
 class _Distinct(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         if len(set(values)) < len(values):
-            parser.error(f"{option_string} holds a seed twice: every seed is one training of every system")
+            parser.error(f"{option_string} holds a seed twice: give every seed once, for one training of every system")
         setattr(namespace, self.dest, values)
 
 
 @contextmanager
 def one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turns what a user can mend into one sentence and an exit status.
+    """Reports an error that a user can correct in one sentence, and exits with a status.
 
-    That is bad arguments or data, failed or stopped jobs, and a folder in which another run works."""
+    Such errors are bad arguments or data (status 2), failed or interrupted jobs, and a folder in use by another run (status 1).
+    """
     try:
         yield
-    except (JobsFailed, JobsInterrupted, FolderBusy) as error:  # they say what to do
+    except (JobsFailed, JobsInterrupted, FolderBusy) as error:  # their messages include the fix
         raise SystemExit(str(error)) from None
     except (ValueError, OSError) as error:
         parser.exit(2, f'{parser.prog}: error: {error}\n')

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trainings from the installed configs, as jobs: what their command lines have in common."""
+"""Builds the command lines of trainings from the installed configs, as jobs of a comparison."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ['Training', 'config_folder', 'quoted', 'recipe_run', 'steps']
 
 
 def config_folder(family: str) -> str:
-    """Absolute path of the installed configs `conf/FAMILY`, which a recipe finds from any folder that it is copied to."""
+    """Absolute path of the installed configs `conf/FAMILY`, so that a recipe may be copied to any folder."""
     return str(resources.files('nemo_oracle_kd.conf') / family)
 
 
 def steps(count: int, validations: int = 2) -> list[str]:
-    """Overrides for a training of `count` optimizer steps."""
+    """Overrides for a training of `count` optimizer steps with a number of validations."""
     return [
         f'trainer.max_steps={count}',
         'trainer.max_epochs=-1',
@@ -32,7 +32,7 @@ def steps(count: int, validations: int = 2) -> list[str]:
 
 
 def quoted(path: Path) -> str:
-    """A path as Hydra reads it, whatever characters it has."""
+    """Quotes a path for a Hydra override, whatever characters it has."""
     return "'" + str(path).replace("'", "\\'") + "'"
 
 
@@ -43,9 +43,9 @@ class Training:
     Attributes:
         config: family and name of an installed config, such as `ctc/separable_ctc_char`.
         data: `train`, one manifest or several that are read together, and `dev`.
-        overrides: further words of the command line.
+        overrides: further arguments of the command line.
         callbacks: further `trainer.callbacks`, as YAML mappings.
-        save_to: where the model goes; by default `model.nemo` among the training's files.
+        save_to: path of the trained model; by default `model.nemo` in the training's folder.
     """
 
     config: str
@@ -56,15 +56,15 @@ class Training:
 
 
 def recipe_run(name: str, seed: int, group: Path, training: Training, depends: Sequence[str] = ()) -> SystemRun:
-    """One training on one thread, recorded by `RunRecord` in processor seconds, that resumes from its checkpoints.
+    """Returns a training on one thread that resumes from its checkpoints, recorded by `RunRecord` in processor seconds.
 
     Args:
-        name: of the system.
+        name: name of the system.
         seed: random seed of the training.
-        group: folder that it belongs to, such as `OUT/seed_0`; its name is that of the job's group, and the training's
-            files go to `GROUP/training/NAME`.
+        group: folder of a group of trainings, such as `OUT/seed_0`. Its name is the first part of the job's name, and the
+            training's files go to `GROUP/training/NAME`.
         training: what is trained.
-        depends: jobs to wait for.
+        depends: names of the jobs to wait for.
     """
     family, config_name = training.config.split('/')
     folder = group / 'training' / name

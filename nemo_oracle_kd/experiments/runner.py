@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs jobs side by side, and picks up where it was stopped.
+"""Runs jobs in parallel, and continues after an interruption.
 
-* At most ``max_parallel`` jobs run at a time, each on ``threads_per_job`` threads, each writing to its own log.
+* At most ``max_parallel`` jobs run at a time, each on ``threads_per_job`` threads and with its own log.
 * A finished job is not run again (:mod:`nemo_oracle_kd.experiments.jobs` says what "finished" means).
-* A failed job stops the jobs that depend on it, no others; what failed is told at the end in one sentence per job.
-* Ctrl-C or SIGTERM ends the running commands, first politely, then surely. Starting the same call again goes on.
-* Two runners cannot work in one folder at a time.
+* A failed job stops only the jobs that depend on it. All failures are reported at the end, in one sentence per job.
+* Ctrl-C or SIGTERM ends the running commands, with SIGTERM first and SIGKILL later. The same call continues the run.
+* Only one runner can work in a folder at a time.
 * A checkpoint that was cut off while it was written does not block its training, which then starts from its beginning.
 """
 
@@ -41,11 +41,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class JobsFailed(RuntimeError):
-    """Some jobs failed; the message has one sentence for each, with the end of its log and the path of the log."""
+    """Some jobs failed; the message has one sentence for each, with the path and the last lines of its log."""
 
 
 class JobsInterrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM; all commands have ended, and starting again goes on."""
+    """The run was stopped by Ctrl-C or SIGTERM; all commands have ended, and starting it again continues the run."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class JobResult:
 
     Attributes:
         state: ``done`` (ran now), ``kept`` (was done before), ``failed`` or ``not run`` (a job it depends on failed).
-        seconds: run time, over all starts of this job.
-        log: file with everything the command printed.
-        reason: for ``failed`` and ``not run``, one sentence.
+        seconds: run time over all starts of this job.
+        log: file with the output of the command.
+        reason: why the job failed or was not run, in one sentence; empty otherwise.
     """
 
     state: str
@@ -79,7 +79,7 @@ class _Running:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """Makes a child end when the runner is killed outright (Linux only), so that none goes on writing its outputs."""
+    """Makes a child end when the runner is killed (Linux only), so that no child continues to write its outputs."""
     if not sys.platform.startswith('linux'):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -87,7 +87,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 
 def _damaged_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints that were cut off: PyTorch writes zip archives, whose table of contents comes last."""
+    """Checkpoints that were cut off, which are no valid zip archives: PyTorch writes the table of contents last."""
     return [path for path in sorted(folder.rglob('*.ckpt')) if path.is_file() and not zipfile.is_zipfile(path)]
 
 
@@ -100,17 +100,17 @@ class JobRunner:
     """Runs a set of jobs.
 
     Args:
-        jobs: the jobs, in the order in which to start them where dependencies leave a choice.
+        jobs: the jobs, in the order in which they start where dependencies leave a choice.
         directory: folder of the logs (``NAME.log``) and records (``NAME.json``).
-        max_parallel: jobs at a time.
+        max_parallel: largest number of jobs at a time.
         threads_per_job: threads of each job.
-        on_finished: called after each job that is done or was done before, with the job and its result, in the
-            runner's thread. What it raises ends the run.
+        on_finished: function that is called in the runner's thread with each job that is done or was done before, and its
+            result. An exception from it ends the run.
         progress: whether to show bars.
-        grace_seconds: time a command has between SIGTERM and SIGKILL when the run is interrupted.
+        grace_seconds: seconds between SIGTERM and SIGKILL when the run is interrupted.
 
     Raises:
-        ValueError: for a bad set of jobs (see :func:`nemo_oracle_kd.experiments.jobs.order_jobs`).
+        ValueError: a bad set of jobs (see :func:`nemo_oracle_kd.experiments.jobs.order_jobs`), or a number below 1.
     """
 
     def __init__(
@@ -124,7 +124,9 @@ class JobRunner:
         grace_seconds: float = 10.0,
     ) -> None:
         if max_parallel < 1 or threads_per_job < 1:
-            raise ValueError(f"max_parallel and threads_per_job start at 1; got {max_parallel} and {threads_per_job}.")
+            raise ValueError(
+                f"max_parallel is {max_parallel} and threads_per_job is {threads_per_job}: set both to at least 1"
+            )
         self.jobs = order_jobs(jobs)
         self.directory = Path(directory)
         self.max_parallel = max_parallel
@@ -136,17 +138,19 @@ class JobRunner:
         self._results: dict[str, JobResult] = {}
 
     def run(self) -> dict[str, JobResult]:
-        """Runs what is not done yet.
+        """Runs the jobs that are not done yet.
 
         Returns:
             The result of every job by name.
 
         Raises:
-            JobsFailed: if a job failed; all jobs that do not depend on it have run.
-            JobsInterrupted: on Ctrl-C or SIGTERM, after all running commands have ended.
-            FolderBusy: if another runner works in the same folder.
+            JobsFailed: a job failed; all jobs that do not depend on it have run.
+            JobsInterrupted: the run got Ctrl-C or SIGTERM; all running commands have ended.
+            FolderBusy: another runner is running in the same folder.
         """
-        with locked(self.directory, f"Another run works in '{self.directory}'; wait for it to end or stop it first."):
+        with locked(
+            self.directory, f"another run is active in '{self.directory}': wait for it to end, or stop it first"
+        ):
             progress = Progress(len(self.jobs), self.max_parallel, self._show_progress)
             previous = self._catch_sigterm()
             try:
@@ -155,8 +159,7 @@ class JobRunner:
                 self._end_all()
                 raise JobsInterrupted(
                     f"Stopped; {sum(r.state in ('done', 'kept') for r in self._results.values())} of "
-                    f"{len(self.jobs)} jobs are done. "
-                    "Start the same command again to go on."
+                    f"{len(self.jobs)} jobs are done. Start the same command again to continue."
                 ) from None
             finally:
                 self._end_all()
@@ -211,17 +214,19 @@ class JobRunner:
         resumes = record is not None and not record.finished and record.fingerprint == fingerprint
         damaged = [path for folder in job.scratch for path in _damaged_checkpoints(Path(folder))] if resumes else []
         if damaged:
-            progress.say(f"Job '{job.name}' starts from its beginning, for its checkpoint '{damaged[0]}' is damaged.")
+            progress.say(
+                f"Job '{job.name}' starts from its beginning, because its checkpoint '{damaged[0]}' is damaged."
+            )
             resumes = False
         if not resumes:
             for folder in job.scratch:
                 shutil.rmtree(folder, ignore_errors=True)
-            for output in map(Path, job.outputs):  # or an old output could pass for the new one
+            for output in map(Path, job.outputs):  # otherwise an old output could pass for the new one
                 if output.is_file():
                     output.unlink()
         for output in job.outputs:
             Path(output).parent.mkdir(parents=True, exist_ok=True)
-        # What was made from the old outputs is void, also if this run is killed before it gets there.
+        # Jobs that read the old outputs are no longer done, even if this run is killed before it reaches them.
         for other in self.jobs:
             if job.name in other.depends:
                 self._record(other).unlink(missing_ok=True)
@@ -243,7 +248,7 @@ class JobRunner:
                     stderr=subprocess.STDOUT,
                     env=environment,
                     cwd=job.directory,
-                    start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends the whole group
+                    start_new_session=True,  # Ctrl-C then reaches the runner alone, which ends the whole group
                     preexec_fn=_die_with_parent(),
                 )
             except OSError as error:
@@ -252,7 +257,7 @@ class JobRunner:
         self._running.append(_Running(job, process, log, time.monotonic(), earlier))
 
     def _collect(self, prints: dict[str, str], progress: Progress) -> bool:
-        """Looks after the running jobs; says whether one has ended."""
+        """Updates the running jobs; returns whether one has ended."""
         ended = False
         for running in list(self._running):
             job, code = running.job, running.process.poll()
@@ -295,7 +300,7 @@ class JobRunner:
         progress.say(reason)
 
     def _end_all(self) -> None:
-        """Ends all running commands with their own children, keeping the time they have used."""
+        """Ends all running commands and their children, and records the time that they have used."""
         for running in self._running:
             self._signal(running, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
@@ -304,7 +309,7 @@ class JobRunner:
                 running.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 pass
-            self._signal(running, signal.SIGKILL)  # also what the command itself has started and left behind
+            self._signal(running, signal.SIGKILL)  # also ends processes that the command has started and left running
             running.process.wait()
             record = JobRecord.read(self._record(running.job))
             if record is not None:
@@ -320,7 +325,10 @@ class JobRunner:
 
     @staticmethod
     def _catch_sigterm():
-        """Lets SIGTERM end the run as Ctrl-C does; only the main thread may set handlers."""
+        """Makes SIGTERM end the run as Ctrl-C does; returns the old handler, `None` outside the main thread.
+
+        Only the main thread may set handlers.
+        """
         if threading.current_thread() is not threading.main_thread():
             return None
 

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trains a model from one of the installed configs, as NeMo's own recipe scripts do; the config decides which kind of model.
+"""Trains a model from one of the installed configs, as NeMo's own recipe scripts do.
 
     python -m nemo_oracle_kd.experiments.train --config-path=CONF/ctc --config-name=separable_ctc_char \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl save_to=model.nemo
 
-The scripts of `examples/asr_ctc` and `examples/asr_rnnt` are the same training with a config as their default. Nothing here
-knows of distillation, which comes from the command line (`+oracle_kd=NAME`) or not at all.
+The config determines the kind of model. The scripts of `examples/asr_ctc` and `examples/asr_rnnt` run this training with a
+default config. The code contains nothing about distillation, which the command line adds (`+oracle_kd=NAME`).
 """
 
 import lightning.pytorch as pl
@@ -26,7 +26,7 @@ __all__ = ['model_class', 'train']
 
 
 def model_class(model: DictConfig) -> type:
-    """The class of a model from its config: `oracle`, `joint` and `tokenizer` are sections of some kinds of model alone."""
+    """Returns the class of a model from its config, by the presence of the sections `oracle`, `joint` and `tokenizer`."""
     oracle, transducer, words = ('oracle' in model, 'joint' in model, 'tokenizer' in model)
     if oracle:
         names = ('EncDecOracleRNNTModel', 'EncDecOracleRNNTModelBPE') if transducer else None
@@ -36,10 +36,10 @@ def model_class(model: DictConfig) -> type:
 
 
 def train(cfg: DictConfig) -> None:
-    """Trains, tests if there is a test manifest, and saves a `.nemo` if `save_to` is set.
+    """Trains a model, tests it if there is a test manifest, and saves a `.nemo` if `save_to` is set.
 
     Args:
-        cfg: `model`, `trainer`, `exp_manager` as in NeMo's recipes; `seed`, `num_threads` and `save_to` are optional.
+        cfg: `model`, `trainer` and `exp_manager` as in NeMo's recipes; `seed`, `num_threads` and `save_to` are optional.
     """
     logging.info(f'Hydra config:\n{OmegaConf.to_yaml(cfg)}')
     if cfg.get('num_threads') is not None:

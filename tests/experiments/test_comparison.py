@@ -109,7 +109,7 @@ def test_a_second_comparison_in_one_folder_is_refused(tmp_path):
     (tmp_path / 'test.jsonl').write_text('')
     run = SystemRun('a', 0, Job('a0', ['true']), tmp_path / 'x.nemo', tmp_path)
     with locked(tmp_path / 'out', 'not used'):
-        with pytest.raises(FolderBusy, match="Another comparison works in '.*out'"):
+        with pytest.raises(FolderBusy, match="another comparison is active in '.*out'"):
             Comparison([run], tmp_path / 'test.jsonl', tmp_path / 'out', 'a').run(progress=False)
 
 
@@ -120,11 +120,11 @@ def test_incomplete_comparisons_are_refused_in_a_sentence(tmp_path):
 
     manifest = tmp_path / 'test.jsonl'
     manifest.write_text('')
-    with pytest.raises(ValueError, match='Seed 1 has no run of b'):
+    with pytest.raises(ValueError, match='seed 1 has no run of b'):
         Comparison([make('a', 0), make('b', 0), make('a', 1)], manifest, tmp_path, 'a')
-    with pytest.raises(ValueError, match='same system twice'):
+    with pytest.raises(ValueError, match='one of them twice'):
         Comparison([make('a', 0), make('a', 0)], manifest, tmp_path, 'a')
-    with pytest.raises(ValueError, match="'c' is to be compared"):
+    with pytest.raises(ValueError, match="'c' is to be compared, but is no system"):
         Comparison([make('a', 0)], manifest, tmp_path, 'c')
     with pytest.raises(ValueError, match='nothing to compare'):
         Comparison([], manifest, tmp_path, 'a')

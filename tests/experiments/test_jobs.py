@@ -16,11 +16,11 @@ def test_jobs_come_after_what_they_depend_on_and_else_in_the_order_given():
 
 @pytest.mark.unit
 def test_bad_sets_of_jobs_are_refused_in_a_sentence():
-    with pytest.raises(ValueError, match="Two jobs are called 'a'"):
+    with pytest.raises(ValueError, match="two jobs are called 'a': give every job its own name"):
         order_jobs([Job('a', ['x']), Job('a', ['y'])])
     with pytest.raises(ValueError, match="depends on 'b'"):
         order_jobs([Job('a', ['x'], depends=['b'])])
-    with pytest.raises(ValueError, match='circle'):
+    with pytest.raises(ValueError, match='depend on each other: break the cycle'):
         order_jobs([Job('a', ['x'], depends=['b']), Job('b', ['x'], depends=['a'])])
     with pytest.raises(ValueError, match='cannot name a job'):
         Job('../a', ['x'])

@@ -22,15 +22,15 @@ def test_a_recipe_copied_alone_starts_and_data_that_are_not_there_are_one_senten
 
 def test_the_demo_copied_alone_starts(tmp_path):
     ended = run_alone('demo/run.py', tmp_path, '--updates', '0')
-    assert ended.returncode == 2 and 'must be at least 1, not 0' in ended.stderr
+    assert ended.returncode == 2 and '0 is too small: give at least 1' in ended.stderr
 
 
 @pytest.mark.parametrize(
     'arguments, sentence',
     [
         (['--seeds', '1', '1'], 'holds a seed twice'),
-        (['--updates', '0'], 'must be at least 1, not 0'),
-        (['--parallel', '-1'], 'must be at least 1, not -1'),
+        (['--updates', '0'], '0 is too small: give at least 1'),
+        (['--parallel', '-1'], '-1 is too small: give at least 1'),
     ],
 )
 def test_counts_below_one_and_repeated_seeds_are_refused(arguments, sentence, tmp_path, monkeypatch, capsys):

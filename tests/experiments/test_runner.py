@@ -216,7 +216,7 @@ def test_a_checkpoint_cut_off_while_it_was_written_does_not_block_the_job(tmp_pa
         JobRunner([job], tmp_path / 'jobs').run()
     assert JobRunner([job], tmp_path / 'jobs').run()['j'].state == 'done'
     assert (tmp_path / 'starts').read_text() == ('xx' if damaged else 'x')
-    assert ("starts from its beginning, for its checkpoint" in capsys.readouterr().err) == damaged
+    assert ("starts from its beginning, because its checkpoint" in capsys.readouterr().err) == damaged
 
 
 @pytest.mark.unit
@@ -224,7 +224,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     first = start(tmp_path)
     wait_for(lambda: (tmp_path / 'scratch').exists())
     try:
-        with pytest.raises(FolderBusy, match='Another run works in'):
+        with pytest.raises(FolderBusy, match='another run is active in'):
             JobRunner([Job('a', ['true'])], tmp_path / 'jobs').run()
     finally:
         first.send_signal(signal.SIGTERM)
