@@ -1,25 +1,25 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The price of full-sum distillation from stored scores: a training step with it, and NeMo's plain step.
+"""Measures the cost of full-sum distillation from stored scores: a training step with it against NeMo's plain step.
 
     python benchmarks/full_sum_step.py --json full_sum_step.json
 
-Both sides are a whole `trainer.fit` of the same stock NeMo model, seed, data and loss kernel (`oracle_kd_rnnt`, or the
-CTC loss) in a process of its own; one has the callback `KnowledgeDistillation` with `teacher.scores: manifest` and the
-objective `full_sum`, one row in ten being supervised. The processes take turns of a few steps: one sleeps while the other
-works, so that a busy machine slows both down alike. A turn holds everything that happens between two steps, the data
-loader and the search for the rows of the batch included.
+Each side is a whole `trainer.fit` in a process of its own, with the same stock NeMo model, seed, data and loss kernel
+(`oracle_kd_rnnt`, or the CTC loss). One side has the callback `KnowledgeDistillation` with `teacher.scores: manifest` and the
+objective `full_sum`; one row in ten is supervised. The processes take turns of a few steps, and one sleeps while the other
+works, so that a busy machine slows both down alike. A turn covers everything between two steps, including the data loader and
+the search for the rows of the batch.
 
-    time_ratio     of the processor times of the turns, which other work on the machine does not lengthen: the median over
+    time_ratio     ratio of the processor times of the turns, which other work on the machine does not affect: the median over
                    the pairs of neighbouring turns; the largest of all cases
-    wall_ratio     of the times as they pass, likewise
-    memory_ratio   of the growth of the peak resident size during a fit over the size before it, the median of several
-                   short fits of either side in processes of their own; the largest of all cases
-    peak_ratio     of the peak resident sizes themselves, the libraries included, likewise
+    wall_ratio     the same for wall-clock times
+    memory_ratio   ratio of the growth of the peak resident size during a fit over the size before it: the median of several
+                   short fits of each side in processes of their own; the largest of all cases
+    peak_ratio     the same for the peak resident sizes themselves, which include the libraries
 
-The targets are 1.05 and 1.02. Memory is measured on Linux, with glibc told to give large blocks back at once: else the peak
-depends on what the allocator happens to keep, and scatters by three per cent.
+The targets are a time_ratio of 1.05 and a memory_ratio of 1.02. Memory is measured on Linux, with glibc configured to return
+large blocks at once. Otherwise the peak would depend on what the allocator happens to keep, and vary by three per cent.
 """
 
 import argparse
@@ -47,7 +47,7 @@ MARK = 'FULL_SUM_STEP '
 
 
 def write_corpus(folder, rows, seconds, labels):
-    """A few files of noise, and a scored manifest whose rows share them but not their texts."""
+    """Writes a few files of noise, and a scored manifest whose rows share the files but have texts of their own."""
     import numpy as np
     import soundfile
 
@@ -69,13 +69,13 @@ def write_corpus(folder, rows, seconds, labels):
         lines.append(json.dumps(row) + '\n')
     path = folder / 'scored.jsonl'
     path.write_text(''.join(lines), encoding='utf-8')
-    # what `nemo-oracle-kd score` writes beside its rows: whose scores these are
+    # the header that `nemo-oracle-kd score` writes beside its rows; it names the teacher's class
     Path(f'{path}.header.json').write_text(json.dumps({'teacher': {'class': 'EncDecRNNTModel'}}), encoding='utf-8')
     return path
 
 
 def build(case, arm, manifest, options, extra):
-    """Trainer and model of one side."""
+    """Builds the trainer and model of one side."""
     import lightning.pytorch as pl
     from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTModel
     from omegaconf import OmegaConf
@@ -108,21 +108,21 @@ def build(case, arm, manifest, options, extra):
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10**6,  # the word error rate of the batch, which NeMo then decodes, is not part of the step
+        log_every_n_steps=10**6,  # at logged steps NeMo also decodes the batch for its word error rate
         callbacks=callbacks + extra,
     )
     return trainer, (EncDecRNNTModel if 'joint' in config else EncDecCTCModel)(cfg=config, trainer=trainer)
 
 
 def work(case, arm, manifest, options):
-    """One side: trains, and waits after every turn for a line on stdin."""
+    """Trains one side, and waits for a line on stdin after every turn."""
     import torch
     from lightning.pytorch.callbacks import Callback
 
     torch.set_num_threads(options.threads)
 
     class Turns(Callback):
-        """Reports a turn, and waits to be called again."""
+        """Reports a turn, and waits for the parent to start the next one."""
 
         started = None
 
@@ -141,7 +141,7 @@ def work(case, arm, manifest, options):
 
     trainer, model = build(case, arm, manifest, options, [Turns()])
     try:
-        Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     except OSError:
         pass
     before = status('VmRSS')
@@ -151,12 +151,12 @@ def work(case, arm, manifest, options):
 
 
 def tell(**values):
-    """A line for the parent; NeMo writes to stdout as well."""
+    """Prints a marked line for the parent, because NeMo also writes to stdout."""
     print(MARK + json.dumps(values), flush=True)
 
 
 def status(key):
-    """An entry of Linux's /proc/self/status in megabytes, 0 elsewhere."""
+    """Returns an entry of Linux's /proc/self/status in megabytes, and 0 on other systems."""
     path = Path('/proc/self/status')
     lines = path.read_text().splitlines() if path.is_file() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ':')), 0.0)
@@ -174,36 +174,40 @@ class Side:
         )
 
     def hear(self):
-        """What it tells next."""
+        """Returns the next marked line of the process.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
         for line in self.process.stdout:
             if line.startswith(MARK):
                 return json.loads(line[len(MARK) :])
             self.log.write(line)
         self.log.flush()
         last = Path(self.log.name).read_text(encoding='utf-8')[-2000:]
-        raise RuntimeError(f'{" ".join(self.process.args[1:])} ended early:\n{last}')
+        raise RuntimeError(f'{" ".join(self.process.args[1:])} ended early: see the end of its log:\n{last}')
 
     def turn(self):
-        """Lets it work for one turn."""
+        """Runs one turn and returns its report."""
         self.process.stdin.write('\n')
         self.process.stdin.flush()
         return self.hear()
 
 
 def measure(case, folder, options, arguments):
-    """Both sides of one case."""
+    """Measures times and memory of both sides of one case."""
     manifest = folder / 'scored.jsonl'
     with open(folder / f'{case}.log', 'w+', encoding='utf-8') as log:
         times = measure_times(case, manifest, options, arguments, log)
         return {**times, **measure_memory(case, manifest, options, arguments, log)}
 
 
-#: one arena, or the resident size depends on which thread allocated what; and no block is kept after it was freed
+#: one arena, so that the resident size does not depend on the allocating thread, and freed blocks are returned at once
 FRUGAL = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
 
 
 def measure_memory(case, manifest, options, arguments, log):
-    """Peak memory of both sides, which run at the same time: that changes nothing about it."""
+    """Measures the peak memory of both sides, which may run at the same time without changing it."""
     from tqdm import tqdm
 
     arguments, fits = [*arguments, '--turns', '0', '--warm-up', str(options.memory_steps)], {arm: [] for arm in ARMS}
@@ -221,7 +225,7 @@ def measure_memory(case, manifest, options, arguments, log):
 
 
 def compare_memory(fits):
-    """Ratios of the medians over the fits, by side."""
+    """Computes the medians over the fits of each side, and their ratios."""
     found = {}
     for key, ratio in (('growth', 'memory_ratio'), ('peak', 'peak_ratio')):
         sizes = {arm: statistics.median(fit[key] for fit in fits[arm]) for arm in ARMS}
@@ -232,12 +236,12 @@ def compare_memory(fits):
 
 
 def measure_times(case, manifest, options, arguments, log):
-    """Times of both sides, which take turns."""
+    """Measures the times of both sides, which take turns."""
     from tqdm import tqdm
 
     sides = {}
     try:
-        for arm in ARMS:  # one after the other: their set-ups would fight for the machine
+        for arm in ARMS:  # one after the other, because their set-ups would compete for the processor
             sides[arm] = Side(case, arm, manifest, arguments, log)
             sides[arm].hear()
         turns = {arm: [] for arm in ARMS}
@@ -254,7 +258,7 @@ def measure_times(case, manifest, options, arguments, log):
 
 
 def compare(turns, ends):
-    """Ratios of the turns' times, and the loss at the end, by side."""
+    """Computes the ratios of the turns' times, and the last loss of each side."""
     found = {}
     for key in ('seconds', 'processor_seconds'):
         pairs = [(full_sum[key], plain[key]) for full_sum, plain in zip(turns['full_sum'], turns['plain'])]
@@ -267,7 +271,7 @@ def compare(turns, ends):
 
 
 def machine(threads):
-    """What the figures were measured on."""
+    """Describes the machine of the measurements."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -289,14 +293,16 @@ def parse_arguments(arguments):
     parser.add_argument('--json', metavar='OUT', help='file to write the results to')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='default: all')
     parser.add_argument('--batch-size', type=int, default=8, help='utterances per step (default: 8)')
-    parser.add_argument('--seconds', type=float, default=6.0, help='of an utterance (default: 6)')
-    parser.add_argument('--labels', type=int, default=60, help='characters of an utterance (default: 60)')
+    parser.add_argument('--seconds', type=float, default=6.0, help='length of an utterance (default: 6)')
+    parser.add_argument('--labels', type=int, default=60, help='characters per utterance (default: 60)')
     parser.add_argument('--width', type=int, default=64, help='channels of the encoder (default: 64)')
-    parser.add_argument('--joint-hidden', type=int, default=320, help='of prediction network and joint (default: 320)')
-    parser.add_argument('--turns', type=int, default=20, help='turns of either side (default: 20)')
+    parser.add_argument(
+        '--joint-hidden', type=int, default=320, help='size of prediction network and joint (default: 320)'
+    )
+    parser.add_argument('--turns', type=int, default=20, help='turns of each side (default: 20)')
     parser.add_argument('--steps', type=int, default=3, help='training steps per turn (default: 3)')
     parser.add_argument('--warm-up', type=int, default=4, help='steps before the first turn (default: 4)')
-    parser.add_argument('--memory-fits', type=int, default=3, help='fits of either side for the memory (default: 3)')
+    parser.add_argument('--memory-fits', type=int, default=3, help='fits of each side for the memory (default: 3)')
     parser.add_argument('--memory-steps', type=int, default=8, help='training steps of such a fit (default: 8)')
     parser.add_argument('--threads', type=int, default=2, help='threads of torch (default: 2)')
     parser.add_argument('--worker', nargs=3, metavar=('CASE', 'ARM', 'MANIFEST'), help=argparse.SUPPRESS)
@@ -307,7 +313,7 @@ def main(arguments=None):
     """Measures, prints a table and writes the JSON file."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     if options.worker:
         case, arm, manifest = options.worker

@@ -1,24 +1,24 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Time and memory of lattice distillation: with the lattice, and without it.
+"""Measures time and memory of lattice distillation, with a materialised lattice and in tiles.
 
     python benchmarks/lattice.py --json lattice.json
     python benchmarks/lattice.py --json lattice.json --cases 4x200x40x1025 4x200x40x8193
 
-One row per case B x T x U x V (V with the blank) and method, each forward plus backward to the student's encoder,
-prediction network and output layer, teacher included:
+The result has one row per case B x T x U x V (V includes the blank) and method. Each measurement is a forward pass of both
+models and a backward pass to the student's encoder, prediction network and output layer:
 
     materialised                  both lattices, full divergence, autograd
-    collapsed_after_materialising both lattices, then label, blank and rest: what collapsing saves without tiles
+    collapsed_after_materialising both lattices, then label, blank and rest: the saving of collapsing without tiles
     checkpointed                  eight frames at a time, recomputed in the backward pass (torch.utils.checkpoint)
     tiled                         nemo_oracle_kd.functional.lattice_divergence, full divergence
     tiled_collapsed               the same with label, blank and rest
 
-`seconds` is the best round; the methods of a case take turns, since on a busy machine ratios are worth more than times.
-`matmul_seconds` is the time of the four matrix products of the tiles and nothing else. `peak_mb` is the growth of the
-peak resident size of a fresh process over its size with the inputs in place and all libraries warm. Rows are written
-case by case; --resume keeps those that are in the file. The picture lies beside the JSON file.
+`seconds` is the time of the best round. The methods of a case take turns, because on a busy machine ratios are more reliable
+than times. `matmul_seconds` is the time of the four matrix products of the tiles alone. `peak_mb` is the growth of the peak
+resident size of a fresh process over its size with the inputs in place and all libraries loaded. Rows are written case by
+case; --resume keeps those that are in the file. The picture is written beside the JSON file.
 """
 
 import argparse
@@ -45,7 +45,7 @@ OVER_CELLS = [(4, frames, labels, 1025) for frames, labels in ((50, 10), (100, 2
 DEFAULT_CASES = list(dict.fromkeys(OVER_CLASSES + OVER_CELLS))
 METHODS = ('materialised', 'collapsed_after_materialising', 'checkpointed', 'tiled', 'tiled_collapsed')
 CHECKPOINT_FRAMES = 8
-#: for the memory glibc gives blocks back at once: else `checkpointed` is charged for what the allocator keeps
+#: makes glibc return freed blocks at once; otherwise the memory that the allocator keeps would count for `checkpointed`
 FRUGAL = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
 WARM_UP = (1, 3, 2, 9)
 
@@ -189,7 +189,7 @@ def _status(key):
 
 
 def machine(threads):
-    """What the figures were measured on, in a line."""
+    """Describes the machine of the measurements in a line."""
     model = platform.processor() or platform.machine()
     if Path('/proc/cpuinfo').is_file():
         lines = [x for x in Path('/proc/cpuinfo').read_text().splitlines() if x.startswith('model name')]
@@ -198,7 +198,7 @@ def machine(threads):
 
 
 def expected_gigabytes(shape, method):
-    """What a method needs at least, to leave out cases that do not fit."""
+    """Estimates the least memory that a method needs, in GB, so that cases that do not fit are left out."""
     batch, frames, labels, classes = shape
     lattice = 4 * batch * frames * (labels + 1) * classes / 1e9
     return {'materialised': 6, 'collapsed_after_materialising': 4, 'checkpointed': 6}.get(method, 0) * lattice
@@ -208,7 +208,9 @@ def parse_case(text):
     """Reads '4x200x40x1025'."""
     parts = text.lower().split('x')
     if len(parts) != 4 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is not BxTxUxV, such as 4x200x40x1025")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not of the form BxTxUxV: give four numbers, such as 4x200x40x1025"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -220,8 +222,10 @@ def parse_arguments(arguments):
     parser.add_argument('--hidden', type=int, default=256, help='hidden size of both joints (default: 256)')
     parser.add_argument('--rounds', type=int, default=5, help='measured rounds (default: 5)')
     parser.add_argument('--threads', type=int, default=2, help='threads of torch (default: 2)')
-    parser.add_argument('--limit-gb', type=float, default=12.0, help='leave out what needs more memory (default: 12)')
-    parser.add_argument('--resume', action='store_true', help='keep the rows that OUT holds already')
+    parser.add_argument(
+        '--limit-gb', type=float, default=12.0, help='leave out cases that need more memory (default: 12)'
+    )
+    parser.add_argument('--resume', action='store_true', help='keep the rows that are already in OUT')
     parser.add_argument('--worker', choices=('time', 'memory'), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -229,7 +233,7 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures case by case; prints and writes the rows."""
     options = parse_arguments(arguments)
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     if options.worker == 'time':
@@ -272,7 +276,7 @@ def main(arguments=None):
 
 
 def _worker(kind, shape, methods, options):
-    """Measures in a process of its own."""
+    """Runs a measurement in a process of its own."""
     command = [sys.executable, __file__, '--worker', kind, '--cases', 'x'.join(map(str, shape)), '--methods', *methods]
     command += ['--hidden', str(options.hidden), '--rounds', str(options.rounds), '--threads', str(options.threads)]
     environment = {**os.environ, **(FRUGAL if kind == 'memory' else {})}
@@ -283,13 +287,13 @@ def _worker(kind, shape, methods, options):
 
 
 def draw(rows, path):
-    """Peak memory over V and over T U, logarithmic."""
+    """Draws peak memory over V and over T U on logarithmic axes."""
     import matplotlib
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    # Per panel the largest family of cases that differ in the quantity on the axis alone.
+    # Each panel shows the largest family of cases that differ only in the quantity on its axis.
     panels = (('V', lambda r: r['V'], ('B', 'T', 'U')), ('T·U', lambda r: r['T'] * r['U'], ('B', 'V')))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     for axis, (label, at, fixed) in zip(axes, panels):

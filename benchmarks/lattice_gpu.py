@@ -1,22 +1,22 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Time and memory of lattice distillation on a GPU: PyTorch tiles, Triton tiles, the whole lattice.
+"""Measures time and memory of lattice distillation on a GPU, with PyTorch tiles, Triton tiles and a materialised lattice.
 
     python benchmarks/lattice_gpu.py --json lattice_gpu.json
     python benchmarks/lattice_gpu.py --json lattice_gpu.json --cases 8x400x80x1025 --types bfloat16
 
-One row per case B x T x U x V (V with the blank), type of the matrix products and method, each forward plus backward to
-the student's encoder, prediction network and output layer, teacher included:
+The result has one row per case B x T x U x V (V includes the blank), type of the matrix products and method. Each measurement
+is a forward pass of both models and a backward pass to the student's encoder, prediction network and output layer:
 
     materialised    both lattices, full divergence, autograd
     checkpointed    eight frames at a time, recomputed in the backward pass
     tiled_torch     lattice_divergence(backend='torch')
     tiled_triton    lattice_divergence(backend='triton'), where triton is installed
 
-`seconds` is the best round, `matmul_seconds` that of the four matrix products alone, `peak_mb` the growth of PyTorch's
-peak of allocated memory, `deviation` that of the loss from tiled_torch in float32, relative. Without a GPU it says so
-and measures nothing; `--device cpu` runs the PyTorch methods for a look at the rows, without memory.
+`seconds` is the time of the best round, and `matmul_seconds` that of the four matrix products alone. `peak_mb` is the growth of
+PyTorch's peak of allocated memory. `deviation` is the relative deviation of the loss from tiled_torch in float32. Without a
+GPU the script prints a message and measures nothing; `--device cpu` runs the PyTorch methods without measuring memory.
 """
 
 import argparse
@@ -40,7 +40,7 @@ TYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.
 
 
 class GpuCase(Case):
-    """The case of the benchmark on a CPU, elsewhere, and with projections in another type as under autocast."""
+    """The case of benchmarks/lattice.py on another device, with projections in another type as under autocast."""
 
     def __init__(self, shape, hidden, device, dtype):
         super().__init__(shape, hidden)
@@ -86,7 +86,7 @@ class GpuProducts(Products):
 
 
 def seconds(function, device):
-    """Duration of a call, work on the GPU included."""
+    """Returns the duration of a call, including its work on the GPU."""
     _wait(device)
     start = time.perf_counter()
     function()
@@ -100,7 +100,7 @@ def _wait(device):
 
 
 def peak_megabytes(function, device):
-    """Growth of the allocated memory during a call; None on a CPU, where PyTorch does not count it."""
+    """Returns the growth of the allocated memory during a call in MiB; None on a CPU, where PyTorch does not count it."""
     if device.type != 'cuda':
         return None
     _wait(device)
@@ -112,7 +112,7 @@ def peak_megabytes(function, device):
 
 
 def measure(shape, dtype, methods, options):
-    """The rows of a case, without what is the same in all."""
+    """Measures a case; returns its rows without the columns that all rows share."""
     device = torch.device(options.device)
     reference = GpuCase(shape, options.hidden, device, torch.float32).run('tiled_torch')
     case = GpuCase(shape, options.hidden, device, TYPES[dtype])
@@ -122,7 +122,7 @@ def measure(shape, dtype, methods, options):
     rows = []
     for method in methods:
         try:
-            loss = case.run(method)  # also the warm-up: compilation, choice of cuBLAS kernels
+            loss = case.run(method)  # this also warms up: it compiles kernels and chooses those of cuBLAS
             peak = peak_megabytes(lambda method=method: case.run(method), device)
             times = [seconds(lambda method=method: case.run(method), device) for _ in range(options.rounds)]
         except torch.cuda.OutOfMemoryError:
@@ -140,7 +140,9 @@ def parse_arguments(arguments):
     parser.add_argument('--json', metavar='OUT', help='file to write the rows to')
     parser.add_argument('--cases', nargs='+', type=parse_case, default=DEFAULT_CASES, metavar='BxTxUxV')
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS), help='default: all')
-    parser.add_argument('--types', nargs='+', choices=TYPES, default=['float32', 'bfloat16'], help='of the products')
+    parser.add_argument(
+        '--types', nargs='+', choices=TYPES, default=['float32', 'bfloat16'], help='types of the matrix products'
+    )
     parser.add_argument('--hidden', type=int, default=640, help='hidden size of both joints (default: 640)')
     parser.add_argument('--rounds', type=int, default=5, help='measured rounds (default: 5)')
     parser.add_argument('--device', default='cuda', help='default: cuda')
@@ -150,7 +152,7 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures case by case; prints and writes the rows."""
     options = parse_arguments(arguments)
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     on_gpu = options.device.startswith('cuda')
     if on_gpu and not torch.cuda.is_available():

@@ -1,23 +1,23 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Scores of N-best lists under a student in training: every label context once, and one lattice per hypothesis.
+"""Measures the scoring of N-best lists under a student in training, with shared label contexts and with separate lattices.
 
     python benchmarks/nbest_scores.py --json nbest_scores.json
-    python benchmarks/nbest_scores.py --json nbest_scores.json --scores scored.jsonl     (of nemo-oracle-kd score)
+    python benchmarks/nbest_scores.py --json nbest_scores.json --scores scored.jsonl     (from nemo-oracle-kd score)
 
-One row per prediction network and way of evaluation, each forward plus backward from the encoder's output to all weights of
-a stock NeMo RNN-T over characters:
+The result has one row per prediction network and way of evaluation. Each measurement is a forward and a backward pass from the
+encoder's output to all weights of a stock NeMo RNN-T over characters:
 
     shared        nemo_oracle_kd.bridge.nbest_scores, as the objective full_sum_norm calls it
     recomputed    the same with --max-cells: logits of earlier portions are computed again in the backward pass
     separate      one lattice per hypothesis, the hypotheses of an utterance side by side, no padding
 
-`cells` counts the joint's cells (frame, label context); `ratio` is their share of those of separate lattices. `seconds` is
-processor time, the best round; the ways take turns. `difference` is the largest deviation of losses and gradients from
-`separate`, relative to the largest entry of each tensor. `peak_mb` is the growth of the peak resident size of a fresh
-process. Without --scores the lists are made up: texts of random words, and competitors with one or two words replaced,
-dropped or added.
+`cells` counts the joint's cells (frame, label context), and `ratio` is their share of those of separate lattices. `seconds` is
+the processor time of the best round; the ways take turns. `difference` is the largest deviation of losses and gradients from
+`separate`, relative to the largest entry of each tensor. `peak_mb` is the growth of the peak resident size of a fresh process.
+Without --scores the lists are generated: texts of random words, and competitors with one or two words replaced, dropped or
+added.
 """
 
 import argparse
@@ -36,7 +36,7 @@ WAYS = ('shared', 'recomputed', 'separate')
 
 
 def made_up_lists(utterances, nbest):
-    """Texts of 3 to 9 random words, and competitors; durations in seconds."""
+    """Generates durations in seconds, with lists of a text of 3 to 9 random words and its competitors."""
     import random
 
     draw = random.Random(0)
@@ -57,13 +57,13 @@ def made_up_lists(utterances, nbest):
 
 
 def read_lists(path, nbest):
-    """Durations and texts of a scored manifest."""
+    """Reads durations and texts from a scored manifest."""
     rows = [json.loads(line) for line in Path(path).read_text(encoding='utf-8').splitlines() if line.strip()]
     return [(row['duration'], [entry['text'] for entry in row['teacher_nbest'][:nbest]]) for row in rows]
 
 
 class Case:
-    """A model, and one batch after the other."""
+    """A model and its batches."""
 
     def __init__(self, network, options):
         import torch
@@ -78,7 +78,7 @@ class Case:
         config = OmegaConf.load(REPOSITORY / 'conf' / 'rnnt' / 'separable_rnnt_char.yaml').model
         config.pop('train_ds'), config.pop('validation_ds')
         config.model_defaults.update(pred_hidden=options.hidden, joint_hidden=options.hidden)
-        # a joint of more classes, of which the texts use the first ones: what sub-words would cost
+        # a joint with more classes than the texts use, to measure the cost of sub-words
         config.labels = [*config.labels, *(chr(0x4E00 + i) for i in range(options.classes - len(config.labels) - 1))]
         if network == 'lstm':
             config.decoder = {
@@ -100,7 +100,7 @@ class Case:
             self.batches.append((encoded, frames, labels, Hypotheses.from_lists(labels)))
 
     def run(self, way, batches):
-        """Losses and gradients of some batches, and the cells."""
+        """Returns losses and gradients of some batches, their cells, and the cells of separate lattices."""
         import torch
 
         losses, gradients, cells, separate = [], None, 0, 0
@@ -143,7 +143,7 @@ class Case:
 
 
 def measure(network, ways, options, arguments):
-    """The rows of one prediction network."""
+    """Measures one prediction network; returns its rows."""
     import torch
     from tqdm import tqdm
 
@@ -176,12 +176,12 @@ def measure(network, ways, options, arguments):
 
 
 def relative(values, reference):
-    """Largest deviation over the largest entry; both in the order of utterances and hypotheses."""
+    """Largest deviation, divided by the largest entry; both arguments are in the order of utterances and hypotheses."""
     return float((values - reference).abs().max() / reference.abs().max())
 
 
 def peak_memory(network, way, options):
-    """Growth of the peak resident size in MB by the batch with the most frames; in a fresh process."""
+    """Growth of the peak resident size in MB for the batch with the most frames; must run in a fresh process."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -191,14 +191,14 @@ def peak_memory(network, way, options):
     tiny = (encoded[:1, :, :3], torch.tensor([3]), [[sequence[:3] for sequence in labels[0]]], short)
     case.run(way, [tiny])  # loads libraries
     largest = max(case.batches, key=lambda batch: int(batch[1].sum()))
-    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     before = status('VmRSS')
     case.run(way, [largest])
     return (status('VmHWM') - before) / 1024
 
 
 def status(key):
-    """An entry of Linux's /proc/self/status in kilobytes."""
+    """Returns an entry of Linux's /proc/self/status in kilobytes."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ':'))
 
@@ -207,17 +207,19 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--json', metavar='OUT', help='file to write the rows to')
     parser.add_argument(
-        '--scores', metavar='SCORED.jsonl', help='manifest with teacher_nbest (default: made-up lists)'
+        '--scores', metavar='SCORED.jsonl', help='manifest with teacher_nbest (default: generated lists)'
     )
     parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS), help='default: both')
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=list(WAYS), help='default: all')
     parser.add_argument('--nbest', type=int, default=8, help='texts per utterance (default: 8)')
     parser.add_argument('--batch-size', type=int, default=16, help='utterances per batch (default: 16)')
-    parser.add_argument('--hidden', type=int, default=64, help='of prediction network and joint (default: 64)')
+    parser.add_argument('--hidden', type=int, default=64, help='size of prediction network and joint (default: 64)')
     parser.add_argument(
-        '--classes', type=int, default=29, help='of the joint, with the blank, at least 29 (default: 29)'
+        '--classes', type=int, default=29, help='classes of the joint, with the blank, at least 29 (default: 29)'
     )
-    parser.add_argument('--max-cells', type=int, default=10_000, help='for recomputed (default: 10000)')
+    parser.add_argument(
+        '--max-cells', type=int, default=10_000, help='cells per portion of recomputed (default: 10000)'
+    )
     parser.add_argument('--rounds', type=int, default=3, help='measured rounds (default: 3)')
     parser.add_argument('--threads', type=int, default=2, help='threads of torch (default: 2)')
     parser.add_argument('--no-memory', action='store_true', help='measure times only')
@@ -232,7 +234,7 @@ def main(arguments=None):
     """Measures, prints and writes the rows."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     if options.peak_memory_of:
         print(peak_memory(*options.peak_memory_of, options))

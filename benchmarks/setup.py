@@ -1,20 +1,20 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The price of setting a distillation up: from the config to the end of the first training step, with it and without.
+"""Measures the cost of setting up a distillation, from the config to the end of the first training step.
 
     python benchmarks/setup.py --json setup.json
 
-Every side is a process of its own that builds the same tiny stock NeMo model on the same scored manifest and trains one step;
-what it imports is not counted. `plain` is NeMo alone, which parses the manifest and tokenises the texts. The others have the
-callback `KnowledgeDistillation` with stored scores, which checks every row (audio files, texts, scores, the hash of the row)
-and finds the line of each of NeMo's entries. The rows share a few audio files; one row in ten is supervised.
+Each side is a process of its own that builds the same tiny stock NeMo model on the same scored manifest and trains one step;
+imports are not measured. The side `plain` is NeMo alone, which parses the manifest and tokenises the texts. The other sides
+have the callback `KnowledgeDistillation` with stored scores, which checks every row (audio files, texts, scores, the hash of
+the row) and finds the line of each of NeMo's entries. The rows share a few audio files; one row in ten is supervised.
 
-    time_ratio         of the processor times, which other work on the machine does not lengthen: an objective's over the plain
-                       one's, the median over the rounds
-    wall_ratio         of the times as they pass, likewise
-    bytes_per_row      what the distillation keeps to find the row of an utterance
-    memory_per_row     by how much the resident size at the first step exceeds the plain one, in bytes per row (Linux)
+    time_ratio         ratio of the processor time with an objective to that of `plain`, the median over the rounds; other
+                       work on the machine does not affect it
+    wall_ratio         the same for wall-clock times
+    bytes_per_row      memory that the distillation keeps to find the row of an utterance, bytes per row
+    memory_per_row     growth of the resident size at the first step over that of `plain`, bytes per row (Linux)
 
 The target is a time_ratio of 1.3.
 """
@@ -41,7 +41,7 @@ LABELS = [' ', *'abcdefghijklmnopqrstuvwxyz']
 
 
 def write_corpus(folder, rows, labels, nbest):
-    """Four short files of noise, and a scored manifest, with its header, whose rows share them but not their texts."""
+    """Writes four short files of noise, and a scored manifest with its header, whose rows share the files."""
     import numpy as np
     import soundfile
 
@@ -74,7 +74,7 @@ def write_corpus(folder, rows, labels, nbest):
 
 
 def build(arm, manifest, extra):
-    """Trainer and model of one side."""
+    """Builds the trainer, the model and the last callback of one side."""
     import lightning.pytorch as pl
     from nemo.collections.asr.models import EncDecCTCModel
     from omegaconf import OmegaConf
@@ -106,7 +106,7 @@ def build(arm, manifest, extra):
 
 
 def work(arm, manifest):
-    """One side: builds, trains one step and tells how long that took."""
+    """Builds one side, trains one step and prints the times."""
     import torch
     from lightning.pytorch.callbacks import Callback
 
@@ -133,14 +133,14 @@ def work(arm, manifest):
 
 
 def status(key):
-    """An entry of Linux's /proc/self/status in bytes, 0 elsewhere."""
+    """Returns an entry of Linux's /proc/self/status in bytes, and 0 on other systems."""
     path = Path('/proc/self/status')
     lines = path.read_text().splitlines() if path.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ':')), 0)
 
 
 def run_side(arm, manifest):
-    """Runs one side in a process of its own; returns what it tells."""
+    """Runs one side in a process of its own and returns its report."""
     command = [sys.executable, __file__, '--worker', arm, str(manifest)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
@@ -150,11 +150,11 @@ def run_side(arm, manifest):
 
 
 def compare(sides, rows):
-    """Ratios to the plain side.
+    """Computes the ratios to the plain side.
 
     Args:
-        sides: name -> what each of its processes told, in the order of the rounds.
-        rows: of the manifest.
+        sides: name -> reports of its processes, in the order of the rounds.
+        rows: number of rows of the manifest.
     """
     found = {}
     for arm, runs in sides.items():
@@ -178,13 +178,11 @@ def compare(sides, rows):
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--json', metavar='OUT', help='file to write the results to')
-    parser.add_argument('--rows', type=int, default=300_000, help='of the manifest (default: 300000)')
+    parser.add_argument('--rows', type=int, default=300_000, help='rows of the manifest (default: 300000)')
     parser.add_argument('--objectives', nargs='+', choices=OBJECTIVES, default=['full_sum'], help='default: full_sum')
-    parser.add_argument('--labels', type=int, default=60, help='characters of a text (default: 60)')
-    parser.add_argument(
-        '--nbest', type=int, default=8, help='hypotheses of a row, as `score` writes them (default: 8)'
-    )
-    parser.add_argument('--rounds', type=int, default=1, help='processes of every side (default: 1)')
+    parser.add_argument('--labels', type=int, default=60, help='characters per text (default: 60)')
+    parser.add_argument('--nbest', type=int, default=8, help='hypotheses per row, as `score` writes them (default: 8)')
+    parser.add_argument('--rounds', type=int, default=1, help='processes per side (default: 1)')
     parser.add_argument('--worker', nargs=2, metavar=('ARM', 'MANIFEST'), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -195,7 +193,7 @@ def main(arguments=None):
     if options.worker:
         work(options.worker[0], Path(options.worker[1]))
         return 0
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     from tqdm import tqdm
 

@@ -1,22 +1,21 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Time and memory of the RNN-T loss, ours and others', side by side.
+"""Compares the time and memory of this package's RNN-T loss with those of other implementations.
 
     python benchmarks/transducer_loss.py --json transducer_loss.json
 
-Every measurement is forward plus backward of the loss alone, the logits being a leaf. The candidates take turns, round
-by round, and the best round of each counts: on a busy machine everything slows down, the ratios hardly do. Peers that
-are not installed are left out and named in the result:
+Every measurement is a forward and a backward pass of the loss alone, with the logits as a leaf. The candidates take turns,
+round by round, and the best round of each counts: a busy machine changes the times, but hardly their ratios. Peers that are
+not installed are left out and named in the result:
 
     warprnnt_numba, pytorch   NeMo's losses (pip install nemo_toolkit[asr]); the second at the small shape only,
                               because it needs more than a minute at the others
     fast_rnnt                 C++ (pip install fast_rnnt, from source; or put its build on PYTHONPATH)
     optimized_transducer      C++ (likewise)
 
-Memory is the growth of the peak resident size of a fresh process over its size with the logits in place, in units of
-the logits; a gradient of the logits' size is unavoidable, so that 1.0 is the least
-(measured on Linux).
+Memory is the growth of the peak resident size of a fresh process over its size with the logits in place, divided by the size
+of the logits (on Linux). The gradient has the size of the logits, so 1.0 is the minimum.
 """
 
 import argparse
@@ -45,14 +44,14 @@ TARGETS = {
     'warprnnt_numba at long': ('long', 'warprnnt_numba', 20.0),
     'fast_rnnt at wide': ('wide', 'fast_rnnt', 1 / 1.5),
 }
-"""What the time of the peer, divided by ours, has to reach."""
+"""Target -> shape, peer, and the least ratio of the peer's time to ours."""
 
 
 def make_candidate(name, batch, classes):
     """Returns `loss(logits) -> scalar`, the sum over the batch.
 
     Raises:
-        ImportError: if the peer is not installed.
+        ImportError: the peer is not installed.
     """
     targets, frames, labels = batch
     blank = classes - 1
@@ -88,7 +87,7 @@ def make_candidate(name, batch, classes):
 
 
 def make_batch(shape):
-    """Random logits, and labels of full length."""
+    """Makes random logits, and labels of full length."""
     batch, frames, labels, classes = shape
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(batch, frames, labels + 1, classes, generator=generator)
@@ -97,7 +96,7 @@ def make_batch(shape):
 
 
 def measure_times(shape, names, rounds, slow_rounds, description):
-    """Times of every candidate in seconds, its loss and its gradient."""
+    """Measures the times of every candidate in seconds; also returns its loss and its gradient."""
     logits, batch = make_batch(shape)
     candidates = {name: make_candidate(name, batch, shape[-1]) for name in names}
     times = {name: [] for name in names}
@@ -118,27 +117,27 @@ def measure_times(shape, names, rounds, slow_rounds, description):
 
 
 def peak_memory(name, shape):
-    """Growth of the peak resident size by forward and backward, divided by the size of the logits; in this process."""
+    """Growth of the peak resident size in a forward and backward pass of this process, divided by the size of the logits."""
     logits, batch = make_batch((1, 2, 1, shape[-1]))
     candidate = make_candidate(name, batch, shape[-1])
     candidate(logits.requires_grad_()).backward()  # loads libraries
     logits, batch = make_batch(shape)
     candidate = make_candidate(name, batch, shape[-1])
     logits.requires_grad_()
-    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     before = _status('VmRSS')
     candidate(logits).backward()
     return (_status('VmHWM') - before) / (logits.numel() * logits.element_size())
 
 
 def _status(key):
-    """An entry of Linux's /proc/self/status in bytes. (The peak that `getrusage` reports outlives an exec.)"""
+    """Returns an entry of Linux's /proc/self/status in bytes; the peak of `getrusage` would include that before an exec."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ':')) * 1024
 
 
 def machine():
-    """What the figures were measured on."""
+    """Describes the machine of the measurements."""
     model = platform.processor() or platform.machine()
     if Path('/proc/cpuinfo').is_file():
         lines = [line for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')]
@@ -155,7 +154,7 @@ def machine():
 
 
 def available(names):
-    """The candidates that are installed, and the reasons why others are not."""
+    """Returns the installed candidates, and why the others cannot be used."""
     _, batch = make_batch((1, 2, 1, 4))
     present, missing = [], {}
     for name in names:
@@ -183,7 +182,7 @@ def parse_arguments(arguments):
 def main(arguments=None):
     """Measures, prints a table and writes the JSON file."""
     options = parse_arguments(arguments)
-    if options.json:  # now, and not after the measurements
+    if options.json:  # a bad path should fail before the measurements
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     if options.peak_memory_of:
@@ -233,7 +232,7 @@ def write(result, path):
 
 
 def print_table(result):
-    """The same for people."""
+    """Prints the results as a table."""
     host = result['machine']
     print(f"{host['processor']}, {host['threads']} threads, torch {host['torch']}")
     for label, entry in result['shapes'].items():
