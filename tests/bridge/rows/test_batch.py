@@ -303,7 +303,7 @@ def test_data_that_cannot_be_traced_are_refused_in_one_sentence(corpus):
     with pytest.raises(ConfigError, match='makes a list, whose batches .* use_dali, hf_data_cfg, is_code_switched'):
         UtteranceRows.attach(model)
     model._train_dl = None
-    with pytest.raises(ConfigError, match='set model.train_ds'):
+    with pytest.raises(ConfigError, match='set `model.train_ds`'):
         UtteranceRows.attach(model)
 
 
@@ -320,7 +320,7 @@ def test_utterances_that_lhotse_joins_or_cuts_are_refused(corpus, tmp_path):
     joined = {'concatenate_samples': True, 'db_norm': None}
     for options in (joined, {'cut_into_windows_duration': 0.5}, {'truncate_duration': 0.5}):
         model = tiny.ctc_model(train_config(str(corpus), **LHOTSE, **options))
-        with pytest.raises(ConfigError, match=f'model.train_ds.{next(iter(options))} joins or cuts utterances'):
+        with pytest.raises(ConfigError, match=f'model.train_ds.{next(iter(options))}` joins or cuts utterances'):
             UtteranceRows.attach(model)
     rows = read_rows(corpus)
     noise = write_rows(tmp_path / 'noise.json', [{**rows[3], 'text': 'a'}])
