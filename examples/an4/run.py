@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The comparison on real speech: CMU AN4, character CTC, greedy decoding, no language model.
+"""Compares students, alone and distilled, on real speech: CMU AN4, character CTC, greedy decoding, no language model.
 
     python examples/an4/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
 
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. Writes
-`OUT/results.json`, `OUT/report.html` and the models `OUT/seed_N/NAME.nemo`. What was tried on the way, also what failed, is
-in docs/experiments/an4.md. An interrupted run goes on where it stopped.
+`OUT/results.json`, `OUT/report.html` and the models `OUT/seed_N/NAME.nemo`. docs/experiments/an4.md also lists what was tried
+and failed. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def speed_job(train: Path, copies: Path) -> Job:
-    """Copies of the recordings at several speeds; those of other recordings do not stay in the folder."""
+    """The job that copies the recordings at several speeds; copies of other recordings are removed from the folder."""
     return Job(
         'speed_copies',
         [*CLI, 'perturb', '--manifest', str(train), '--output', str(copies)],

@@ -3,7 +3,7 @@
 
 """Trains a NeMo CTC model: a student, alone or distilled, or a conventional teacher.
 
-The training is that of NeMo's own recipes: nothing in it knows of distillation, which comes from the command line (or not at all).
+The training is that of NeMo's own recipes. It contains nothing about distillation, which the command line adds.
 
 The student alone:
 

@@ -7,13 +7,13 @@
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl \\
         save_to=oracle.nemo
 
-Over sub-words: add a `model.tokenizer` section to the config, as in NeMo's recipes.
+For sub-words, add a `model.tokenizer` section to the config, as in NeMo's recipes.
 
-From a trained NeMo encoder, frozen (its preprocessor and encoder sections must be copied into the config):
+To start from a trained NeMo encoder and freeze it (copy its preprocessor and encoder sections into the config):
 
     ... model.oracle.init_audio_encoder_from=trained.nemo model.oracle.freeze_audio_encoder=true
 
-Whether the teacher listens or copies its transcript: nemo-oracle-kd diagnose oracle.nemo --manifest dev.jsonl
+To see whether the teacher listens or copies its transcript: nemo-oracle-kd diagnose oracle.nemo --manifest dev.jsonl
 """
 
 from nemo.core.config import hydra_runner

@@ -3,14 +3,14 @@
 
 """Trains a NeMo transducer (RNN-T, TDT, multi-blank): a student, alone or distilled, or a conventional teacher.
 
-The training is that of NeMo's own recipes: nothing in it knows of distillation, which comes from the command line (or not at all).
+The training is that of NeMo's own recipes. It contains nothing about distillation, which the command line adds.
 
 The student alone:
 
     python examples/asr_rnnt/train_rnnt.py \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl save_to=alone.nemo
 
-The same student distilled from a teacher, oracle or not (`nemo-oracle-kd presets` lists what else there is):
+The same student distilled from a teacher, oracle or not (`nemo-oracle-kd presets` lists the other presets):
 
     python examples/asr_rnnt/train_rnnt.py \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl save_to=student.nemo \\

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When trained students emit, against their teacher, and how far their encoders really look ahead."""
+"""Measures how long after their teacher trained students emit, and how far their encoders look ahead."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
+from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation.transcription import load_model
 from nemo_oracle_kd.functional import estimate_delay
 
@@ -23,12 +23,12 @@ BATCH = 25
 
 
 def emissions(model, rows) -> torch.Tensor:
-    """Frame of every label of the true texts on the model's best alignment, `[1, labels]`."""
+    """Frame of every label of the true texts on the model's best alignments, `[1, labels]`."""
     head = find_head(model, 'rnnt')
     codec, found = TextCodec(model, head.vocabulary), []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        batch = audio_batch([read_audio(AudioSpan(row[AUDIO_KEY]), model.cfg.sample_rate) for row in part])
+        batch = audio_batch([read_audio(AudioSpan.of_row(row), model.cfg.sample_rate) for row in part])
         texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in part])
         labels, lengths = texts.labels[:, 0], texts.lengths[:, 0]
         frames = emission_frames(model, head, encode_audio(model, batch), labels, lengths)
@@ -38,10 +38,11 @@ def emissions(model, rows) -> torch.Tensor:
 
 @torch.no_grad()
 def look_ahead(model, frames: int = 400, changes: int = 16) -> int:
-    """Feature frames after its own first one that an output frame of the encoder depends on; not above 0 if causal.
+    """Number of feature frames after its own first one on which an output frame depends; not above 0 if causal.
 
-    Found by changing all features from some frame on. What the encoder is not told of stays out: the features themselves
-    reach 16 ms ahead, and `normalize: per_feature` of the preprocessor looks at the whole utterance.
+    The function changes all features from some frame on, and looks for the first output frame that differs. It measures the
+    encoder alone: the features themselves reach 16 ms ahead, and `normalize: per_feature` of the preprocessor uses the whole
+    utterance.
     """
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(1, model.cfg.preprocessor.features, frames, generator=generator)
@@ -58,13 +59,13 @@ def look_ahead(model, frames: int = 400, changes: int = 16) -> int:
 
 
 def measure(teacher: Path, students: Mapping[str, Mapping[int, Path]], manifest: Path, limit: int) -> dict[str, dict]:
-    """Delay of every student behind the teacher in frames, over `limit` utterances, and the encoder's look-ahead.
+    """Delay of every student behind the teacher in frames, over at most `limit` utterances, and its encoder's look-ahead.
 
     Args:
         teacher: a `.nemo` file.
         students: name -> seed -> `.nemo` file.
         manifest: utterances with true texts.
-        limit: read at most so many rows, evenly over the manifest.
+        limit: largest number of rows to use, spread evenly over the manifest.
     """
     rows = read_manifest(manifest)
     rows = rows[:: max(len(rows) // limit, 1)][:limit]

@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A streaming student of a teacher that hears the whole utterance: character RNN-T, greedy decoding, no language model.
+"""Distils streaming students from a teacher that hears the whole utterance: character RNN-T, greedy decoding.
 
     python examples/causal_student/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
 
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. Half of the training
-manifest keeps its labels, the other half is labelled by the teacher, which was trained on all of it. The students'
-convolutions see the past alone (`future_context: 0`), the teacher's and those of the control students see both sides.
+manifest keeps its labels. The other half is labelled by the teacher, which was trained on the whole manifest. The students'
+convolutions see the past alone (`future_context: 0`); those of the teacher and of the control students see both sides.
 
-Causal students, all from one warm start: alone; hard; soft (the lattice without a label loss on the teacher's half) unshifted,
-with three fixed shifts, with an estimated one, and with two windows; hard + soft, unshifted and shifted; full-sum. Control: students with full context, alone,
-hard, soft, hard + soft. Writes `OUT/results.json` with the error rates, and the emission delays of all students behind the teacher; the
-students are `OUT/seed_N/NAME.nemo`. What came out is in docs/experiments/causal_student.md. An interrupted run goes on where
-it stopped.
+The causal students of a seed start from one model: alone; hard; soft (the lattice, without a label loss on the teacher's half)
+unshifted, with three fixed shifts, with an estimated shift, and with two windows; hard + soft, unshifted and shifted; and
+full-sum. The control students have full context: alone, soft, and hard + soft. `OUT/results.json` holds the error rates and
+the emission delays of all students behind the teacher; the students are `OUT/seed_N/NAME.nemo`. The results are discussed in
+docs/experiments/causal_student.md. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, ste
 
 CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
 ALONE, WARM, CONTROL = 'student_alone', 'warm_start', 'full_context_'
-#: the teacher: it learns to read, then to emit early, which it can, for it knows what comes (FastEmit, arXiv 2010.11148)
+#: the teacher is trained in two steps; in the second it learns to emit early, as full context allows (FastEmit, arXiv 2010.11148)
 LATE, EARLY = 'late_teacher', 'teacher'
 TEACHERS = {
     LATE: [*steps(400, 1), 'model.width=128'],
@@ -48,7 +48,7 @@ SHARE = 0.25
 
 @dataclass(frozen=True)
 class Student:
-    """How a student is distilled: the preset, overrides of it, whether it has full context, the teacher of its lattice."""
+    """How a student is distilled: the preset and its overrides, whether it has full context, and its lattice's teacher."""
 
     preset: str = ''
     overrides: Sequence[str] = ()
@@ -64,7 +64,7 @@ def soft(*overrides: str, hard: bool = False, full_context: bool = False, teache
     return Student('lattice', words, full_context, teacher)
 
 
-#: of the sum over all cells; what else was tried is in docs/experiments/causal_student.md
+#: weight of the sum over all cells; docs/experiments/causal_student.md lists the other weights that were tried
 WEIGHT = 0.03
 ESTIMATE = ('delay.mode=estimate', 'delay.batches=8')
 STUDENTS: dict[str, Student] = {
@@ -98,14 +98,20 @@ def make_parser() -> argparse.ArgumentParser:
     add_run_arguments(parser, ' of the students')
     add_update_arguments(parser, updates=200, warm_updates=150)
     parser.add_argument(
-        '--students', nargs='+', choices=list(STUDENTS), default=list(STUDENTS), help=f'besides {ALONE}; default: all'
+        '--students',
+        nargs='+',
+        choices=list(STUDENTS),
+        default=list(STUDENTS),
+        help=f'students besides {ALONE} (default: all)',
     )
-    parser.add_argument('--delay-utterances', type=positive, default=200, help='for the delays (default: 200)')
+    parser.add_argument(
+        '--delay-utterances', type=positive, default=200, help='utterances for the delays (default: 200)'
+    )
     return parser
 
 
 def teacher_jobs(parts: dict[str, Path], dev: Path, out: Path) -> list[Job]:
-    """The training of the teacher, in two steps, and its labels for the half that students see without."""
+    """The training of the teacher, in two steps, and the job that labels the unsupervised half."""
     jobs, data = [], {'train': parts['all'], 'dev': dev}
     for name, overrides in TEACHERS.items():
         words, waits = [*SMALL, *overrides], [job.name for job in jobs]
@@ -118,7 +124,7 @@ def teacher_jobs(parts: dict[str, Path], dev: Path, out: Path) -> list[Job]:
 
 
 def student_runs(args: argparse.Namespace, parts: dict[str, Path], dev: Path, out: Path) -> list[SystemRun]:
-    """Warm starts and students of every seed."""
+    """The warm starts and students of every seed."""
     runs, scored = [], out / 'labels' / 'scored.jsonl'
     contexts = sorted({STUDENTS[name].full_context for name in args.students})
     for seed in args.seeds:

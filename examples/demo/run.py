@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The main job from nothing: a synthetic corpus, two teachers, three students, one page.
+"""Runs a whole distillation from scratch: a synthetic corpus, two teachers, three students and a report.
 
     python examples/demo/run.py --out demo_out
 
-Synthesises a speech corpus (no download), trains (a) a student alone, (b) a conventional teacher and (c) an oracle teacher for
-the same seconds, (d, e) the same student distilled from each, scores all of them and writes `OUT/report.html`. The trainings
-are the recipes of `examples/asr_ctc` with overrides; an interrupted run goes on where it stopped.
+It synthesises a speech corpus without a download; trains a student alone, a conventional and an oracle teacher for the same
+time, and the same student distilled from each; scores all models; and writes `OUT/report.html`. The trainings are the recipes
+of `examples/asr_ctc` with overrides. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> None:
             f'The corpus is synthetic speech: {args.utterances} training utterances of digits, spelled names, dates and '
             'commands, with noise and reverberation; voices and accents of the test set do not occur in training. Both '
             f'teachers were trained for the same {args.teacher_seconds:g} seconds, all students for the same {args.updates} '
-            'updates; the students differ only in what is added to their loss. One seed: the intervals cover the choice of '
-            'test utterances and not the luck of a training run.',
+            'updates; the students differ only in what is added to their loss. There is one seed: the intervals cover the '
+            'choice of test utterances, but not the variation between trainings.',
         ],
         settings={'corpus': 'synthesised with eSpeak NG', 'objective': 'frame KL, temperature 2, weight 0.6'},
         commands=[
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
             f'{args.out}/corpus/dev.jsonl',
         ],
     )
-    # the stage of the audio branch alone, scaled to the few updates that fit into the demo's teacher seconds
+    # the stage that trains the audio branch alone is shortened, because few updates fit into the demo's teacher seconds
     staged = {'oracle_teacher': ['model.oracle.audio_only_steps=200']}
     plan = Plan(STUDENTS, args.updates, args.teacher_seconds, teacher_overrides=staged)
     data = {part: corpus / f'{part}.jsonl' for part in ('train', 'dev', 'test')}

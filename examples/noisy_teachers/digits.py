@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The corpus of docs/experiments/noisy_teachers.md: strings of spoken digits in noise, made of real recordings.
+"""Makes the corpus of docs/experiments/noisy_teachers.md: strings of spoken digits in noise, from real recordings.
 
     git clone https://github.com/Jakobovski/free-spoken-digit-dataset
     python examples/noisy_teachers/digits.py --recordings free-spoken-digit-dataset/recordings --out digits
@@ -37,7 +37,7 @@ Recordings = dict[tuple[str, int], list[tuple[int, np.ndarray]]]
 
 @dataclass(frozen=True)
 class Part:
-    """A manifest: whose recordings, and which of them."""
+    """A manifest: its speakers, and the range of the indices of their recordings."""
 
     name: str
     speakers: Sequence[str]
@@ -45,7 +45,7 @@ class Part:
     last: int = 49
 
 
-# the order matters: its position seeds a part
+# the order matters, because the position of a part seeds it
 PARTS = (
     Part('train', TRAINING_SPEAKERS, first=5),
     Part('dev', ('yweweler',)),
@@ -55,7 +55,7 @@ PARTS = (
 
 
 def read_recordings(folder: Path) -> Recordings:
-    """All recordings of the data set, `SystemExit` with one sentence if they are not there."""
+    """Reads all recordings of the data set; raises `SystemExit` with one sentence if some are missing."""
     found: Recordings = {}
     for path in folder.glob('*.wav'):
         match = NAME.fullmatch(path.name)
@@ -76,7 +76,7 @@ def read_recordings(folder: Path) -> Recordings:
 
 
 def without_silence(samples: np.ndarray, below_db: float = 35.0, frame: int = 80, margin: int = 160) -> np.ndarray:
-    """Cuts off both ends as long as frames of 10 ms are 35 dB quieter than the loudest, and leaves 20 ms of them."""
+    """Cuts frames of 10 ms that are 35 dB quieter than the loudest one from both ends, except for the last 20 ms."""
     count = len(samples) // frame
     if count < 5:
         return samples
@@ -94,7 +94,7 @@ def utterance(
     digits: range,
     snr: Sequence[float],
 ) -> tuple[str, np.ndarray]:
-    """A text and its audio: words of one speaker at slightly different levels, 25 to 200 ms apart, in white or red noise.
+    """Makes a text and its audio: words of one speaker with varying levels, 25 to 200 ms apart, in white or red noise.
 
     Args:
         generator: source of all randomness.
@@ -112,7 +112,7 @@ def utterance(
         word = without_silence(choice[int(generator.integers(len(choice)))])
         word = word - word.mean()
         word = word * (0.08 / (np.sqrt((word**2).mean()) + 1e-8)) * 10 ** (generator.uniform(-3, 3) / 20)
-        ramp = min(40, len(word) // 4)  # no clicks
+        ramp = min(40, len(word) // 4)  # avoids clicks
         word[:ramp] *= np.linspace(0, 1, ramp, dtype='float32')
         word[-ramp:] *= np.linspace(1, 0, ramp, dtype='float32')
         pieces += [word, np.zeros(int(generator.integers(200, 1600)), 'float32')]
@@ -166,7 +166,9 @@ def parse() -> argparse.Namespace:
         or not 1 <= args.digits[0] <= args.digits[1]
         or args.snr[0] > args.snr[1]
     ):
-        parser.error('counts start at 1, and of two numbers the lower comes first')
+        parser.error(
+            'a count is below 1, or the first of two numbers is the larger: give counts from 1, and LOW before HIGH'
+        )
     return args
 
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The jobs behind `run.py`: split, ladder of teachers, their pseudo-labels, one warm start and all students for each seed."""
+"""Defines the jobs of `run.py`: the split, the teachers and their pseudo-labels, and each seed's warm start and students."""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Teacher:
     overrides: Sequence[str] = ()
 
 
-#: the paper's ladder in small: letter for the size, number for the share of labels in percent
+#: a small version of the paper's teachers: the letter gives the size, the number the share of labels in percent
 LADDER = {
     'L': Teacher('all', 250, 128),
     'S': Teacher('all', 300, 64),
@@ -43,9 +43,9 @@ LADDER = {
     'M50': Teacher('supervised', 160, 96),
     'S25': Teacher('few', 120, 64),
 }
-#: soft distillation: the sum over all cells, with the weight of docs/experiments/causal_student.md
+#: soft distillation, the sum over all cells, with the weight of docs/experiments/causal_student.md
 LATTICE = ['oracle_kd.objectives.lattice.weight=0.03', 'oracle_kd.teacher.memory_mb=64']
-#: method -> what to call it, preset, overrides
+#: method -> its name in figures, preset, overrides
 METHODS = {
     'hard': ('hard', 'hard', []),
     'full_sum_l1': ('full-sum, L1', 'full_sum', []),
@@ -68,7 +68,7 @@ METHODS = {
     'soft': ('soft (lattice)', 'lattice', [*LATTICE, 'oracle_kd.label_loss.on=supervised']),
     'hard_soft': ('hard + soft', 'lattice', [*LATTICE, 'oracle_kd.label_loss.on=all']),
 }
-#: from every teacher; the other methods from GOOD_AND_BAD
+#: methods that are tried with every teacher; the others are tried with GOOD_AND_BAD
 EVERYWHERE = ('hard', 'full_sum_l1', 'full_sum_huber', 'full_sum_mse')
 GOOD_AND_BAD = ('S', 'S25')
 
@@ -79,14 +79,14 @@ class Recipe:
 
     Attributes:
         updates: optimizer steps of every student after the warm start.
-        warm_updates: of the warm start.
-        share: of supervised rows in the batches of a distilled student.
+        warm_updates: optimizer steps of the warm start.
+        share: share of supervised rows in the batches of a distilled student.
         supervised: share of the training manifest that keeps its labels.
-        unsupervised: share that students see without its labels; few utterances, for it takes many passes until a student is
-            surer than its teacher, and until then full-sum is hard distillation.
-        teachers: part of the ladder.
-        teacher_seed: of the ladder.
-        split_seed: of the split.
+        unsupervised: share that students see without its labels. It is small, because a student needs many passes until it is
+            more certain than its teacher, and until then full-sum equals hard distillation.
+        teachers: teachers of the ladder to train.
+        teacher_seed: seed of the teachers.
+        split_seed: seed of the split.
     """
 
     updates: int = 200
@@ -118,7 +118,7 @@ def teacher_runs(recipe: Recipe, parts: dict[str, Path], dev: Path, out: Path) -
 
 
 def label_jobs(recipe: Recipe, parts: dict[str, Path], test: Path, out: Path) -> list[Job]:
-    """What the teachers do: label the unsupervised part, and the test set."""
+    """The jobs in which the teachers label the unsupervised part and transcribe the test set."""
     jobs = [
         labelling_job(
             f'labels/{name}',
@@ -139,7 +139,7 @@ def label_jobs(recipe: Recipe, parts: dict[str, Path], test: Path, out: Path) ->
 
 
 def systems(teachers: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-    """All systems after the warm start: name -> (method, teacher), (None, None) for the student alone."""
+    """All systems after the warm start: name -> (method, teacher), which is (None, None) for the student alone."""
     found: dict[str, tuple[str | None, str | None]] = {ALONE: (None, None)}
     for method in METHODS:
         for teacher in teachers:
@@ -176,7 +176,7 @@ def student_runs(
 
 
 def measure_teachers(recipe: Recipe, parts: dict[str, Path], out: Path) -> dict[str, dict]:
-    """What is known of each teacher: its test error, and how wrong and how sure its pseudo-labels are."""
+    """Measures each teacher: its test error, the error of its pseudo-labels, and their nats per label."""
     tested = json.loads((out / 'teachers' / 'scores.json').read_text(encoding='utf-8'))['systems']
     found = {}
     for name in recipe.teachers:
@@ -205,11 +205,12 @@ def run_ladder(recipe: Recipe, data: dict[str, Path], out: Path, seeds: Sequence
         recipe: what to train.
         data: manifests `train`, `dev` and `test`.
         out: output folder.
-        seeds: of the students.
-        parallel: jobs at a time, one thread each.
+        seeds: seeds of the students.
+        parallel: largest number of jobs at a time, one thread each.
 
     Returns:
-        The content of `results.json`: that of a comparison, `method` and `teacher` of every distilled system, and `teachers`.
+        The content of `results.json`: that of a comparison, with `method` and `teacher` of every distilled system, and
+        `teachers`.
     """
     parts = write_split(recipe.split, data['train'], out / 'data')
     teaching = [run.job for run in teacher_runs(recipe, parts, data['dev'], out)]

@@ -1,21 +1,21 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Students of good and bad teachers on real speech: character RNN-T, greedy decoding, no language model.
+"""Compares students of good and bad teachers on real speech: character RNN-T, greedy decoding, no language model.
 
     python examples/noisy_teachers/digits.py --recordings free-spoken-digit-dataset/recordings --out DIR
     python examples/noisy_teachers/run.py --data DIR --test TEST.jsonl --out OUT --seeds 0 1 2
 
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. The training manifest is
 split into a supervised part and a part whose labels no student sees. A ladder of teachers, by size and share of the labels,
-labels the second part with `nemo-oracle-kd score`; students learn from that by hard, full-sum, sequence-discriminative and soft
-distillation (arXiv 2303.05958). Split and teachers are the same for all student seeds (`--split-seed`, `--teacher-seed`). All
-students of a seed start from one model, trained on the supervised part. The settings are those of the corpus of `digits.py`;
-utterances above 5 seconds are left out.
+labels the second part with `nemo-oracle-kd score`. Students learn from these labels by hard, full-sum, sequence-discriminative
+and soft distillation (arXiv 2303.05958). Split and teachers are the same for all student seeds (`--split-seed`,
+`--teacher-seed`). All students of a seed start from one model, trained on the supervised part. The settings suit the corpus of
+`digits.py`; utterances longer than 5 seconds are left out.
 
 Writes `OUT/results.json`, `OUT/figure.png`, `OUT/figure.svg`, the students `OUT/seed_N/NAME.nemo` and the teachers
-`OUT/teachers/NAME.nemo`. What was tried on the way, also what failed, is in docs/experiments/noisy_teachers.md. An interrupted
-run goes on where it stopped.
+`OUT/teachers/NAME.nemo`. docs/experiments/noisy_teachers.md also lists what was tried and failed. An interrupted run continues
+where it stopped.
 """
 
 import argparse
