@@ -111,6 +111,8 @@ class StudentStep:
         lengths: `[B]` valid encoder frames.
         reduce: NeMo's own reduction, `(losses [B], target_lengths [B]) -> scalar`.
         log_probs: CTC: `[B, T, V]`, natural log, blank last.
+        score_frames: CTC: the student's own loss of other posteriors or other labels, `(log_probs [B, T, V], lengths [B],
+            transcripts) -> [B]`, as `label_losses`.
         encoded: transducer: `[B, D, T]` encoder output as handed to the joint.
         predicted: transducer: `[B, D', U+1]` output of the prediction network as handed to the joint.
     """
@@ -121,5 +123,6 @@ class StudentStep:
     lengths: torch.Tensor
     reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     log_probs: torch.Tensor | None = None
+    score_frames: Callable[[torch.Tensor, torch.Tensor, Transcripts], torch.Tensor] | None = None
     encoded: torch.Tensor | None = None
     predicted: torch.Tensor | None = None

@@ -26,7 +26,7 @@ def _plain(values: Any) -> Any:
 
 # Serialization: NeMo 3 instantiates a callback from YAML only if its class derives from one of NeMo's own
 class KnowledgeDistillation(Callback, Serialization):
-    """Distils a frozen teacher into the model that is being trained.
+    """Distils a teacher into the model that is being trained.
 
     ```yaml
     trainer:
@@ -38,11 +38,11 @@ class KnowledgeDistillation(Callback, Serialization):
 
     The teacher is restored at the start of each fit (also of a resumed one) and lives in this callback: it is in no
     state dict, checkpoint, optimizer, DDP bucket or `.nemo`. With `scores: manifest` there is none, only the scores that
-    `nemo-oracle-kd score` wrote into the training manifest. Logs every term as `train/kd/<term>` and
+    `nemo-oracle-kd score` wrote into the training manifest; with `self` the student teaches itself. Logs every term as `train/kd/<term>` and
     `train/kd/<term>_weighted`, with statistics of what teacher and student say.
 
     Args:
-        teacher: `restore_from` or `scores: manifest`; optionally `head`, `time_resampling`, `memory_mb`, `fingerprint`.
+        teacher: `restore_from`, `scores: manifest` or `self` (oracle, ema, view, context), with the options of that kind.
         objectives: name -> options, see `nemo-oracle-kd presets`.
         label_loss: `weight` of NeMo's own loss, default 1; `on: supervised` for rows with `"supervised": true` alone.
         supervised_share: share of such rows in every batch.
@@ -65,6 +65,9 @@ class KnowledgeDistillation(Callback, Serialization):
         values['supervised_share'] = supervised_share
         self.distiller = Distiller(_plain(DictConfig(values)), path='KnowledgeDistillation')
         self._written = False
+        self._fitting = False
+        self._resumed_from: dict | None = None
+        self._guest_states: list | None = None
         self.distiller.config.teacher.check()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -74,9 +77,13 @@ class KnowledgeDistillation(Callback, Serialization):
             logging.info(f'Distillation from {self.distiller.config.teacher.name}\n{report}')
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Moves a teacher to the student's device."""
+        """Moves a teacher to the student's device; the optimizers are there now, and are loaded after this."""
+        self._fitting = True
         if self.distiller.teacher is not None:
             self.distiller.teacher.to(pl_module.device)
+        if self._resumed_from is not None:
+            self._put_guests_back(trainer, self._resumed_from)
+            self._resumed_from = None
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         """Hands the batch to the distiller."""
@@ -96,20 +103,47 @@ class KnowledgeDistillation(Callback, Serialization):
 
     # not `state_dict`, with which Lightning refuses a second distillation in words of its own
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Keeps what the training found out and a resumed one needs: estimated delays, never the teacher."""
-        state = self.distiller.state()
+        """Keeps what the training found out and a resumed one needs: estimated delays, a label branch, an averaged student.
+
+        The model and optimizer parts of the checkpoint are those of the student alone.
+        """
+        state, guests = self.distiller.state(), self.distiller.guests()
+        if guests is not None and 'optimizer_states' in checkpoint:
+            checkpoint['optimizer_states'], self._guest_states = guests.take_out(
+                checkpoint['optimizer_states'], trainer.optimizers
+            )
+        if self._guest_states is not None:
+            state = {**state, 'optimizer': self._guest_states}
         if state:
             checkpoint[CHECKPOINT_KEY] = state
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Called by Lightning after :meth:`setup` when a training is resumed."""
+        """Called by Lightning after :meth:`setup` when a training is resumed, or within a fit that loads its best weights."""
         self.distiller.load_state(checkpoint.get(CHECKPOINT_KEY, {}))
+        if self._fitting:
+            self._put_guests_back(trainer, checkpoint)
+        else:
+            self._resumed_from = checkpoint
+
+    def _put_guests_back(self, trainer: pl.Trainer, checkpoint: dict) -> None:
+        guests = self.distiller.guests()
+        if guests is not None and 'optimizer_states' in checkpoint:
+            ours = checkpoint.get(CHECKPOINT_KEY, {}).get('optimizer', ())
+            states = guests.put_back(checkpoint['optimizer_states'], trainer.optimizers, ours)
+            checkpoint['optimizer_states'] = states
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves the student as a stock model."""
         if stage == 'fit':
-            self.distiller.detach(pl_module)
+            self._leave(trainer, pl_module)
 
     def on_exception(self, trainer, pl_module, exception) -> None:
         """As :meth:`teardown`, when training fails."""
+        self._leave(trainer, pl_module)
+
+    def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        guests = self.distiller.guests()
+        if guests is not None and self._fitting:
+            self._guest_states = guests.leave(trainer.optimizers)
+        self._fitting, self._resumed_from = False, None
         self.distiller.detach(pl_module)

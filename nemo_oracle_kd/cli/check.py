@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; 0 if the distillation can run, 1 if not."""
     from nemo_oracle_kd.distillation.settings import DistillationConfig
+    from nemo_oracle_kd.distillation.teacher_kinds import TEACHERS, make_teacher
     from nemo_oracle_kd.errors import ConfigError
 
     section, train_ds = _section(args)
@@ -76,20 +77,21 @@ def run(args: argparse.Namespace) -> int:
         teacher['time_resampling'] = args.time_resampling
     if args.config is None and args.preset is None:
         _use_stored_scores(section, train_ds)
-    if teacher.get('restore_from') in (None, '???') and teacher.get('scores') is None:
+    if all(teacher.get(key) in (None, '???') for key in (*TEACHERS, 'scores')):
         raise ConfigError("no teacher is named: give TEACHER behind STUDENT, or teacher.restore_from in the config")
     config = DistillationConfig.from_mapping(section, path='oracle_kd')
 
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
     from nemo_oracle_kd.distillation.compatibility import report
     from nemo_oracle_kd.distillation.data.rows import training_problems
-    from nemo_oracle_kd.distillation.teachers import make_teacher
 
     for source in (args.student, teacher.get('restore_from')):
         if source is not None:
             check_source(source)
     student = restore_frozen(args.student)
     beside = make_teacher(config.teacher)
+    if beside is not None:
+        beside.bind(student)
     found = report(student, beside, config)
     if train_ds is not None:
         found.problems += training_problems(student, config, beside, train_ds)

@@ -86,6 +86,7 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
     found.problems += _loss_problems(student, config.objectives)
     for model, role in ((student, 'student'), (teacher and teacher.model, 'teacher')):
         found.problems += _weight_problems(model, role)
+    found.problems += teacher.problems(config.objectives) if teacher is not None else ()
     lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
     if lattice and teacher is not None and teacher.model is None:
         found.problems.append(

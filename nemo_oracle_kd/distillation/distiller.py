@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.bridge.hooks.guest import GuestParameters
 from nemo_oracle_kd.bridge.hooks.student import LossHooks
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
@@ -20,7 +21,8 @@ from nemo_oracle_kd.distillation.families.frame import FrameFamily
 from nemo_oracle_kd.distillation.families.lattice import LatticeFamily
 from nemo_oracle_kd.distillation.families.sequence import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.teachers import Teacher, make_teacher
+from nemo_oracle_kd.distillation.teacher_kinds import make_teacher
+from nemo_oracle_kd.distillation.teachers import OwnLoss, Teacher
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
 __all__ = ['Distiller']
@@ -82,12 +84,15 @@ class Distiller:
         self._hooks = LossHooks(student, self._step_loss)
         if self.teacher is None:
             self.teacher = make_teacher(config.teacher)
+        if self.teacher is not None:
+            self.teacher.bind(student)
         found = report(student, self.teacher, config)
         found.raise_problems()
         self._rows = TrainingRows.attach(student, config, self.teacher)
         self.families = self._families(student)
         if self.teacher is not None:
             self.teacher.expect(set().union(*(family.signals for family in self.families)))
+            self.teacher.attach(student)
         return found
 
     def _families(self, student: Any) -> list[Any]:
@@ -117,23 +122,33 @@ class Distiller:
         if self._rows is not None:
             self._rows.detach(student)
         self._last_state = self.state()
+        if self.teacher is not None:
+            self.teacher.release(student)
         self._hooks = self._rows = self.teacher = None
         self.families = []
         self._context = StepContext(step=0)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps for a resumed training, also after the fit; empty unless something was estimated."""
+        """What a checkpoint keeps for a resumed training, also after the fit; empty unless something was estimated or learned."""
         if not self.families:
             return self._last_state
         delays: dict[str, int] = {}
         for family in self._lattice_families():
             delays.update(family.state())
-        return {'delays': delays} if delays else {}
+        learned = self.teacher.state() if self.teacher is not None else {}
+        return {name: value for name, value in (('delays', delays), ('teacher', learned)) if value}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
         for family in self._lattice_families():
             family.load_state(state.get('delays', {}))
+        if self.teacher is not None and 'teacher' in state:
+            self.teacher.load_state(state['teacher'])
+
+    def guests(self) -> GuestParameters | None:
+        """Parameters that are trained with the student and are not the student's; `None` if there are none."""
+        parameters = list(self.teacher.parameters()) if self.teacher is not None else []
+        return GuestParameters(parameters) if parameters else None
 
     def _lattice_families(self) -> list[LatticeFamily]:
         return [family for family in self.families if isinstance(family, LatticeFamily)]
@@ -149,6 +164,7 @@ class Distiller:
         self._context = StepContext(step, with_statistics, self.teacher)
         if self.teacher is not None:
             self._context.batch = AudioBatch.from_nemo(batch)
+            self.teacher.begin(step)
         if self._rows is not None:
             self._context.rows, self._context.supervised = self._rows.of_batch()
         self._hooks.arm()
@@ -170,15 +186,17 @@ class Distiller:
         # teachers run here, not in begin_step, to share the student's autocast context
         context, lengths = self._context, step.transcripts.lengths
         suffix = '_ctc' if step.head == 'ctc' and len(self._hooks.heads) > 1 else ''
-        label_loss = step.reduce(self._label_losses(step), lengths)
-        total = self._record(f'label_loss{suffix}', label_loss, self.config.label_loss.weight)
+        label_loss = step.reduce(self._on_chosen_rows(step.label_losses, step.head), lengths)
+        own = self._own_losses(step)
+        label_weight = self.config.label_loss.weight.at(context.step)
+        share = self.teacher.label_share if own else 1.0
+        total = self._record(f'label_loss{suffix}', label_loss, label_weight * share)
+        for name, loss in own.items():
+            value = step.reduce(self._on_chosen_rows(loss.losses, step.head), lengths)
+            total = total + self._record(name, value, loss.weight * (label_weight if loss.scales_with_labels else 1.0))
         for family in self.families:
-            if step.head not in family.heads:
-                continue
-            ending = suffix if len(family.heads) > 1 else ''
-            for name, losses in family.losses(step, context, ending).items():
-                value = step.reduce(losses, lengths)
-                total = total + self._record(f'{name}{ending}', value, self.config.objectives[name].weight)
+            if step.head in family.heads:
+                total = total + self._taught(family, step, suffix if len(family.heads) > 1 else '')
         if not total.requires_grad:  # every weight of this step is 0
             total = total + 0.0 * label_loss
         context.metrics[f'loss{suffix}'] = total.detach()
@@ -187,10 +205,33 @@ class Distiller:
             context.answers = {}
         return total
 
-    def _label_losses(self, step: StudentStep) -> Tensor:
-        """NeMo's losses, `[B]`, on the rows that `label_loss.on` chooses."""
-        losses = step.label_losses
-        if step.head == 'ctc':  # NeMo's `zero_infinity`
+    def _own_losses(self, step: StudentStep) -> Mapping[str, OwnLoss]:
+        context = self._context
+        if self.teacher is None or step.head != 'ctc':
+            return {}
+        return self.teacher.own_losses(step, context.batch, context.metrics if context.with_statistics else None)
+
+    def _taught(self, family: Any, step: StudentStep, ending: str) -> Tensor | float:
+        """The weighted objectives of one family, in the directions in which this teacher teaches."""
+        context, lengths = self._context, step.transcripts.lengths
+        readiness = 1.0 if self.teacher is None else self.teacher.readiness
+        forth, back = (1.0, 0.0) if self.teacher is None else self.teacher.directions
+        if readiness == 0:
+            return 0.0
+        directions = [(ending, forth, family.losses(step, context, ending))]
+        if back:
+            directions.append((f'_back{ending}', back, family.losses_back(step, context)))
+        total: Tensor | float = 0.0
+        for suffix, factor, of_objectives in directions:
+            for name, losses in of_objectives.items():
+                weight = self.config.objectives[name].weight.at(context.step)
+                value = step.reduce(losses, lengths)
+                total = total + self._record(f'{name}{suffix}', value, weight * factor * readiness)
+        return total
+
+    def _on_chosen_rows(self, losses: Tensor, head: str) -> Tensor:
+        """Losses of the labels, `[B]`, on the rows that `label_loss.on` chooses."""
+        if head == 'ctc':  # NeMo's `zero_infinity`
             losses = losses.masked_fill(losses.detach().isinf(), 0.0)
         if self.config.label_loss.on == 'all':
             return losses
@@ -199,8 +240,7 @@ class Distiller:
             return torch.where(losses.detach().isinf(), 0.0, losses) * 0.0
         return losses.masked_fill(~supervised.to(losses.device), 0.0)
 
-    def _record(self, name: str, value: Tensor, schedule: Any) -> Tensor:
-        weight = schedule.at(self._context.step)
+    def _record(self, name: str, value: Tensor, weight: float) -> Tensor:
         # a weight of 0 switches a term off, gradient and all: 0 times NaN would be NaN
         weighted = weight * value if weight else torch.zeros_like(value)
         self._context.metrics[name] = value.detach()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
-from nemo_oracle_kd.distillation.teachers import TEACHERS
+from nemo_oracle_kd.distillation.teacher_kinds import config_class_of
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule
@@ -68,7 +68,7 @@ class DistillationConfig:
             problems.append(f"`{path}.teacher` is missing: give teacher.restore_from, the path of a .nemo file")
             teacher = None
         else:
-            teacher = build(_teacher_config(values['teacher']), values['teacher'], f'{path}.teacher', problems)
+            teacher = _build_teacher(values['teacher'], f'{path}.teacher', problems)
         label_loss = build(LabelLossConfig, _with_key_on(values.get('label_loss')), f'{path}.label_loss', problems)
         share = values.get('supervised_share')
         problems += _share_problems(share, f'{path}.supervised_share')
@@ -87,12 +87,13 @@ class DistillationConfig:
         return cls(teacher, objectives, label_loss, None if share is None else float(share))
 
 
-def _teacher_config(values: Any) -> type[TeacherOptions]:
-    """The config of the kind of teacher that is meant, by the key that only this kind has."""
-    if isinstance(values, TeacherOptions):
-        return type(values)
-    named = [key for key in TEACHERS if isinstance(values, Mapping) and values.get(key) is not None]
-    return TEACHERS[named[0]].config_class if named else TeacherConfig
+def _build_teacher(values: Any, path: str, problems: list[str]) -> TeacherOptions | None:
+    try:
+        kind = config_class_of(values)
+    except ConfigError as error:
+        problems.extend(f'`{path}`: {message}' for message in error.messages)
+        return None
+    return build(kind, values, path, problems)
 
 
 def _with_key_on(label_loss: Any) -> Any:

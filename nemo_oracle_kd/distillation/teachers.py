@@ -3,32 +3,41 @@
 
 """Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights.
 
-A kind of teacher is a class with a config dataclass, `config_class`, and is chosen by the key of that config which only it has:
-`teacher: {restore_from: ...}` is an :class:`OnlineTeacher`. Another package adds a kind by an entry point of the group
-`nemo_oracle_kd.teachers`, whose name is that key and whose value is the class (docs/adding_an_objective.md).
+Which kind a config means is decided in `teacher_kinds.py`.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nemo.utils import logging
 
 from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import Head, ModelDescription, describe, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
-from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.answer_memory import AnswerMemory
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 
-__all__ = ['ENTRY_POINTS', 'TEACHERS', 'OnlineTeacher', 'Teacher', 'make_teacher', 'register_teacher']
+__all__ = ['OnlineTeacher', 'OwnLoss', 'Teacher']
 
-ENTRY_POINTS = 'nemo_oracle_kd.teachers'
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """A loss that a teacher adds to the student's training step.
+
+    Attributes:
+        losses: `[B]` nats.
+        weight: factor in the training loss.
+        scales_with_labels: the weight is multiplied by that of the label loss.
+    """
+
+    losses: torch.Tensor
+    weight: float
+    scales_with_labels: bool = False
 
 
 class Teacher(ABC):
@@ -41,17 +50,38 @@ class Teacher(ABC):
         config_class: the dataclass of its options, derived from `TeacherOptions`.
         description: what must agree with the student.
         model: the NeMo model behind it, for objectives that read a joint; `None` where there is no such model.
+        readiness: factor of every objective; 0: it does not teach yet and is not asked.
+        directions: factor of the objectives in which the student learns from the teacher, and of the same objectives with the
+            roles swapped, in which the teacher learns from the student; each stops the gradient of the side that teaches.
+        label_share: factor of the student's own label loss.
     """
 
     config_class: type[TeacherOptions]
     description: ModelDescription
     model: Any = None
+    readiness: float = 1.0
+    directions: tuple[float, float] = (1.0, 0.0)
+    label_share: float = 1.0
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
 
     def __getstate__(self):
         raise TypeError("a teacher is not saved: it is made anew from its config at the start of a fit")
+
+    @classmethod
+    def kinds(cls) -> 'tuple[type[Teacher], ...]':
+        """The classes that this entry of the registry stands for."""
+        return (cls,)
+
+    @classmethod
+    def choose(cls, values: Mapping[str, Any]) -> 'type[Teacher]':
+        """The one of :meth:`kinds` that a config means.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        return cls
 
     def to(self, device: torch.device) -> 'Teacher':
         """Moves the teacher to the student's device."""
@@ -68,6 +98,49 @@ class Teacher(ABC):
         Args:
             batch: audio, and its transcripts in the student's labels.
         """
+
+    def bind(self, student: Any) -> None:
+        """Says which student it will teach, before the two are compared. The student is not changed."""
+
+    def problems(self, objectives: Iterable[str]) -> Iterator[str]:
+        """What stands in the way beyond what the descriptions of both models tell, as sentences that name the fix."""
+        return iter(())
+
+    def attach(self, student: Any) -> None:
+        """Enters the student that it was bound to, when all checks have passed."""
+
+    def release(self, student: Any) -> None:
+        """Leaves the student as it was before :meth:`attach`."""
+
+    def begin(self, step: int) -> None:
+        """Announces a training step, before the student's forward.
+
+        Args:
+            step: optimizer steps done so far.
+        """
+
+    def own_losses(
+        self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None = None
+    ) -> dict[str, OwnLoss]:
+        """What it adds to the training step of the student's CTC head. Called before the objectives ask it anything.
+
+        Args:
+            step: what the student shows.
+            batch: the audio.
+            metrics: where statistics go; `None` on steps that are not written.
+        """
+        return {}
+
+    def parameters(self) -> Iterable[torch.nn.Parameter]:
+        """Parameters of its own that are trained together with the student."""
+        return ()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs of it."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
 
     def sequence_nll(
         self, batch: AudioBatch, codec: TextCodec, hear: Callable[[], EncodedAudio]
@@ -206,59 +279,3 @@ class OnlineTeacher(Teacher):
         if codec.fingerprint == self.codec.fingerprint:
             return labels
         return [self.codec.encode(codec.decode(row)) for row in labels]
-
-
-def make_teacher(config: TeacherOptions) -> Teacher | None:
-    """The teacher that a config asks for, beside the student; `None` for stored scores.
-
-    Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: a file that is no model.
-    """
-    if not config.online:
-        return None
-    kind = next(kind for kind in TEACHERS.values() if kind.config_class is type(config))
-    return kind(config)
-
-
-TEACHERS: dict[str, type[Teacher]] = {'restore_from': OnlineTeacher}
-"""Key of a teacher's config that only this kind has -> the class."""
-
-
-def register_teacher(key: str, teacher: type[Teacher]) -> None:
-    """Adds a kind of teacher.
-
-    Args:
-        key: the key of its config that no other kind has.
-        teacher: the class; `teacher.config_class` derives from `TeacherOptions` and has a field of that name.
-
-    Raises:
-        ValueError: the key is taken, or the class is no teacher.
-    """
-    config = getattr(teacher, 'config_class', None)
-    if not (isinstance(teacher, type) and issubclass(teacher, Teacher)):
-        raise ValueError(
-            f"the teacher {key!r} is {teacher!r}: derive its class from nemo_oracle_kd.distillation.teachers.Teacher"
-        )
-    if not (isinstance(config, type) and issubclass(config, TeacherOptions) and key in _names(config)):
-        raise ValueError(
-            f"{teacher.__name__}.config_class must derive from TeacherOptions and have a field {key!r} with a default"
-        )
-    if TEACHERS.get(key, teacher) is not teacher or key in _names(TeacherConfig):
-        raise ValueError(f"there is a teacher {key!r} already: choose another name")
-    TEACHERS[key] = teacher
-
-
-def _names(config: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(config)}
-
-
-def _add_plug_ins() -> None:
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            register_teacher(entry.name, entry.load())
-        except Exception as error:  # another package's mistake must not take ours down
-            logging.warning(f"The teacher '{entry.name}' of the package {entry.dist.name} cannot be used: {error}")
-
-
-_add_plug_ins()

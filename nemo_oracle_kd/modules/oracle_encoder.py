@@ -29,10 +29,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.functional.tensors import length_mask
-from nemo_oracle_kd.modules.label_corruption import LabelCorruption
-from nemo_oracle_kd.modules.label_encoder import LabelEncoder, LabelEncoderConfig
-from nemo_oracle_kd.modules.label_fusion import FusionConfig, LabelFusion
+from nemo_oracle_kd.modules.label_encoder import LabelEncoderConfig
+from nemo_oracle_kd.modules.label_fusion import FusionConfig
+from nemo_oracle_kd.modules.label_reader import LabelReader, width_problems
 from nemo_oracle_kd.strict_config import build_or_raise
 
 __all__ = ['OracleEncoder']
@@ -42,7 +41,7 @@ def _plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-class OracleEncoder(NeuralModule):
+class OracleEncoder(LabelReader, NeuralModule):
     """Wraps a NeMo audio encoder and lets its output attend to the transcript.
 
     Args:
@@ -81,39 +80,16 @@ class OracleEncoder(NeuralModule):
                     "use a NeMo audio encoder such as ConformerEncoder or ConvASREncoder"
                 ]
             )
-        self._label_encoder_config = build_or_raise(LabelEncoderConfig, _plain(label_encoder), 'encoder.label_encoder')
+        labels = build_or_raise(LabelEncoderConfig, _plain(label_encoder), 'encoder.label_encoder')
         fusion_config = build_or_raise(FusionConfig, _plain(fusion), 'encoder.fusion')
-        for name, heads in (('label_encoder', self._label_encoder_config.n_heads), ('fusion', fusion_config.n_heads)):
-            if d_model % heads:
-                raise ConfigError(
-                    [f"`encoder.d_model` ({d_model}) must be a multiple of `encoder.{name}.n_heads` ({heads})"]
-                )
-        self.d_model = d_model
+        ConfigError.raise_if_any(width_problems(d_model, labels, fusion_config, 'encoder', 'd_model'))
         self._feat_out = d_model
         self.audio_encoder = audio_encoder
         self.audio_feat_out = audio_width
-        self.audio_projection = nn.Identity() if audio_width == d_model else nn.Linear(audio_width, d_model)
-        self.label_corruption = LabelCorruption()
-        self.fusion = LabelFusion(d_model, fusion_config)
-        self.label_encoder: LabelEncoder | None = None
-        self.self_conditioning = self_conditioning
-        self.posterior_projection: nn.Linear | None = None
+        self.build_reader(audio_width, d_model, labels, fusion_config, self_conditioning)
         self._audio_frozen = False
         if num_labels >= 1:
             self.set_num_labels(num_labels)
-
-    def set_num_labels(self, num_labels: int) -> None:
-        """Creates the label encoder, or replaces its embedding table when the vocabulary changes."""
-        if self.label_encoder is None:
-            self.label_encoder = LabelEncoder(num_labels, self.d_model, self._label_encoder_config)
-        else:
-            old = self.label_encoder.embedding.weight
-            fresh = LabelEncoder(num_labels, self.d_model, self._label_encoder_config)
-            self.label_encoder.embedding = fresh.embedding.to(device=old.device, dtype=old.dtype)
-            self.label_encoder.num_labels = num_labels
-        if self.self_conditioning:
-            device = next(self.audio_encoder.parameters()).device
-            self.posterior_projection = nn.Linear(num_labels + 1, self.d_model, device=device)
 
     @property
     def subsampling_factor(self) -> int:
@@ -160,44 +136,6 @@ class OracleEncoder(NeuralModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._audio_frozen):
             outputs = self.audio_encoder(audio_signal=audio_signal, length=length)
         return outputs[0], outputs[1]
-
-    def fuse(
-        self,
-        audio: torch.Tensor,
-        lengths: torch.Tensor,
-        transcript: torch.Tensor,
-        transcript_length: torch.Tensor,
-        audio_log_probs: torch.Tensor | None = None,
-        return_attention: bool = False,
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Lets the audio stream read the labels.
-
-        Args:
-            audio: `[B, D_audio, T]`, from :meth:`encode_audio`.
-            lengths: valid frames, `[B]`.
-            transcript: label ids, `[B, U]`; U may be 0.
-            transcript_length: `[B]`; 0 means "no text".
-            audio_log_probs: the audio branch's posteriors `[B, T, V + 1]`, for self-conditioning; detached here.
-            return_attention: also give the cross-attention weights.
-
-        Returns:
-            `[B, D, T]` and the cross-attention maps (empty unless asked for).
-        """
-        if self.label_encoder is None:
-            raise ValueError("the size of the vocabulary is unknown: set encoder.num_labels or call set_num_labels()")
-        x = self.audio_projection(audio.transpose(1, 2))
-        if self.posterior_projection is not None:
-            if audio_log_probs is None:
-                raise ValueError(
-                    "this oracle encoder is conditioned on the audio branch's posteriors: pass audio_log_probs [B, T, V + 1]"
-                )
-            x = x + self.posterior_projection(audio_log_probs.detach().softmax(dim=-1).to(x.dtype))
-        labels, label_lengths = self.label_corruption(
-            transcript, transcript_length, self.label_encoder.num_labels, self.label_encoder.mask_id
-        )
-        memory, memory_mask = self.label_encoder(labels, label_lengths)
-        x, maps = self.fusion(x, length_mask(lengths, x.shape[1]), memory, memory_mask, return_attention)
-        return x.transpose(1, 2), maps
 
     @typecheck()
     def forward(

@@ -10,7 +10,8 @@ import torch
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.teachers import OnlineTeacher, make_teacher
+from nemo_oracle_kd.distillation.teacher_kinds import make_teacher
+from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.errors import ConfigError
 
 EVERYTHING = {'frame_kl': {}, 'occupancy': {}, 'full_sum': {}, 'lattice': {}, 'encoder': {}}

@@ -70,7 +70,8 @@ def test_a_plug_in_that_fails_is_named_and_takes_nothing_down(tmp_path):
 
 
 def test_what_is_no_objective_or_teacher_is_refused():
-    from nemo_oracle_kd.distillation.teachers import OnlineTeacher, register_teacher
+    from nemo_oracle_kd.distillation.teacher_kinds import register_teacher
+    from nemo_oracle_kd.distillation.teachers import OnlineTeacher
     from nemo_oracle_kd.losses.frame import FrameKLLoss
     from nemo_oracle_kd.losses.objectives import OBJECTIVES, register_objective
 

@@ -62,17 +62,30 @@ class DistilledCTCLoss(StepLossHook):
             return self.inner(**arguments)
         self.armed = False
         transcripts = Transcripts(targets.long(), target_lengths.long())
-        losses = _mark_impossible(self._per_utterance(arguments), transcripts, input_lengths)
-        step = StudentStep('ctc', losses, transcripts, input_lengths.long(), self.reduce, log_probs=log_probs)
+        step = StudentStep(
+            'ctc',
+            self._per_utterance(log_probs, input_lengths, transcripts),
+            transcripts,
+            input_lengths.long(),
+            self.reduce,
+            log_probs=log_probs,
+            score_frames=self._per_utterance,
+        )
         return self._step_loss(step)
 
-    def _per_utterance(self, arguments: dict) -> torch.Tensor:
-        """`[B]`: the same kernel on the same call, without its reduction."""
+    def _per_utterance(self, log_probs: torch.Tensor, lengths: torch.Tensor, transcripts: Transcripts) -> torch.Tensor:
+        """`[B]`: the same kernel, without its reduction."""
         inner = self.inner
         kept = inner.reduction, inner._apply_reduction
         inner.reduction, inner._apply_reduction = 'none', False
         try:
-            return inner(**arguments)
+            losses = inner(
+                log_probs=log_probs,
+                targets=transcripts.labels,
+                input_lengths=lengths,
+                target_lengths=transcripts.lengths,
+            )
+            return _mark_impossible(losses, transcripts, lengths)
         finally:
             inner.reduction, inner._apply_reduction = kept
 

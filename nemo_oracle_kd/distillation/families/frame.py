@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nemo_oracle_kd import functional as F
-from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep
+from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.losses.transducer_side import LENGTH_TOLERANCE
 
@@ -38,13 +38,23 @@ class FrameFamily:
         student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
         if context.with_statistics:
             context.metrics.update(_statistics(student, teacher))
+        return self._compare(student, teacher, step.transcripts)
+
+    def losses_back(self, step: StudentStep, context: StepContext) -> dict[str, torch.Tensor]:
+        """The same with the roles swapped, `[B]`: the teacher learns from the student."""
+        student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
+        return self._compare(teacher, student, step.transcripts)
+
+    def _compare(
+        self, learner: EncodedAudio, guide: EncodedAudio, transcripts: Transcripts
+    ) -> dict[str, torch.Tensor]:
         return {
             name: loss(
-                student_log_probs=student.log_probs.float(),
-                teacher_log_probs=teacher.log_probs,
-                input_lengths=student.lengths,
-                targets=step.transcripts.labels,
-                target_lengths=step.transcripts.lengths,
+                student_log_probs=learner.posteriors.float(),
+                teacher_log_probs=guide.posteriors,
+                input_lengths=learner.lengths,
+                targets=transcripts.labels,
+                target_lengths=transcripts.lengths,
             )
             for name, loss in self.losses_by_name.items()
         }

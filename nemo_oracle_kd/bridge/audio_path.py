@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A second hearing of a batch by a student in training: its own modules or a copy of them, with or without augmentation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from nemo.core.classes.mixins import AccessMixin
+from torch import nn
+
+from nemo_oracle_kd.bridge.model import ctc_decoder
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
+
+__all__ = ['AudioPath', 'attention_contexts', 'evaluating', 'full_attention']
+
+
+class AudioPath(nn.Module):
+    """From audio to the frame posteriors of the CTC head: the modules of a model, not copies of them.
+
+    Args:
+        model: a NeMo CTC or hybrid model.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.preprocessor = model.preprocessor
+        self.spec_augmentation = getattr(model, 'spec_augmentation', None)
+        self.encoder = model.encoder
+        self.decoder = ctc_decoder(model)
+        self._guid = getattr(model, 'model_guid', None)
+
+    def forward(self, batch: AudioBatch, augment: bool) -> EncodedAudio:
+        """
+        Args:
+            batch: audio.
+            augment: apply SpecAugment, in a draw of its own.
+
+        Returns:
+            Log-posteriors `[B, T, V + 1]`, float32, and lengths `[B]`.
+        """
+        with _unrecorded(self._guid):
+            features, lengths = self.preprocessor(input_signal=batch.signal, length=batch.lengths)
+            if augment and self.spec_augmentation is not None:
+                features = self.spec_augmentation(input_spec=features, length=lengths)
+            encoded, lengths = self.encoder(audio_signal=features, length=lengths)[:2]
+            log_probs = self.decoder(encoder_output=encoded)
+        return EncodedAudio(lengths.long(), log_probs.float().log_softmax(dim=-1))
+
+
+@contextlib.contextmanager
+def _unrecorded(guid: Any) -> Iterator[None]:
+    """InterCTC records what every forward of the encoder gives, and refuses two records per step."""
+    before = AccessMixin.is_access_enabled(guid)
+    AccessMixin.set_access_enabled(False, guid)
+    try:
+        yield
+    finally:
+        AccessMixin.set_access_enabled(before, guid)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every sub-module is in the mode it was in, frozen ones too."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def attention_contexts(model: Any) -> list[list[int]]:
+    """Attention contexts (frames to the left and to the right, -1: all) that the student's encoder is trained with.
+
+    Empty for an encoder without a choice of contexts, and for one that limits attention in its kernel instead of by a mask.
+    """
+    encoder = model.encoder
+    if getattr(encoder, 'self_attention_model', None) == 'rel_pos_local_attn':
+        return []
+    return [list(context) for context in getattr(encoder, 'att_context_size_all', None) or []]
+
+
+@contextlib.contextmanager
+def full_attention(encoder: Any) -> Iterator[None]:
+    """In eval mode the encoder attends to the whole utterance for a while."""
+    before = encoder.att_context_size
+    encoder.att_context_size = [-1] * len(before)
+    try:
+        yield
+    finally:
+        encoder.att_context_size = before

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What all teachers that are the student have in common: a start, a description, frame objectives alone."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo.utils import logging
+
+from nemo_oracle_kd.bridge.model import describe
+from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
+from nemo_oracle_kd.distillation.self_teachers.start import Start, ramp
+from nemo_oracle_kd.distillation.teacher_settings import TeacherOptions
+from nemo_oracle_kd.distillation.teachers import OwnLoss, Teacher
+from nemo_oracle_kd.losses.objectives import objectives_of
+
+__all__ = ['SelfTeacherConfig', 'StudentAsTeacher']
+
+
+@dataclass
+class SelfTeacherConfig(TeacherOptions):
+    """Options of every teacher that is the student; the field `self` says which."""
+
+    self: str | None = field(default=None, metadata={'help': 'oracle, ema, view or context'})
+    start_below: float | None = field(
+        default=None,
+        metadata={'help': "teach when the student's running label loss is below so many nats per label; null: at once"},
+    )
+    ramp: int = field(default=0, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from super().problems(path)
+        if self.head != 'auto' or self.time_resampling != 'none':
+            yield (
+                f"`{path}`: head and time_resampling are for a teacher with outputs of its own, and this one is the student: "
+                "remove them"
+            )
+        if self.start_below is not None and not (math.isfinite(self.start_below) and self.start_below > 0):
+            yield f"`{path}.start_below` must be a number of nats above 0, or null to start at once, not {self.start_below}"
+        if self.ramp < 0:
+            yield f"`{path}.ramp` must be at least 0 steps, not {self.ramp}"
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f'the student itself ({self.self})'
+
+
+class StudentAsTeacher(Teacher):
+    """Base of the kinds. A kind implements :meth:`hear`, and :meth:`meet` where it has losses of its own.
+
+    Args:
+        config: of the kind.
+    """
+
+    config_class = SelfTeacherConfig
+    config: Any
+
+    def __init__(self, config: SelfTeacherConfig):
+        self.config = config
+        self.student: Any = None
+        self.start = Start(config.start_below)
+        self.step = 0
+
+    def bind(self, student: Any) -> None:
+        """The description is the student's."""
+        self.student = student
+        self.description = describe(student)
+
+    def problems(self, objectives: Iterable[str]) -> Iterator[str]:
+        """Objectives over whole texts."""
+        if names := ', '.join(objectives_of('sequence', objectives)):
+            yield (
+                f"{names} compares scores of texts, which a teacher that is the student does not give: use an objective on "
+                "frames, such as frame_kl, or a teacher with weights of its own (teacher.restore_from)"
+            )
+
+    def release(self, student: Any) -> None:
+        """Lets go of the student."""
+        self.student = None
+
+    def begin(self, step: int) -> None:
+        """Keeps the step."""
+        self.step = step
+
+    @property
+    def readiness(self) -> float:
+        """0 until the student has learned enough, then up to 1."""
+        return ramp(self.start.since, self.step, self.config.ramp)
+
+    def own_losses(
+        self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None = None
+    ) -> dict[str, OwnLoss]:
+        """Follows the student's loss, then :meth:`meet`."""
+        if self.start.follow(step.label_losses, step.transcripts.lengths, self.step) and self.start.below is not None:
+            logging.info(
+                f"Step {self.step}: the student's label loss has fallen to {self.start.loss.value:.3g} nats per label, below "
+                f"teacher.start_below = {self.start.below:g}. Distillation from {self.config.name} starts."
+            )
+        if metrics is not None:
+            metrics['readiness'] = self.readiness
+        return self.meet(step, batch, metrics)
+
+    def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
+        """Losses of its own; arguments as :meth:`own_losses`."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """When it started."""
+        return {'start': self.start.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """As saved."""
+        self.start.load_state(state['start'])

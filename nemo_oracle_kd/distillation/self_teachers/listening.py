@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Whether an oracle branch listens, watched in training.
+
+The branch is given the texts of other utterances of the batch. Let `own` be its loss of the true text that it has read, `wrong` its
+loss of another text that it has read, and `chance` the loss of that other text by the student, which has read nothing. The heard
+share
+
+    (wrong - own) / (chance - own)
+
+is about 1 for a branch that takes from the text no more than the audio supports, and 0 for one that copies. It is the share of
+losses of `nemo-oracle-kd diagnose` on the running batch, without dropout and label corruption, and its limits are the same.
+"""
+
+from typing import Any
+
+import torch
+from nemo.utils import logging
+from torch import Tensor
+
+from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
+
+__all__ = ['ListeningWatch', 'heard_share', 'texts_of_others']
+
+#: below this the branch copies
+COPIES = 0.25
+#: the branch has learned something once its loss undercuts chance by this share
+LEARNT = 0.1
+#: checks in a row before a warning: one batch is few utterances
+IN_A_ROW = 3
+
+
+def texts_of_others(transcripts: Transcripts) -> tuple[Transcripts, Tensor]:
+    """Every utterance with the labels of its neighbour in the batch, and `[B]` bool where these differ from its own."""
+    labels, lengths = transcripts.labels.roll(1, 0), transcripts.lengths.roll(1, 0)
+    inside = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
+    other = (lengths != transcripts.lengths) | ((labels != transcripts.labels) & inside).any(1)
+    return Transcripts(labels, lengths), other
+
+
+def heard_share(own: float, wrong: float, chance: float) -> float | None:
+    """`(wrong - own) / (chance - own)` of losses in nats per label; `None` for a branch that is hardly better than chance."""
+    if chance <= 0 or 1 - own / chance < LEARNT:
+        return None
+    return (wrong - own) / (chance - own)
+
+
+class ListeningWatch:
+    """Logs the heard share and warns when the branch stops listening."""
+
+    def __init__(self) -> None:
+        self._low = 0
+        self._warned = False
+
+    @torch.no_grad()
+    def look(self, branch: Any, audio: Tensor, step: StudentStep, metrics: dict[str, Any]) -> None:
+        """One look at the batch in hand.
+
+        Args:
+            branch: an `OracleBranch`.
+            audio: output of the student's encoder, `[B, D, T]`.
+            step: what the student shows.
+            metrics: gets `oracle_own`, `oracle_wrong`, `oracle_chance` in nats per label and `oracle_heard_share`.
+        """
+        others, differ = texts_of_others(step.transcripts)
+        training = branch.training
+        branch.eval()
+        try:
+            said = {
+                name: branch(audio, step.lengths, texts.labels, texts.lengths, step.log_probs)
+                for name, texts in (('own', step.transcripts), ('wrong', others))
+            }
+        finally:
+            branch.train(training)
+        scores = {
+            'own': (step.score_frames(said['own'], step.lengths, step.transcripts), step.transcripts),
+            'wrong': (step.score_frames(said['wrong'], step.lengths, others), others),
+            'chance': (step.score_frames(step.log_probs, step.lengths, others), others),
+        }
+        known = differ & torch.stack([losses.isfinite() for losses, _ in scores.values()]).all(0)
+        if not bool(known.any()):
+            return
+        rates = {
+            name: float(losses[known].sum() / texts.lengths[known].sum().clamp(min=1))
+            for name, (losses, texts) in scores.items()
+        }
+        metrics.update({f'oracle_{name}': rate for name, rate in rates.items()})
+        share = heard_share(**rates)
+        if share is not None:
+            metrics['oracle_heard_share'] = share
+            self.judge(share)
+
+    def judge(self, share: float) -> None:
+        """Warns once when the share stays low, and again if that happens anew."""
+        self._low = self._low + 1 if share < COPIES else 0
+        if self._low == 0:
+            self._warned = False
+        if self._low >= IN_A_ROW and not self._warned:
+            self._warned = True
+            logging.warning(
+                f"The oracle branch stops listening: given the text of another utterance it believes that text (heard share "
+                f"{share:.2f}, below {COPIES}). What it teaches no longer comes from the audio: raise "
+                "teacher.label_corruption.masking_ratio, lower teacher.start_below, or widen teacher.fusion.alignment_prior."
+            )

@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The student reads the transcript in a branch of its own and teaches itself: one-stage oracle distillation.
+
+After arXiv 2306.10058 (EM-Network), for streaming students also "Heuristic-free knowledge distillation for streaming ASR via
+multi-modal training" (AAAI 2025):
+
+    L = L_student + loss_weight * L_oracle + sum_i w_i * objective_i
+
+`L_oracle` is the student's own CTC loss of the posteriors `P(. | t, x, y)` of a label branch on top of the student's encoder. The
+branch is a child of the student while it is trained and leaves no trace in what is saved.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from nemo.utils import logging
+
+from nemo_oracle_kd.bridge.hooks.encoder import EncoderWatch, encoder_width
+from nemo_oracle_kd.bridge.hooks.guest import dismiss, invite
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
+from nemo_oracle_kd.distillation.self_teachers.base import SelfTeacherConfig, StudentAsTeacher
+from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch
+from nemo_oracle_kd.distillation.self_teachers.start import RunningLoss, ramp
+from nemo_oracle_kd.distillation.teachers import OwnLoss
+from nemo_oracle_kd.modules.label_corruption import LabelCorruptionConfig
+from nemo_oracle_kd.modules.label_encoder import LabelEncoderConfig
+from nemo_oracle_kd.modules.label_fusion import FusionConfig
+from nemo_oracle_kd.modules.label_reader import width_problems
+from nemo_oracle_kd.modules.oracle_branch import OracleBranch, OracleBranchOptions
+
+__all__ = ['OracleSelfConfig', 'OracleSelfTeacher']
+
+GRADIENTS = {'student': (1.0, 0.0), 'both': (1.0, 1.0)}
+WIDEST = 256
+
+
+@dataclass
+class BranchLabelEncoderConfig(LabelEncoderConfig):
+    """As in an oracle teacher, but lighter: it runs in every step of the student."""
+
+    ff_expansion: float = field(default=2.0, metadata={'help': 'feed-forward width in units of the branch width'})
+    dropout: float = field(
+        default=0.0, metadata={'help': 'dropout on embeddings, attention and residual branches'}
+    )
+
+
+@dataclass
+class BranchFusionConfig(FusionConfig):
+    """As in an oracle teacher, but lighter."""
+
+    ff_expansion: float = field(
+        default=0.0, metadata={'help': 'feed-forward width in units of the branch width; 0: none'}
+    )
+    dropout: float = field(default=0.0, metadata={'help': 'dropout on attention and residual branches'})
+
+
+@dataclass
+class OracleSelfConfig(SelfTeacherConfig):
+    """The branch, its loss, its guards."""
+
+    start_below: float | None = field(
+        default=1.5,
+        metadata={
+            'help': "train the branch when the student's running label loss is below so many nats per label; null: at once"
+        },
+    )
+    ramp: int = field(default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
+    teach_below: float | None = field(
+        default=1.0,
+        metadata={'help': "teach when the branch's running loss is below this share of the student's; null: at once"},
+    )
+    loss_weight: float = field(default=1.0, metadata={'help': "factor of the branch's own CTC loss"})
+    gradients: str = field(
+        default='student', metadata={'help': 'who learns from the objectives: student, or both (EM-Network)'}
+    )
+    encoder_gradient: bool = field(
+        default=True, metadata={'help': "whether the branch's loss also trains the student's encoder"}
+    )
+    width: int | None = field(
+        default=None,
+        metadata={'help': f"of label encoder and fusion; null: the encoder's, up to {WIDEST}, in multiples of the heads"},
+    )
+    self_conditioning: bool = field(
+        default=True, metadata={'help': "add the student's own posteriors, detached, to the query of the fusion"}
+    )
+    label_encoder: BranchLabelEncoderConfig = field(
+        default_factory=BranchLabelEncoderConfig, metadata={'help': 'depth, heads, dropout'}
+    )
+    fusion: BranchFusionConfig = field(
+        default_factory=BranchFusionConfig, metadata={'help': 'depth, heads, alignment prior'}
+    )
+    label_corruption: LabelCorruptionConfig = field(
+        default_factory=LabelCorruptionConfig, metadata={'help': 'what keeps the branch from copying'}
+    )
+    listen_every: int = field(
+        default=1, metadata={'help': 'look whether the branch listens on every n-th step that is logged; 0: never'}
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        yield from super().problems(path)
+        if self.gradients not in GRADIENTS:
+            yield f"`{path}.gradients` is {self.gradients!r}: choose one of {', '.join(GRADIENTS)}"
+        if not (math.isfinite(self.loss_weight) and self.loss_weight > 0):
+            yield (
+                f"`{path}.loss_weight` must be a number above 0, not {self.loss_weight}: without a loss of its own the branch "
+                "would learn nothing that it could teach"
+            )
+        if self.teach_below is not None and not (math.isfinite(self.teach_below) and self.teach_below > 0):
+            yield f"`{path}.teach_below` must be a number above 0, or null to teach at once, not {self.teach_below}"
+        if self.listen_every < 0:
+            yield f"`{path}.listen_every` must be at least 0, not {self.listen_every}"
+        if self.width is not None and self.width < 1:
+            yield f"`{path}.width` must be at least 1, or null to choose it by the encoder, not {self.width}"
+        elif self.width is not None:
+            yield from width_problems(self.width, self.label_encoder, self.fusion, path, 'width')
+
+
+class OracleSelfTeacher(StudentAsTeacher):
+    """The label branch of the student in training.
+
+    Two conditions, each met for good: the branch is trained once the student's label loss is below `start_below`, for only a
+    student that hears something gives the branch a reason to listen; it teaches once its own loss is below `teach_below` times
+    the student's.
+    """
+
+    config_class = OracleSelfConfig
+
+    def __init__(self, config: OracleSelfConfig):
+        super().__init__(config)
+        self.directions = GRADIENTS[config.gradients]
+        self.loss, self.student_loss = RunningLoss(), RunningLoss()
+        self.teaches_since: int | None = None
+        self.branch: OracleBranch | None = None
+        self._watch: EncoderWatch | None = None
+        self._listening, self._looks = ListeningWatch(), 0
+        self._heard: EncodedAudio | None = None
+
+    def bind(self, student: Any) -> None:
+        """The student's description, with the transcript read."""
+        super().bind(student)
+        self.description = replace(self.description, reads_transcript=True)
+
+    def problems(self, objectives: Iterable[str]) -> Iterator[str]:
+        """Also an encoder that does not tell its width."""
+        yield from super().problems(objectives)
+        if encoder_width(self.student) is None:
+            yield (
+                f"the student's encoder ({type(self.student.encoder).__name__}) does not say how wide its output is, so no label "
+                "branch fits it: use a NeMo audio encoder such as ConformerEncoder or ConvASREncoder"
+            )
+
+    def attach(self, student: Any) -> None:
+        """Builds the branch and makes it a hidden child of the student."""
+        config = self.config
+        options = OracleBranchOptions(
+            encoder_width(student),
+            len(self.description.vocabulary),
+            config.width or _fitting_width(encoder_width(student), config),
+            config.self_conditioning,
+            config.label_encoder,
+            config.fusion,
+            config.label_corruption,
+        )
+        with torch.random.fork_rng():  # the student's random stream must not depend on its teacher
+            self.branch = OracleBranch(options)
+        invite(student, self.branch)
+        self._watch = EncoderWatch(student)
+
+    def release(self, student: Any) -> None:
+        """Takes the branch out of the student."""
+        super().release(student)
+        if self._watch is not None:
+            self._watch.remove()
+        dismiss(student)
+        self.branch = self._watch = self._heard = None
+
+    def parameters(self) -> Iterable[torch.nn.Parameter]:
+        """Of the branch."""
+        return () if self.branch is None else self.branch.parameters()
+
+    def begin(self, step: int) -> None:
+        """Watches the encoder."""
+        super().begin(step)
+        self._watch.arm()
+
+    @property
+    def readiness(self) -> float:
+        """0 until the branch is ahead of the student, then up to 1."""
+        return ramp(self.teaches_since, self.step, self.config.ramp)
+
+    def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
+        """The branch's own CTC loss; a zero that touches its weights while it waits, where processes exchange gradients."""
+        encoded, texts = self._watch.take(), step.transcripts
+        if self.start.since is None:
+            if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+                return {}
+            zero = sum((parameter * 0.0).sum() for parameter in self.parameters())
+            return {'oracle_loss': OwnLoss(zero.expand(len(texts.lengths)), 1.0)}
+        audio = encoded if self.config.encoder_gradient else encoded.detach()
+        log_probs = self.branch(audio, step.lengths, texts.labels, texts.lengths, step.log_probs)
+        self._heard = EncodedAudio(step.lengths, log_probs)
+        losses = step.score_frames(log_probs, step.lengths, texts)
+        self._begin_to_teach(losses, step)
+        if metrics is not None and self.config.listen_every:
+            if self._looks % self.config.listen_every == 0:
+                self._listening.look(self.branch, encoded, step, metrics)
+            self._looks += 1
+        return {'oracle_loss': OwnLoss(losses, self.config.loss_weight)}
+
+    def _begin_to_teach(self, losses: torch.Tensor, step: StudentStep) -> None:
+        if self.teaches_since is not None:
+            return
+        if self.config.teach_below is not None:
+            self.loss.follow(losses, step.transcripts.lengths)
+            self.student_loss.follow(step.label_losses, step.transcripts.lengths)
+            if None in (self.loss.value, self.student_loss.value):
+                return
+            if self.loss.value >= self.config.teach_below * self.student_loss.value:
+                return
+            logging.info(
+                f"Step {self.step}: the oracle branch is ahead of the student ({self.loss.value:.3g} against "
+                f"{self.student_loss.value:.3g} nats per label) and begins to teach."
+            )
+        self.teaches_since = self.step
+
+    def hear(self, batch: AudioBatch) -> EncodedAudio:
+        """The branch's posteriors of this step, with gradient."""
+        heard, self._heard = self._heard, None
+        return heard
+
+    def state(self) -> dict[str, Any]:
+        """Also the branch, and how far it is."""
+        weights = {name: value.detach().cpu().clone() for name, value in self.branch.state_dict().items()}
+        progress = {'loss': self.loss.value, 'student_loss': self.student_loss.value, 'teaches_since': self.teaches_since}
+        return {**super().state(), 'branch': weights, **progress}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """As saved."""
+        super().load_state(state)
+        self.branch.load_state_dict(state['branch'])
+        self.loss.value, self.student_loss.value = state['loss'], state['student_loss']
+        self.teaches_since = state['teaches_since']
+
+
+def _fitting_width(width: int, config: OracleSelfConfig) -> int:
+    heads = math.lcm(config.label_encoder.n_heads, config.fusion.n_heads)
+    return max(heads, min(width, WIDEST) // heads * heads)

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The student in a second view of the same audio: consistency regularisation of CTC (CR-CTC, arXiv 2410.05101).
+
+    L = (CTC(a) + CTC(b)) / 2 + alpha * (D(sg(b), a) + D(sg(a), b)) / 2
+
+with a and b the posteriors of two draws of SpecAugment, `sg` the stop of gradients and D the objective. CR-CTC takes the
+divergence of frames at temperature 1, and alpha = 0.2.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_oracle_kd.bridge.audio_path import AudioPath
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
+from nemo_oracle_kd.distillation.self_teachers.base import SelfTeacherConfig, StudentAsTeacher
+from nemo_oracle_kd.distillation.teachers import OwnLoss
+
+__all__ = ['ViewConfig', 'ViewTeacher']
+
+
+@dataclass
+class ViewConfig(SelfTeacherConfig):
+    """Nothing but what all self-teachers have."""
+
+
+class ViewTeacher(StudentAsTeacher):
+    """Runs the student a second time, in training mode and with gradient.
+
+    Both directions of the objective count one half. While it waits for `start_below` there is no second view.
+    """
+
+    config_class = ViewConfig
+    directions = (0.5, 0.5)
+    label_share = 0.5
+
+    def problems(self, objectives: Iterable[str]) -> Iterator[str]:
+        """Also a student whose two views would be one."""
+        yield from super().problems(objectives)
+        if getattr(self.student, 'spec_augmentation', None) is None:
+            yield (
+                "teacher.self: view compares two draws of SpecAugment, and this student has none: add a spec_augment section to "
+                "the model's config"
+            )
+
+    def attach(self, student: Any) -> None:
+        """Finds the modules."""
+        self._path = AudioPath(student)
+        self._heard: EncodedAudio | None = None
+
+    def release(self, student: Any) -> None:
+        """Lets go of the modules."""
+        super().release(student)
+        self._path = self._heard = None
+
+    def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
+        """CTC of the second view."""
+        if self.start.since is None:
+            return {}
+        self._heard = self._path(batch, augment=True)
+        losses = step.score_frames(self._heard.posteriors, self._heard.lengths, step.transcripts)
+        return {'view_loss': OwnLoss(losses, self.label_share, scales_with_labels=True)}
+
+    def hear(self, batch: AudioBatch) -> EncodedAudio:
+        """The second view of this step, with gradient."""
+        heard, self._heard = self._heard, None
+        return heard
