@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from nemo.core.classes.mixins import AccessMixin
 from torch import nn
 

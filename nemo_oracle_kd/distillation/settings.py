@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 from nemo_oracle_kd.distillation.teacher_kinds import config_class_of
+from nemo_oracle_kd.distillation.teacher_settings import TeacherOptions
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule

@@ -101,6 +101,7 @@ class Teacher(ABC):
 
     def bind(self, student: Any) -> None:
         """Says which student it will teach, before the two are compared. The student is not changed."""
+        return None
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
         """What stands in the way beyond what the descriptions of both models tell, as sentences that name the fix."""
@@ -108,9 +109,11 @@ class Teacher(ABC):
 
     def attach(self, student: Any) -> None:
         """Enters the student that it was bound to, when all checks have passed."""
+        return None
 
     def release(self, student: Any) -> None:
         """Leaves the student as it was before :meth:`attach`."""
+        return None
 
     def begin(self, step: int) -> None:
         """Announces a training step, before the student's forward.
@@ -118,6 +121,7 @@ class Teacher(ABC):
         Args:
             step: optimizer steps done so far.
         """
+        return None
 
     def own_losses(
         self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None = None
@@ -141,6 +145,7 @@ class Teacher(ABC):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
+        return None
 
     def sequence_nll(
         self, batch: AudioBatch, codec: TextCodec, hear: Callable[[], EncodedAudio]

@@ -3,12 +3,15 @@
 
 """Listing, showing and copying presets."""
 
+from dataclasses import fields
+
 import pytest
 import yaml
 
 from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.cli.presets import preset_files, preset_text, summary
+from nemo_oracle_kd.distillation.self_teachers.kinds import SELF_TEACHERS
 
 
 def test_every_preset_is_listed_with_its_first_comment_line(capsys):
@@ -28,7 +31,9 @@ def test_a_hydra_directive_is_no_summary():
 @pytest.mark.parametrize('name', list(preset_files()))
 def test_every_preset_has_a_teacher_to_be_named_or_its_scores_and_objectives(name):
     preset = yaml.safe_load(preset_text(name))
-    assert preset['teacher']['restore_from'] == '???' or preset['teacher']['scores'] == 'manifest'
+    teacher = preset['teacher']
+    named = teacher.get('restore_from') == '???' or teacher.get('scores') == 'manifest'
+    assert named or teacher['self'] in SELF_TEACHERS
     assert preset['objectives']
     assert 'trainer' not in preset, "a list in a preset would replace the callbacks of the recipe"
 
@@ -41,7 +46,15 @@ def test_every_preset_is_a_valid_config_that_names_the_defaults(name):
     config = DistillationConfig.from_mapping(preset)
     defaults = {'teacher': preset['teacher'], 'label_loss': preset['label_loss']}
     defaults = DistillationConfig.from_mapping({**defaults, 'objectives': dict.fromkeys(preset['objectives'])})
-    assert config.objectives == defaults.objectives
+    if 'self' not in preset['teacher']:
+        assert config.objectives == defaults.objectives
+        return
+    # the objective has the weight that suits this teacher; what is named in full are the options
+    teacher = config.teacher
+    assert teacher == type(teacher)(self=teacher.self)
+    assert set(preset['teacher']) == {field.name for field in fields(teacher)} - {'head', 'time_resampling'}
+    for name, options in preset['objectives'].items():
+        assert set(options) == {field.name for field in fields(config.objectives[name])}
 
 
 @pytest.mark.parametrize('name', list(preset_files()))

@@ -131,7 +131,5 @@ class GuestParameters:
 def _renumbered(state: Mapping[str, Any], order: list[list[Any]], values: Mapping[Any, Any]) -> dict[str, Any]:
     """A state dict with its parameters counted anew, as torch counts them: through all groups in order."""
     number = {key: index for index, key in enumerate(key for keys in order for key in keys)}
-    groups = [
-        {**group, 'params': [number[key] for key in keys]} for group, keys in zip(state['param_groups'], order)
-    ]
+    groups = [{**group, 'params': [number[key] for key in keys]} for group, keys in zip(state['param_groups'], order)]
     return {**state, 'state': {number[key]: values[key] for key in number if key in values}, 'param_groups': groups}

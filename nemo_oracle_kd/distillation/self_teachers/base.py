@@ -27,7 +27,9 @@ class SelfTeacherConfig(TeacherOptions):
     self: str | None = field(default=None, metadata={'help': 'oracle, ema, view or context'})
     start_below: float | None = field(
         default=None,
-        metadata={'help': "teach when the student's running label loss is below so many nats per label; null: at once"},
+        metadata={
+            'help': "teach when the student's running label loss is below so many nats per label; null: at once"
+        },
     )
     ramp: int = field(default=0, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
 

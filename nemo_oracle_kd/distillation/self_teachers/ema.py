@@ -28,9 +28,13 @@ class EMAConfig(SelfTeacherConfig):
 
     start_below: float | None = field(
         default=1.0,
-        metadata={'help': "teach when the student's running label loss is below so many nats per label; null: at once"},
+        metadata={
+            'help': "teach when the student's running label loss is below so many nats per label; null: at once"
+        },
     )
-    ramp: int = field(default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
+    ramp: int = field(
+        default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'}
+    )
     decay: float = field(default=0.999, metadata={'help': 'share of the old mean that stays at each optimizer step'})
 
     def problems(self, path: str) -> Iterator[str]:

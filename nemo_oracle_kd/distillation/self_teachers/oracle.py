@@ -44,9 +44,7 @@ class BranchLabelEncoderConfig(LabelEncoderConfig):
     """As in an oracle teacher, but lighter: it runs in every step of the student."""
 
     ff_expansion: float = field(default=2.0, metadata={'help': 'feed-forward width in units of the branch width'})
-    dropout: float = field(
-        default=0.0, metadata={'help': 'dropout on embeddings, attention and residual branches'}
-    )
+    dropout: float = field(default=0.0, metadata={'help': 'dropout on embeddings, attention and residual branches'})
 
 
 @dataclass
@@ -69,7 +67,9 @@ class OracleSelfConfig(SelfTeacherConfig):
             'help': "train the branch when the student's running label loss is below so many nats per label; null: at once"
         },
     )
-    ramp: int = field(default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
+    ramp: int = field(
+        default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'}
+    )
     teach_below: float | None = field(
         default=1.0,
         metadata={'help': "teach when the branch's running loss is below this share of the student's; null: at once"},
@@ -83,7 +83,9 @@ class OracleSelfConfig(SelfTeacherConfig):
     )
     width: int | None = field(
         default=None,
-        metadata={'help': f"of label encoder and fusion; null: the encoder's, up to {WIDEST}, in multiples of the heads"},
+        metadata={
+            'help': f"of label encoder and fusion; null: the encoder's, up to {WIDEST}, in multiples of the heads"
+        },
     )
     self_conditioning: bool = field(
         default=True, metadata={'help': "add the student's own posteriors, detached, to the query of the fusion"}
@@ -236,7 +238,11 @@ class OracleSelfTeacher(StudentAsTeacher):
     def state(self) -> dict[str, Any]:
         """Also the branch, and how far it is."""
         weights = {name: value.detach().cpu().clone() for name, value in self.branch.state_dict().items()}
-        progress = {'loss': self.loss.value, 'student_loss': self.student_loss.value, 'teaches_since': self.teaches_since}
+        progress = {
+            'loss': self.loss.value,
+            'student_loss': self.student_loss.value,
+            'teaches_since': self.teaches_since,
+        }
         return {**super().state(), 'branch': weights, **progress}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
