@@ -71,7 +71,7 @@ class OracleSelfConfig(SelfTeacherConfig):
         default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'}
     )
     teach_below: float | None = field(
-        default=1.0,
+        default=0.8,
         metadata={'help': "teach when the branch's running loss is below this share of the student's; null: at once"},
     )
     loss_weight: float = field(default=1.0, metadata={'help': "factor of the branch's own CTC loss"})

@@ -46,9 +46,9 @@ def test_the_terms_of_a_step_are_those_computed_by_hand(tone_corpus, gradients):
     label, oracle = _ctc(step.log_probs, step).mean(), _ctc(heard.log_probs, step).mean()
     assert terms['label_loss'] == pytest.approx(float(label), rel=1e-4)
     assert terms['oracle_loss'] == pytest.approx(float(oracle), rel=1e-4)
-    assert terms['softmax_l2'] == pytest.approx(float(distance), rel=1e-4)
+    assert terms['softmax_l2'] == pytest.approx(float(distance.detach()), rel=1e-4)
     total = label + 0.5 * oracle + 2.0 * distance * (2 if gradients == 'both' else 1)
-    assert terms['loss'] == pytest.approx(float(total), rel=1e-4)
+    assert terms['loss'] == pytest.approx(float(total.detach()), rel=1e-4)
     assert ('softmax_l2_back' in terms) == (gradients == 'both')
 
 
@@ -81,7 +81,7 @@ def test_the_loss_of_the_branch_trains_the_encoder_or_not(tone_corpus):
     assert all(joint[name] is not None for name in joint if name.startswith(GUEST))
 
 
-def test_the_branch_waits_for_the_students_own_loss_and_then_for_its_own(tone_corpus):
+def test_the_branch_waits_for_the_students_own_loss_then_for_its_own_and_listens(tone_corpus):
     states = []
 
     def look(trainer, student):
@@ -89,15 +89,20 @@ def test_the_branch_waits_for_the_students_own_loss_and_then_for_its_own(tone_co
         trained = any(parameter.grad is not None for parameter in teacher.parameters())
         states.append((teacher.start.since, teacher.teaches_since, teacher.readiness, trained))
 
-    teacher = {'self': 'oracle', 'start_below': 2.4, 'ramp': 4}
+    # the student's own weights learn more slowly than the branch, so that the branch can overtake them
+    config = calm_config(tone_corpus, hidden=32)
+    config.optim_param_groups = {'encoder': {'lr': 0.003}, 'decoder': {'lr': 0.003}}
+    teacher = {'self': 'oracle', 'start_below': 3.0, 'teach_below': 1.0, 'ramp': 4, 'encoder_gradient': False}
     distillation = callback(teacher)
-    fit(distillation, calm_config(tone_corpus, learning_rate=0.02), 150, look)
+    trainer, _ = fit(distillation, config, 160, look, log_every_n_steps=160)
     begun = next(index for index, state in enumerate(states) if state[0] is not None)
     taught = next(index for index, state in enumerate(states) if state[1] is not None)
     assert 0 < begun < taught
     assert not any(state[3] for state in states[:begun])
     assert all(state[2] == 0 for state in states[:taught])
     assert [state[2] for state in states[taught : taught + 5]] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    terms = logged(trainer)
+    assert terms['oracle_own'] < terms['oracle_wrong'] and terms['oracle_heard_share'] > 0.25
 
 
 def test_while_the_branch_waits_the_updates_are_those_of_nemo_itself(tone_corpus):
@@ -106,14 +111,6 @@ def test_while_the_branch_waits_the_updates_are_those_of_nemo_itself(tone_corpus
     _, plain = fit(None, config, 4)
     for (name, left), right in zip(waiting.state_dict().items(), plain.state_dict().values()):
         torch.testing.assert_close(left, right, msg=name)
-
-
-def test_the_branch_learns_to_listen_and_is_ahead_of_the_student(tone_corpus):
-    distillation = callback({'self': 'oracle', 'start_below': 2.4}, {'softmax_l2': {'weight': 0.25}})
-    trainer, _ = fit(distillation, calm_config(tone_corpus, learning_rate=0.02), 200)
-    terms = logged(trainer)
-    assert terms['readiness'] > 0.5 and terms['oracle_loss'] < terms['label_loss']
-    assert terms['oracle_own'] < terms['oracle_wrong'] and terms['oracle_heard_share'] > 0.25
 
 
 def test_the_ctc_head_of_a_hybrid_student_is_taught(tone_corpus):
