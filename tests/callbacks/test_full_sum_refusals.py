@@ -137,10 +137,10 @@ def test_everything_that_is_wrong_with_the_data_is_said_at_once(scored_tones, tm
     rows[3]['text'] = rows[3]['teacher_nbest'][0]['text'] = 'ABC'
     manifest = write_rows(rows, tmp_path / 'bad.jsonl', 'EncDecOracleCTCModel')
     callback = distillation({'full_sum': {}})
-    with pytest.raises(ConfigError, match='4 mistakes') as error:
+    with pytest.raises(ConfigError, match='5 mistakes') as error:
         fit(manifest, callback, 1)
-    told = ('does not exist', 'have no `teacher_log_prob`', 'has read the texts', 'in lower case')
-    assert all(part in message for part, message in zip(told, error.value.messages))
+    told = ('does not exist', 'have no `teacher_log_prob`', '`teacher_row`', 'has read the texts', 'in lower case')
+    assert [sum(part in message for message in error.value.messages) for part in told] == [1] * 5
 
 
 def test_a_label_loss_of_no_row_is_told(tone_corpus, tone_teacher, monkeypatch):
