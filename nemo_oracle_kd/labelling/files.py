@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The files of a scored manifest: where they lie, how they are written, and whether they are those of a given run.
+"""Names, writes, checks and merges the files of a scored manifest.
 
-Beside `OUT.jsonl` lie `OUT.jsonl.header.json` (what made it, with a checksum of it), `OUT.jsonl.dropped.jsonl` (rows that
-were not kept) and, while a run is unfinished, `OUT.jsonl.journal`. A run may be split into parts `OUT.jsonl.I-of-N`, each
-with these files, which `merge_parts` joins.
+Beside `OUT.jsonl` are `OUT.jsonl.header.json` (its settings and its checksum), `OUT.jsonl.dropped.jsonl` (the dropped rows)
+and, while a run is unfinished, `OUT.jsonl.journal`. A run may be split into parts `OUT.jsonl.I-of-N`, each with these files,
+which `merge_parts` joins.
 """
 
 import hashlib
@@ -37,19 +37,19 @@ __all__ = [
 ]
 
 CHECKSUM = 'sha256'
-#: keys of the header that say what came out, not what was asked for
+#: keys of the header that describe the outcome of a run and not its settings
 OUTCOME = ('rows', 'dropped', 'source', CHECKSUM)
 
 
 @dataclass
 class ScoringReport:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
-        rows: rows written.
-        dropped: reason -> rows.
-        seconds: audio scored by this start of the run.
-        wall: seconds that took.
+        rows: number of rows written.
+        dropped: reason -> number of dropped rows.
+        seconds: audio scored since this start of the run, seconds.
+        wall: wall-clock time of that scoring, seconds.
     """
 
     rows: int = 0
@@ -69,7 +69,7 @@ def dropped_path(output: str | Path) -> Path:
 
 
 def part_path(output: str | Path, part: int, parts: int) -> Path:
-    """What one process writes of a run that is split; the parts in order are the whole."""
+    """The path of one part of a split run; the parts, joined in order, are the whole output."""
     return Path(output) if parts == 1 else Path(f'{output}.{part}-of-{parts}')
 
 
@@ -82,7 +82,7 @@ def check_output(output: str | Path, inputs: Sequence[str | Path], overwrite: bo
     output = Path(output)
     if output.exists() and not output.is_file():
         raise ConfigError(
-            f"{output} is no file, but a header and a journal are kept beside the output: give the path of a file"
+            f"{output} is not a file, but a header and a journal are kept beside the output: give the path of a file"
         )
     check_outputs({'--output': output}, inputs)
     beside = {f'{name} of --output': of(output) for name, of in _BESIDE.items()}
@@ -95,10 +95,10 @@ _BESIDE = {'the header': header_path, 'the journal': journal_path, 'the dropped 
 
 
 def finished_report(output: Path, header: dict[str, Any]) -> ScoringReport:
-    """The report of a run that is finished.
+    """Returns the report of a finished run.
 
     Raises:
-        ConfigError: what lies there is that of another run, or was changed since.
+        ConfigError: the output belongs to another run, or was changed after scoring.
     """
     before = read_header(output)
     if before is None:
@@ -128,8 +128,8 @@ def write_scored(output: str | Path, header: dict[str, Any], kept: list[dict], d
     """Writes header, dropped rows and, last, the scored manifest.
 
     Args:
-        output: where the manifest goes.
-        header: what was asked for; what came out is added.
+        output: path of the manifest.
+        header: settings of the run, to which the outcome is added.
         kept: scored rows.
         dropped: rows with `dropped_because`, whose words before a colon are counted as the reason.
     """
@@ -141,16 +141,16 @@ def write_scored(output: str | Path, header: dict[str, Any], kept: list[dict], d
     if dropped:
         write_text_atomically(dropped_path(output), manifest_text(dropped))
     else:
-        dropped_path(output).unlink(missing_ok=True)  # of an earlier run
+        dropped_path(output).unlink(missing_ok=True)  # may be left from an earlier run
     write_text_atomically(output, text)
     return report
 
 
 def parts_of(output: str | Path) -> list[Path]:
-    """The parts that lie beside a scored manifest, in order.
+    """Returns the parts beside a scored manifest, in order.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no part.
     """
     output = Path(output)
     pattern = re.compile(re.escape(output.name) + r'\.(\d+)-of-(\d+)')
@@ -161,14 +161,14 @@ def parts_of(output: str | Path) -> list[Path]:
 
 
 def merge_parts(output: str | Path, parts: Sequence[str | Path]) -> ScoringReport:
-    """Joins the finished parts of one run to one manifest with one header; the parts stay.
+    """Joins the finished parts of one run into one manifest with one header; the parts are kept.
 
     Args:
-        output: where the manifest goes; what lies there is replaced.
-        parts: in any order.
+        output: path of the manifest; an existing file is replaced.
+        parts: paths of the parts, in any order.
 
     Raises:
-        ConfigError: a part is missing, there twice, unfinished or changed, or belongs to another run.
+        ConfigError: a part is missing, given twice, unfinished or changed, or belongs to another run.
     """
     parts = [Path(part) for part in parts]
     headers = [_part_header(part) for part in parts]

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The format of a scored manifest: its keys, its header, the fingerprint that ties scores to a teacher, and the filters.
+"""Defines the format of a scored manifest: its keys, its header, the fingerprint of the teacher, and the row filters.
 
-A scored manifest is a NeMo manifest. Each row has the keys below besides its own; beside the manifest lies a header,
-`<manifest>.header.json`, that says in full what the fingerprint says in short.
+A scored manifest is a NeMo manifest whose rows have the keys below besides their own. The header `<manifest>.header.json`
+beside it holds in full the settings that the fingerprint abbreviates.
 """
 
 import hashlib
@@ -49,13 +49,13 @@ __all__ = [
     'word_error_rate',
 ]
 
-#: decimals of a written log-probability: above the noise of float32 encoders, far below what a loss can tell apart
+#: decimals of a written log-probability; the rounding exceeds the noise of float32 encoders, but no loss is sensitive to it
 DECIMALS = 3
 _SHORT = 8
 
 
 def round_log_prob(value: float) -> float:
-    """A log-probability as it is written."""
+    """Rounds a log-probability as it is written."""
     return round(float(value), DECIMALS) + 0.0  # + 0.0: no negative zero
 
 
@@ -65,8 +65,8 @@ class Fingerprint:
 
     Attributes:
         teacher: weights, architecture and the head that scores.
-        vocabulary: labels or tokenizer; scores per token compare only under the same one.
-        decoding: how the texts came about.
+        vocabulary: labels or tokenizer; scores per token can only be compared if it is the same.
+        decoding: settings by which the texts were found.
     """
 
     teacher: str
@@ -78,20 +78,22 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: Any) -> 'Fingerprint':
-        """Reads the value of `teacher_fingerprint`; one of two parts stands for any way of decoding.
+        """Parses the value of `teacher_fingerprint`; a value of two parts stands for any way of decoding.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the value is not a fingerprint.
         """
         parts = text.split('-') if isinstance(text, str) else []
         if len(parts) == 2:
             parts.append('0' * _SHORT)
         if len(parts) != 3 or any(len(part) != _SHORT for part in parts):
-            raise ConfigError(f"{text!r} is no teacher fingerprint: make the scores anew with `nemo-oracle-kd score`")
+            raise ConfigError(
+                f"{text!r} is not a teacher fingerprint: score the manifest again with `nemo-oracle-kd score`"
+            )
         return cls(*parts)
 
     def same_scores(self, other: 'Fingerprint') -> bool:
-        """Whether both stand for `log P` under the same model, however the texts were found."""
+        """Whether both mean `log P` of the same model, however the texts were found."""
         return (self.teacher, self.vocabulary) == (other.teacher, other.vocabulary)
 
 
@@ -122,7 +124,7 @@ def row_hash(row: Mapping[str, Any]) -> str:
 
 
 def teacher_identity(model: Any) -> str:
-    """Hash of a model's weights and of the parts of its config that decide what it computes; paths do not enter."""
+    """Hash of a model's weights and of the parts of its config that determine its outputs; paths are not included."""
     import torch
     from omegaconf import OmegaConf
 
@@ -146,7 +148,7 @@ def fingerprint_of(identity: str, head: str, vocabulary: str, decoding: Mapping[
         identity: `teacher_identity(model)`.
         head: kind of the head that scores.
         vocabulary: `TextCodec.fingerprint`.
-        decoding: settings that decide which texts there are.
+        decoding: settings that determine which texts are found.
     """
     return Fingerprint(_short_hash([identity, head]), vocabulary[:_SHORT], _short_hash(dict(decoding)))
 
@@ -162,7 +164,7 @@ def model_fingerprint(model: Any, head: str = 'auto') -> Fingerprint:
 
 
 def header_path(manifest: str | Path) -> Path:
-    """Where the header of a scored manifest lies."""
+    """The path of a scored manifest's header."""
     return Path(f'{manifest}.header.json')
 
 
@@ -182,7 +184,7 @@ def read_header(manifest: str | Path) -> dict[str, Any] | None:
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
-    """Word errors per reference word; `inf` for words where the reference has none."""
+    """Word errors per reference word; if the reference is empty, `inf` for any word and 0 for none."""
     import jiwer
 
     if not reference.split():
@@ -229,7 +231,7 @@ class RowFilter:
         ConfigError.raise_if_any(problems)
 
     def before_scoring(self, seconds: float) -> str | None:
-        """Why a row is dropped unheard, or `None`."""
+        """Why a row is dropped without scoring, or `None`."""
         if self.min_duration is not None and seconds < self.min_duration:
             return 'too short'
         if self.max_duration is not None and seconds > self.max_duration:
@@ -237,7 +239,7 @@ class RowFilter:
         return None
 
     def after_scoring(self, row: Mapping[str, Any]) -> str | None:
-        """Why a scored row is dropped, or `None`. A limited WER needs the row's reference."""
+        """Why a scored row is dropped, or `None`. With `max_wer`, the row needs its reference."""
         words = len(row['text'].split())
         if self.min_words is not None and words < self.min_words:
             return 'too few words'

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A journal of finished batches, so that a killed run loses at most the batch it was working on.
+"""Keeps a journal of finished batches, so that a killed run loses at most the batch that it was working on.
 
-The first line says what the run is; each further line holds the results of one batch. A line counts only if it is complete.
+The first line identifies the run, and each further line holds the results of one batch. Only complete lines count.
 """
 
 import fcntl
@@ -34,11 +34,11 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: 
 
 
 class Journal:
-    """Opens a journal, or begins one, and holds it against a second writer until closed.
+    """Opens or starts a journal, and locks it against a second writer until it is closed.
 
     Args:
-        path: where it lies.
-        header: what the run is; a journal with another header is refused.
+        path: path of the journal.
+        header: settings that identify the run; a journal with another header is refused.
         volatile: keys of the header that may change from one start to the next.
 
     Raises:
@@ -73,20 +73,20 @@ class Journal:
         try:
             written, *batches = (json.loads(line) for line in lines)
         except ValueError as error:
-            raise ConfigError(f"{self.path} is damaged ({error}): remove it to start anew") from None
-        # through JSON, because lists and tuples are the same there
+            raise ConfigError(f"{self.path} is damaged ({error}): remove it to start again") from None
+        # the header goes through JSON, because JSON does not distinguish lists from tuples
         wanted = json.loads(json.dumps(header))
         kept = [{key: value for key, value in of.items() if key not in volatile} for of in (written, wanted)]
         difference = first_difference(*kept)
         if difference:
             raise ConfigError(
                 f"{self.path} was begun by a different run ({difference}): resume with the same settings, give another "
-                "--output, or remove the file to start anew"
+                "--output, or remove the file to start again"
             )
         return [(index, result) for batch in batches for index, result in batch]
 
     def add(self, batch: list[Entry]) -> None:
-        """Writes the results of a batch; they survive the process from here on."""
+        """Writes the results of a batch to disk, so that they survive the end of the process."""
         self._write(batch)
         self.entries.extend(batch)
 
@@ -96,7 +96,7 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file and releases its lock."""
         self._file.close()
 
     def remove(self) -> None:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Scoring a whole manifest: batches by length, audio read ahead, a journal to resume from, filters, the header."""
+"""Scores a whole manifest: in batches by length, with audio read ahead, a journal to resume from, filters and a header."""
 
 import hashlib
 import time
@@ -34,7 +34,7 @@ from nemo_oracle_kd.labelling.scorer import NOT_A_NUMBER, NOT_WRITABLE, Scorer
 
 __all__ = ['RunOptions', 'score_manifest']
 
-#: reasons for which a row is dropped before the teacher is asked; what follows a colon is left out
+#: reasons for which a row is dropped before it is scored, without the details after a colon
 UNHEARD = ('unreadable audio', 'too short', 'too long', NOT_WRITABLE)
 
 FORMAT = 'nemo_oracle_kd scored manifest, version 1'
@@ -42,15 +42,15 @@ FORMAT = 'nemo_oracle_kd scored manifest, version 1'
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a manifest is worked through.
+    """How a manifest is processed.
 
     Attributes:
         row_filter: which rows to keep.
-        batch_size: utterances at a time.
-        part: which contiguous part of the manifest to score, from 0.
+        batch_size: utterances per batch.
+        part: index of the contiguous part of the manifest to score, from 0.
         parts: number of parts.
-        skip_unwritable: drop rows whose text the teacher cannot write, instead of refusing the manifest.
-        overwrite: begin anew whatever lies at the output.
+        skip_unwritable: whether rows whose text the teacher cannot write are dropped; otherwise the manifest is refused.
+        overwrite: whether to replace an existing output or unfinished run.
         source: name of the teacher for the header.
     """
 
@@ -72,16 +72,16 @@ class RunOptions:
 def score_manifest(
     scorer: Scorer, manifest: str | Path, output: str | Path, options: RunOptions = RunOptions()
 ) -> ScoringReport:
-    """Scores a manifest and writes another.
+    """Scores a manifest and writes the scored rows to another.
 
-    Results are kept batch by batch in a journal; a run that is started again after any kind of death continues behind the
-    last whole batch and ends with the same bytes, for it forms the same batches. A finished run returns at once.
+    The results of each batch go to a journal. A run that was killed and is started again continues after the last complete
+    batch. It forms the same batches, and so writes the same bytes. A finished run returns at once.
 
     Args:
         scorer: the teacher.
-        manifest: what to score; rows need `text` for the source `reference`, `teacher_nbest` for `nbest`.
-        output: where the scored manifest goes, or its part (see `part_path`) if there are several.
-        options: how.
+        manifest: manifest to score; rows need `text` for the source `reference`, and `teacher_nbest` for `nbest`.
+        output: path of the scored manifest; `part_path` gives the path of a part if there are several.
+        options: how the manifest is processed.
 
     Raises:
         ConfigError: `output` belongs to another run or is an input; texts that the teacher cannot write; a teacher that
@@ -183,7 +183,7 @@ def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
             early.append((index, reason))
     if early:
         journal.add(early)
-    # The longest first: memory runs out at once or never. Utterances of similar length waste little on padding.
+    # The longest come first, so that memory runs out at once or never. Similar lengths in a batch need little padding.
     order = sorted(seconds, key=lambda index: (-seconds[index], index))
     batches = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     start = time.perf_counter()
@@ -198,7 +198,7 @@ def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
 
 
 def _read_ahead(rows, batches, sample_rate) -> Iterator[tuple[list[int], list[Any]]]:
-    """Batches with their audio; the next batch is read while the model works on this one."""
+    """Yields batches with their audio; the next batch is read while the model scores the current one."""
 
     def read(batch: list[int]) -> list[Any]:
         signals = []

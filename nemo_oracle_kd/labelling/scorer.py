@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""From rows and audio to scored rows: decode or take given texts, tokenise, score by full sum, sort."""
+"""Turns manifest rows and their audio into scored rows: finds the texts, tokenises, scores by full sum, and sorts them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ __all__ = ['NOT_A_NUMBER', 'SOURCES', 'Scorer', 'ScoringSettings']
 #: why a row is dropped: all its scores are NaN, or none of its texts can be written
 NOT_WRITABLE = 'not writable in the labels of the teacher'
 NOT_A_NUMBER = "the teacher's score is not a number"
-#: the widest beam: beyond it a search needs more memory than any machine has and finds nothing more
+#: the widest beam; a wider one exceeds the memory of any machine and finds nothing more
 MAX_BEAM = 1000
 
 #: where the texts come from: the teacher's own search, the manifest's `text`, or the manifest's `teacher_nbest`
@@ -50,11 +50,11 @@ class ScoringSettings:
 
     Attributes:
         source: one of `SOURCES`.
-        nbest: texts kept per utterance.
-        beam_size: of the search; `None`: as `nbest`.
-        max_symbols: of a transducer's search: labels per frame.
+        nbest: number of texts kept per utterance.
+        beam_size: size of the search's beam; `None` takes `nbest`.
+        max_symbols: largest number of labels per frame in a transducer's search.
         head: `auto`, `ctc` or `rnnt`.
-        max_cells: bound of the joint cells held at a time.
+        max_cells: largest number of joint cells held at a time.
         kernel: one of `bridge.scoring.KERNELS`.
     """
 
@@ -77,7 +77,9 @@ class ScoringSettings:
             if (getattr(self, name) or 1) > MAX_BEAM:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give at most {MAX_BEAM}, better 4 to 32")
         if self.beam_size is not None and self.beam_size < self.nbest:
-            raise ConfigError(f"a beam of {self.beam_size} holds no {self.nbest} texts: widen it or lower nbest")
+            raise ConfigError(
+                f"beam_size is {self.beam_size}, less than nbest, which is {self.nbest}: raise beam_size or lower nbest"
+            )
 
 
 class Scorer:
@@ -85,7 +87,7 @@ class Scorer:
 
     Args:
         model: a NeMo model in eval mode.
-        settings: how.
+        settings: how texts are found and scored.
 
     Raises:
         ValueError: the model cannot do what the settings ask for.
@@ -109,25 +111,27 @@ class Scorer:
         self.fingerprint = fingerprint_of(self.identity, self.head.kind, self.codec.fingerprint, self.decoding)
 
     def given_texts(self, row: Mapping[str, Any]) -> list[str]:
-        """The texts that the row itself holds, distinct, spaces normalised.
+        """Returns the distinct texts in the row itself, with normalised spaces.
 
         Raises:
-            ConfigError: it holds none.
+            ConfigError: the row has no such texts.
         """
         if self.settings.source == 'reference':
             return [normalize_spaces(row['text'])]
         entries = row.get(NBEST_KEY)
         if not isinstance(entries, list) or not entries:
-            raise ConfigError(f"the row of {row.get('audio_filepath')} holds no `{NBEST_KEY}` to score again")
+            raise ConfigError(
+                f"the row of {row.get('audio_filepath')} has no `{NBEST_KEY}` to score again: score the manifest without --rescore"
+            )
         if not all(isinstance(entry, Mapping) and isinstance(entry.get('text'), str) for entry in entries):
             raise ConfigError(
-                f"`{NBEST_KEY}` of {row.get('audio_filepath')} is not a list of {{\"text\": ...}}: score the manifest anew without "
+                f"`{NBEST_KEY}` of {row.get('audio_filepath')} is not a list of {{\"text\": ...}}: score the manifest without "
                 "--rescore"
             )
         return list(dict.fromkeys(normalize_spaces(entry['text']) for entry in entries))
 
     def check_writable(self, text: str) -> None:
-        """Refuses a given text that would not be scored as itself.
+        """Refuses a given text whose score would be that of another text.
 
         Raises:
             UnwritableText: the labels cannot express it, or it is empty and the model has to read it.
@@ -140,11 +144,11 @@ class Scorer:
         """Scores a batch.
 
         Args:
-            rows: of the manifest.
-            signals: their audio, `[S]` each.
+            rows: rows of the manifest.
+            signals: audio of each row, `[S]`.
 
         Returns:
-            For each row the scored row, or the reason why there is none.
+            For each row, the scored row or the reason why it is dropped.
         """
         with torch.inference_mode():
             texts, labels, scores = self._hypotheses(rows, signals)
@@ -195,7 +199,7 @@ class Scorer:
         ]
         if not candidates:
             return NOT_A_NUMBER if any(math.isnan(score) for score in scores) else 'too short for its labels'
-        # by what is written, so that the order of near ties does not depend on the batch
+        # rounded scores are compared, so that the order of near ties does not depend on the batch
         candidates.sort(key=lambda entry: (-entry[0], entry[1]))
         log_prob, best, tokens = candidates[0]
         scored = {key: value for key, value in row.items() if key not in (*TEACHER_KEYS, 'text')}

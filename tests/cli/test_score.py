@@ -221,10 +221,10 @@ def test_nbest_lists_are_scored_again_by_another_teacher(scored, rnnt_teacher, t
         (['--reference', '--nbest', '4'], '--reference decodes nothing'),
         (['--shards', '2'], 'say with --shard which part'),
         (['--nbest', '0'], 'nbest must be at least 1'),
-        (['--nbest', '8', '--beam-size', '4'], 'a beam of 4 holds no 8 texts'),
+        (['--nbest', '8', '--beam-size', '4'], 'beam_size is 4, less than nbest, which is 8'),
         (['--min-words', '4', '--max-words', '2'], 'no row would be left'),
         (['--min-log-prob-per-token', '0.5'], 'never positive'),
-        (['--rescore'], 'holds no `teacher_nbest`'),
+        (['--rescore'], 'has no `teacher_nbest` to score again'),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(options, sentence, tone_teacher, tone_corpus, tmp_path, capsys):
@@ -255,7 +255,7 @@ def test_lists_that_are_none_are_refused_in_a_sentence(entries, tone_teacher, to
     manifest = tmp_path / 'in.jsonl'
     write_manifest(manifest, [{**read_manifest(tone_corpus)[0], 'teacher_nbest': entries}])
     assert _score(tone_teacher, manifest, tmp_path / 'out.jsonl', '--rescore') == 2
-    assert 'score the manifest anew without --rescore' in capsys.readouterr().err
+    assert 'score the manifest without --rescore' in capsys.readouterr().err
 
 
 def test_a_run_that_drops_nothing_leaves_no_dropped_rows_of_an_earlier_one(
@@ -295,5 +295,5 @@ def test_a_fingerprint_depends_on_weights_and_labels_but_not_on_the_file(tone_te
     changed = model_fingerprint(model)
     assert not changed.same_scores(fingerprint) and changed.vocabulary == fingerprint.vocabulary
     assert Fingerprint.parse(str(fingerprint)) == fingerprint
-    with pytest.raises(ConfigError, match='no teacher fingerprint'):
+    with pytest.raises(ConfigError, match='is not a teacher fingerprint'):
         Fingerprint.parse('abc')

@@ -88,7 +88,7 @@ def test_the_teacher_is_told_by_the_first_two_parts_of_the_fingerprint(make):
         make(rows, OTHER)
     with pytest.raises(ConfigError, match='scored by different teachers, .*aaaaaaaa-bbbbbbbb .2 rows.* --rescore'):
         make(rows + [scored(2, teacher_fingerprint=OTHER)])
-    with pytest.raises(ConfigError, match="'nonsense' is no teacher fingerprint"):
+    with pytest.raises(ConfigError, match="'nonsense' is not a teacher fingerprint"):
         make(rows, 'nonsense')
 
 
