@@ -168,8 +168,8 @@ def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout
     sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
     if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
         yield (
-            f"{name}.distance={config.distance} needs encoders of one size, but the joint projects the student's to {sizes[0]} and "
-            f"the teacher's to {sizes[1]} dimensions: set {name}.distance=similarity"
+            f"{name}.distance={config.distance} needs encoders of one size, but the student's gives {sizes[0]} values per "
+            f"frame and the teacher's {sizes[1]}: set {name}.distance=similarity"
         )
 
 
