@@ -189,7 +189,7 @@ class Comparison:
 
         def on_finished(job: Job, result: JobResult) -> None:
             if job.name in run_of:
-                self._take_model(run_of[job.name], anew=result.state == 'done')
+                self._take_model(run_of[job.name], replace=result.state == 'done')
             elif job.name in evaluations:
                 finished.append(evaluations[job.name])
                 content = self.collect([seed for seed in self.seeds if seed in finished])
@@ -221,14 +221,14 @@ class Comparison:
             if path.is_file():
                 path.replace(path.with_name(f'{path.stem}.previous{path.suffix}'))
 
-    def _take_model(self, run: SystemRun, anew: bool) -> None:
+    def _take_model(self, run: SystemRun, replace: bool) -> None:
         source, target = Path(run.model), self.model_path(run.name, run.seed)
         if not source.is_file():
             raise FileNotFoundError(
                 f"job '{run.job.name}' has ended, but there is no model at '{source}': correct SystemRun.model"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.resolve() != target.resolve() and (anew or not target.is_file()):
+        if source.resolve() != target.resolve() and (replace or not target.is_file()):
             temporary = target.with_suffix('.part')
             shutil.copyfile(source, temporary)
             temporary.replace(target)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The oracle branch of a student that teaches itself: label reader and CTC layer behind the student's own encoder.
+"""The oracle branch of a student that teaches itself: a label reader and a CTC layer on top of the student's own encoder.
 
 In the one-stage layout of arXiv 2306.10058 (EM-Network): `P(. | t, x, y) = softmax(W Fuse(H, R))` with `H` the output of the
 student's encoder and `R` the encoded labels.
@@ -22,13 +22,13 @@ __all__ = ['OracleBranch', 'OracleBranchOptions']
 
 @dataclass
 class OracleBranchOptions:
-    """How the branch is built.
+    """Sizes and options of an oracle branch.
 
     Attributes:
         audio_width: channels of the student's encoder output.
         num_labels: labels without the blank.
-        width: of label encoder and fusion.
-        self_conditioning: add the student's own posteriors to the query.
+        width: width of label encoder and fusion.
+        self_conditioning: whether the student's own posteriors are added to the query.
     """
 
     audio_width: int
@@ -41,10 +41,10 @@ class OracleBranchOptions:
 
 
 class OracleBranch(LabelReader):
-    """Frame posteriors of an audio stream that has read the transcript.
+    """Computes frame posteriors from the encoded audio and the transcript.
 
     Args:
-        options: sizes and guards.
+        options: sizes and options.
     """
 
     def __init__(self, options: OracleBranchOptions):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What all teachers that are the student have in common: a start, a description, frame objectives alone."""
+"""What all self-teachers share: when they start, whose description they have, and the restriction to frame objectives."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,23 +22,25 @@ __all__ = ['SelfTeacherConfig', 'StudentAsTeacher']
 
 @dataclass
 class SelfTeacherConfig(TeacherOptions):
-    """Options of every teacher that is the student; the field `self` says which."""
+    """Options that every self-teacher has; the field `self` chooses the kind."""
 
     self: str | None = field(default=None, metadata={'help': 'oracle, ema, view or context'})
     start_below: float | None = field(
         default=None,
         metadata={
-            'help': "teach when the student's running label loss is below so many nats per label; null: at once"
+            'help': "teach once the student's running label loss is below this many nats per label; null: at once"
         },
     )
-    ramp: int = field(default=0, metadata={'help': 'optimizer steps over which the objectives then gain their weight'})
+    ramp: int = field(
+        default=0, metadata={'help': 'optimizer steps over which the objectives then reach their full weight'}
+    )
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
         if self.head != 'auto' or self.time_resampling != 'none':
             yield (
-                f"`{path}`: head and time_resampling are for a teacher with outputs of its own, and this one is the student: "
-                "remove them"
+                f"`{path}`: head and time_resampling are for a teacher with outputs of its own, but this teacher is the "
+                "student itself: remove them"
             )
         if self.start_below is not None and not (math.isfinite(self.start_below) and self.start_below > 0):
             yield f"`{path}.start_below` must be a number of nats above 0, or null to start at once, not {self.start_below}"
@@ -47,15 +49,15 @@ class SelfTeacherConfig(TeacherOptions):
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Name of the teacher in the log."""
         return f'the student itself ({self.self})'
 
 
 class StudentAsTeacher(Teacher):
-    """Base of the kinds. A kind implements :meth:`hear`, and :meth:`meet` where it has losses of its own.
+    """Base class of the self-teachers. A kind implements :meth:`hear`, and :meth:`meet` if it has losses of its own.
 
     Args:
-        config: of the kind.
+        config: options of the kind.
     """
 
     config_class = SelfTeacherConfig
@@ -68,35 +70,35 @@ class StudentAsTeacher(Teacher):
         self.step = 0
 
     def bind(self, student: Any) -> None:
-        """The description is the student's."""
+        """Keeps the student, and takes its description for that of the teacher."""
         self.student = student
         self.description = describe(student)
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """Objectives over whole texts."""
+        """Refuses objectives over whole texts."""
         if names := ', '.join(objectives_of('sequence', objectives)):
             yield (
-                f"{names} compares scores of texts, which a teacher that is the student does not give: use an objective on "
-                "frames, such as frame_kl, or a teacher with weights of its own (teacher.restore_from)"
+                f"{names} compares scores of texts, which a self-teacher does not give: use an objective on frames, such as "
+                "frame_kl, or a teacher with weights of its own (teacher.restore_from)"
             )
 
     def release(self, student: Any) -> None:
-        """Lets go of the student."""
+        """Drops the reference to the student."""
         self.student = None
 
     def begin(self, step: int) -> None:
-        """Keeps the step."""
+        """Remembers the step."""
         self.step = step
 
     @property
     def readiness(self) -> float:
-        """0 until the student has learned enough, then up to 1."""
+        """0 until the student has learned enough, then rising to 1."""
         return ramp(self.start.since, self.step, self.config.ramp)
 
     def own_losses(
         self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None = None
     ) -> dict[str, OwnLoss]:
-        """Follows the student's loss, then :meth:`meet`."""
+        """Updates the start condition with the student's loss, then calls :meth:`meet`."""
         if self.start.follow(step.label_losses, step.transcripts.lengths, self.step) and self.start.below is not None:
             logging.info(
                 f"Step {self.step}: the student's label loss has fallen to {self.start.loss.value:.3g} nats per label, below "
@@ -107,13 +109,13 @@ class StudentAsTeacher(Teacher):
         return self.meet(step, batch, metrics)
 
     def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
-        """Losses of its own; arguments as :meth:`own_losses`."""
+        """Computes the losses of its own; the arguments are those of :meth:`own_losses`."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """When it started."""
+        """The running loss, and the step at which it started."""
         return {'start': self.start.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """As saved."""
+        """Restores what :meth:`state` returned."""
         self.start.load_state(state['start'])

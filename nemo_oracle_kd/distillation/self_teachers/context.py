@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A streaming student at full attention context teaches itself at the context that it streams with.
+"""A streaming student at full attention context teaches itself at its streaming context.
 
 The weights are the same. The teacher runs in eval mode on audio without augmentation and gets no gradient.
 """
@@ -21,7 +21,7 @@ __all__ = ['ContextConfig', 'ContextTeacher']
 
 @dataclass
 class ContextConfig(SelfTeacherConfig):
-    """Nothing but what all self-teachers have."""
+    """Has only the options of all self-teachers."""
 
 
 class ContextTeacher(StudentAsTeacher):
@@ -30,7 +30,7 @@ class ContextTeacher(StudentAsTeacher):
     config_class = ContextConfig
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """Also a student whose attention is not limited."""
+        """Also refuses a student whose attention is not limited."""
         yield from super().problems(objectives)
         contexts = attention_contexts(self.student)
         if all(set(context) == {-1} for context in contexts):
@@ -41,16 +41,16 @@ class ContextTeacher(StudentAsTeacher):
             )
 
     def attach(self, student: Any) -> None:
-        """Finds the modules."""
+        """Collects the student's modules from waveform to posteriors."""
         self._path = AudioPath(student)
 
     def release(self, student: Any) -> None:
-        """Lets go of the modules."""
+        """Drops the references to the modules."""
         super().release(student)
         self._path = None
 
     @torch.no_grad()
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """The student at full context."""
+        """Runs the student at full context."""
         with evaluating(self._path), full_attention(self._path.encoder):
             return self._path(batch, augment=False)

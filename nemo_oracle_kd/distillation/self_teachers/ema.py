@@ -5,7 +5,7 @@
 
     w_0 = student,   w_{n+1} = d_n w_n + (1 - d_n) student,   d_n = min(decay, (1 + n) / (10 + n))
 
-once per optimizer step, buffers with floating-point values too; other buffers are copied.
+once per optimizer step. Buffers with floating-point values are averaged too; other buffers are copied.
 """
 
 import copy
@@ -24,18 +24,18 @@ __all__ = ['EMAConfig', 'EMATeacher']
 
 @dataclass
 class EMAConfig(SelfTeacherConfig):
-    """The decay of the mean."""
+    """Options of the averaged student."""
 
     start_below: float | None = field(
         default=1.0,
         metadata={
-            'help': "teach when the student's running label loss is below so many nats per label; null: at once"
+            'help': "teach once the student's running label loss is below this many nats per label; null: at once"
         },
     )
     ramp: int = field(
-        default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'}
+        default=100, metadata={'help': 'optimizer steps over which the objectives then reach their full weight'}
     )
-    decay: float = field(default=0.999, metadata={'help': 'share of the old mean that stays at each optimizer step'})
+    decay: float = field(default=0.999, metadata={'help': 'share of the old mean that is kept at each optimizer step'})
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
@@ -44,7 +44,7 @@ class EMAConfig(SelfTeacherConfig):
 
 
 class EMATeacher(StudentAsTeacher):
-    """A frozen copy of preprocessor, encoder and CTC decoder. It hears audio without augmentation, in eval mode."""
+    """A frozen copy of preprocessor, encoder and CTC decoder, which hears audio without augmentation, in eval mode."""
 
     config_class = EMAConfig
 
@@ -59,7 +59,7 @@ class EMATeacher(StudentAsTeacher):
         self.copy = copy.deepcopy(self._path).eval().requires_grad_(False)
 
     def release(self, student: Any) -> None:
-        """Lets go of the modules and of the copy."""
+        """Drops the references to the modules and to the copy."""
         super().release(student)
         self._path = self.copy = None
 
@@ -69,7 +69,7 @@ class EMATeacher(StudentAsTeacher):
         return self
 
     def begin(self, step: int) -> None:
-        """Averages, if there was an optimizer step since the last time. The first mean is the student itself."""
+        """Averages if an optimizer step was made since the last call. The first mean is the student itself."""
         super().begin(step)
         if step == self._updated_at:
             return
@@ -90,16 +90,16 @@ class EMATeacher(StudentAsTeacher):
 
     @torch.no_grad()
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """What the mean makes of the batch."""
+        """Runs the averaged student."""
         return self.copy(batch, augment=False)
 
     def state(self) -> dict[str, Any]:
-        """Also the mean."""
+        """Also the averaged weights."""
         weights = {name: value.detach().cpu().clone() for name, value in self.copy.state_dict().items()}
         return {**super().state(), 'mean': weights, 'updates': self.updates, 'updated_at': self._updated_at}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """As saved."""
+        """Restores what :meth:`state` returned."""
         super().load_state(state)
         self.copy.load_state_dict(state['mean'])
         self.updates, self._updated_at = state['updates'], state['updated_at']

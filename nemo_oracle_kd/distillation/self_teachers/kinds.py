@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The kinds of teachers that are the student, by the value of `teacher.self`."""
+"""The kinds of self-teachers, by the value of `teacher.self`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,12 +29,12 @@ class SelfTeacher(StudentAsTeacher):
 
     @classmethod
     def kinds(cls) -> tuple[type[Teacher], ...]:
-        """All of them."""
+        """All of :data:`SELF_TEACHERS`."""
         return tuple(SELF_TEACHERS.values())
 
     @classmethod
     def choose(cls, values: Mapping[str, Any]) -> type[Teacher]:
-        """By the value of `self`.
+        """Chooses by the value of `self`.
 
         Raises:
             ConfigError: there is no such kind.

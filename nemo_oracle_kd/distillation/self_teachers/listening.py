@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether an oracle branch listens, watched in training.
+"""Measures during training whether an oracle branch listens.
 
-The branch is given the texts of other utterances of the batch. Let `own` be its loss of the true text that it has read, `wrong` its
-loss of another text that it has read, and `chance` the loss of that other text by the student, which has read nothing. The heard
-share
+The branch is given the texts of other utterances of the batch. Let `own` be its loss on the true text after reading it, `wrong` its
+loss on another utterance's text after reading that, and `chance` the loss of the student, which has read nothing, on that other text.
+The heard share
 
     (wrong - own) / (chance - own)
 
-is about 1 for a branch that takes from the text no more than the audio supports, and 0 for one that copies. It is the share of
-losses of `nemo-oracle-kd diagnose` on the running batch, without dropout and label corruption, and its limits are the same.
+is about 1 for a branch that takes from the text no more than the audio supports, and 0 for one that copies. `nemo-oracle-kd
+diagnose` computes the same share of losses; here it is computed on the current batch, without dropout and label corruption.
 """
 
 from typing import Any
@@ -23,16 +23,16 @@ from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 
 __all__ = ['ListeningWatch', 'heard_share', 'texts_of_others']
 
-#: below this the branch copies
+#: heard share below which the branch copies
 COPIES = 0.25
-#: the branch has learned something once its loss undercuts chance by this share
+#: share by which the loss of a branch that has learned something lies below chance
 LEARNT = 0.1
-#: checks in a row before a warning: one batch is few utterances
+#: low shares in a row before a warning, because one batch holds few utterances
 IN_A_ROW = 3
 
 
 def texts_of_others(transcripts: Transcripts) -> tuple[Transcripts, Tensor]:
-    """Every utterance with the labels of its neighbour in the batch, and `[B]` bool where these differ from its own."""
+    """Gives every utterance the labels of its neighbour in the batch; also `[B]` bool, true where these differ from its own."""
     labels, lengths = transcripts.labels.roll(1, 0), transcripts.lengths.roll(1, 0)
     inside = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
     other = (lengths != transcripts.lengths) | ((labels != transcripts.labels) & inside).any(1)
@@ -55,12 +55,12 @@ class ListeningWatch:
 
     @torch.no_grad()
     def look(self, branch: Any, audio: Tensor, step: StudentStep, metrics: dict[str, Any]) -> None:
-        """One look at the batch in hand.
+        """Measures the heard share on the current batch.
 
         Args:
             branch: an `OracleBranch`.
             audio: output of the student's encoder, `[B, D, T]`.
-            step: what the student shows.
+            step: outputs of the student's CTC head.
             metrics: gets `oracle_own`, `oracle_wrong`, `oracle_chance` in nats per label and `oracle_heard_share`.
         """
         others, differ = texts_of_others(step.transcripts)
@@ -92,14 +92,14 @@ class ListeningWatch:
             self.judge(share)
 
     def judge(self, share: float) -> None:
-        """Warns once when the share stays low, and again if that happens anew."""
+        """Warns once when the share stays low, and again if it recovers and then stays low once more."""
         self._low = self._low + 1 if share < COPIES else 0
         if self._low == 0:
             self._warned = False
         if self._low >= IN_A_ROW and not self._warned:
             self._warned = True
             logging.warning(
-                f"The oracle branch stops listening: given the text of another utterance it believes that text (heard share "
-                f"{share:.2f}, below {COPIES}). What it teaches no longer comes from the audio: raise "
+                f"The oracle branch has stopped listening: given the text of another utterance, it follows that text (heard share "
+                f"{share:.2f}, below {COPIES}), so what it teaches no longer comes from the audio. Raise "
                 "teacher.label_corruption.masking_ratio, lower teacher.start_below, or widen teacher.fusion.alignment_prior."
             )

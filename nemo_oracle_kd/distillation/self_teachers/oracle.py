@@ -3,7 +3,7 @@
 
 """The student reads the transcript in a branch of its own and teaches itself: one-stage oracle distillation.
 
-After arXiv 2306.10058 (EM-Network), for streaming students also "Heuristic-free knowledge distillation for streaming ASR via
+After arXiv 2306.10058 (EM-Network) and, for streaming students, "Heuristic-free knowledge distillation for streaming ASR via
 multi-modal training" (AAAI 2025):
 
     L = L_student + loss_weight * L_oracle + sum_i w_i * objective_i
@@ -59,24 +59,24 @@ class BranchFusionConfig(FusionConfig):
 
 @dataclass
 class OracleSelfConfig(SelfTeacherConfig):
-    """The branch, its loss, its guards."""
+    """Options of the branch, its loss and its guards against copying."""
 
     start_below: float | None = field(
         default=1.5,
         metadata={
-            'help': "train the branch when the student's running label loss is below so many nats per label; null: at once"
+            'help': "train the branch once the student's running label loss is below this many nats per label; null: at once"
         },
     )
     ramp: int = field(
-        default=100, metadata={'help': 'optimizer steps over which the objectives then gain their weight'}
+        default=100, metadata={'help': 'optimizer steps over which the objectives then reach their full weight'}
     )
     teach_below: float | None = field(
         default=0.8,
-        metadata={'help': "teach when the branch's running loss is below this share of the student's; null: at once"},
+        metadata={'help': "teach once the branch's running loss is below this share of the student's; null: at once"},
     )
     loss_weight: float = field(default=1.0, metadata={'help': "factor of the branch's own CTC loss"})
     gradients: str = field(
-        default='student', metadata={'help': 'who learns from the objectives: student, or both (EM-Network)'}
+        default='student', metadata={'help': 'who gets the gradient of the objectives: student, or both (EM-Network)'}
     )
     encoder_gradient: bool = field(
         default=True, metadata={'help': "whether the branch's loss also trains the student's encoder"}
@@ -84,23 +84,23 @@ class OracleSelfConfig(SelfTeacherConfig):
     width: int | None = field(
         default=None,
         metadata={
-            'help': f"of label encoder and fusion; null: the encoder's, up to {WIDEST}, in multiples of the heads"
+            'help': f"width of label encoder and fusion; null: the encoder's, up to {WIDEST}, a multiple of the heads"
         },
     )
     self_conditioning: bool = field(
         default=True, metadata={'help': "add the student's own posteriors, detached, to the query of the fusion"}
     )
     label_encoder: BranchLabelEncoderConfig = field(
-        default_factory=BranchLabelEncoderConfig, metadata={'help': 'depth, heads, dropout'}
+        default_factory=BranchLabelEncoderConfig, metadata={'help': 'depth, heads and dropout of the label encoder'}
     )
     fusion: BranchFusionConfig = field(
-        default_factory=BranchFusionConfig, metadata={'help': 'depth, heads, alignment prior'}
+        default_factory=BranchFusionConfig, metadata={'help': 'depth, heads and alignment prior of the fusion'}
     )
     label_corruption: LabelCorruptionConfig = field(
         default_factory=LabelCorruptionConfig, metadata={'help': 'what keeps the branch from copying'}
     )
     listen_every: int = field(
-        default=1, metadata={'help': 'look whether the branch listens on every n-th step that is logged; 0: never'}
+        default=1, metadata={'help': 'measure on every n-th logged step whether the branch listens; 0: never'}
     )
 
     def problems(self, path: str) -> Iterator[str]:
@@ -123,11 +123,11 @@ class OracleSelfConfig(SelfTeacherConfig):
 
 
 class OracleSelfTeacher(StudentAsTeacher):
-    """The label branch of the student in training.
+    """The label branch of the student that is being trained.
 
-    Two conditions, each met for good: the branch is trained once the student's label loss is below `start_below`, for only a
-    student that hears something gives the branch a reason to listen; it teaches once its own loss is below `teach_below` times
-    the student's.
+    Two conditions must be met, and each stays met. The branch is trained once the student's label loss is below `start_below`,
+    because only a student that hears something gives the branch a reason to listen. It teaches once its own loss is below
+    `teach_below` times the student's.
     """
 
     config_class = OracleSelfConfig
@@ -143,12 +143,12 @@ class OracleSelfTeacher(StudentAsTeacher):
         self._heard: EncodedAudio | None = None
 
     def bind(self, student: Any) -> None:
-        """The student's description, with the transcript read."""
+        """Takes the student's description, as that of a model that reads the transcript."""
         super().bind(student)
         self.description = replace(self.description, reads_transcript=True)
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """Also an encoder that does not tell its width."""
+        """Also refuses an encoder whose width is not known."""
         yield from super().problems(objectives)
         if encoder_width(self.student) is None:
             yield (
@@ -182,21 +182,24 @@ class OracleSelfTeacher(StudentAsTeacher):
         self.branch = self._watch = self._heard = None
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
-        """Of the branch."""
+        """Parameters of the branch."""
         return () if self.branch is None else self.branch.parameters()
 
     def begin(self, step: int) -> None:
-        """Watches the encoder."""
+        """Arms the watch on the encoder."""
         super().begin(step)
         self._watch.arm()
 
     @property
     def readiness(self) -> float:
-        """0 until the branch is ahead of the student, then up to 1."""
+        """0 until the branch is ahead of the student, then rising to 1."""
         return ramp(self.teaches_since, self.step, self.config.ramp)
 
     def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
-        """The branch's own CTC loss; a zero that touches its weights while it waits, where processes exchange gradients."""
+        """Returns the branch's own CTC loss.
+
+        While the branch waits, several processes that exchange gradients get a zero that involves all its weights.
+        """
         encoded, texts = self._watch.take(), step.transcripts
         if self.start.since is None:
             if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -226,17 +229,17 @@ class OracleSelfTeacher(StudentAsTeacher):
                 return
             logging.info(
                 f"Step {self.step}: the oracle branch is ahead of the student ({self.loss.value:.3g} against "
-                f"{self.student_loss.value:.3g} nats per label) and begins to teach."
+                f"{self.student_loss.value:.3g} nats per label) and starts to teach."
             )
         self.teaches_since = self.step
 
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """The branch's posteriors of this step, with gradient."""
+        """Returns the branch's posteriors of this step, with gradient."""
         heard, self._heard = self._heard, None
         return heard
 
     def state(self) -> dict[str, Any]:
-        """Also the branch, and how far it is."""
+        """Also the weights of the branch, and its progress."""
         weights = {name: value.detach().cpu().clone() for name, value in self.branch.state_dict().items()}
         progress = {
             'loss': self.loss.value,
@@ -246,7 +249,7 @@ class OracleSelfTeacher(StudentAsTeacher):
         return {**super().state(), 'branch': weights, **progress}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """As saved."""
+        """Restores what :meth:`state` returned."""
         super().load_state(state)
         self.branch.load_state_dict(state['branch'])
         self.loss.value, self.student_loss.value = state['loss'], state['student_loss']

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When a teacher that is the student begins to teach: by what the student has learned, not by a count of steps."""
+"""When a self-teacher starts to teach: this depends on what the student has learned, not on a count of steps."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ KEEP = 0.95
 
 
 class RunningLoss:
-    """Running mean of a loss in nats per label, over all processes: `r <- 0.95 r + 0.05 loss`, beginning with the first loss."""
+    """Running mean of a loss in nats per label, over all processes: `r <- 0.95 r + 0.05 loss`, starting from the first loss."""
 
     def __init__(self) -> None:
         self.value: float | None = None
 
     def follow(self, losses: Tensor, labels: Tensor) -> None:
-        """Takes in a batch.
+        """Adds a batch to the mean.
 
         Args:
-            losses: `[B]` nats; infinite ones (labels without any alignment) are left out.
+            losses: `[B]` nats; infinite losses (labels without any alignment) are left out.
             labels: `[B]` number of labels.
         """
         losses, labels = losses.detach().float(), labels.to(losses.device)
@@ -37,7 +37,7 @@ class RunningLoss:
 
 
 class Start:
-    """Open from the first step at which a running loss has fallen far enough; then for good.
+    """Opens at the first step at which a running loss is low enough, and stays open.
 
     Args:
         below: nats per label; `None`: open at once.
@@ -49,7 +49,7 @@ class Start:
         self.since: int | None = None
 
     def follow(self, losses: Tensor, labels: Tensor, step: int) -> bool:
-        """Takes in the student's losses of a batch; whether it opens now.
+        """Adds the student's losses of a batch, and returns whether it opens now.
 
         Args:
             losses: `[B]` nats.
@@ -66,16 +66,16 @@ class Start:
         return True
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """State for a checkpoint."""
         return {'loss': self.loss.value, 'since': self.since}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """As saved."""
+        """Restores what :meth:`state` returned."""
         self.loss.value, self.since = state['loss'], state['since']
 
 
 def ramp(since: int | None, step: int, length: int) -> float:
-    """From 0 to 1 over `length` steps from step `since` on; 0 while that is not known."""
+    """Rises from 0 to 1 over `length` steps from step `since` on; 0 while `since` is `None`."""
     if since is None:
         return 0.0
     return min(1.0, (step - since + 1) / length) if length else 1.0

@@ -5,8 +5,8 @@
 
     L = (CTC(a) + CTC(b)) / 2 + alpha * (D(sg(b), a) + D(sg(a), b)) / 2
 
-with a and b the posteriors of two draws of SpecAugment, `sg` the stop of gradients and D the objective. CR-CTC takes the
-divergence of frames at temperature 1, and alpha = 0.2.
+with a and b the posteriors under two draws of SpecAugment, `sg` the stop-gradient operator and D the objective. CR-CTC uses
+the frame-wise divergence at temperature 1 and alpha = 0.2.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,13 +23,13 @@ __all__ = ['ViewConfig', 'ViewTeacher']
 
 @dataclass
 class ViewConfig(SelfTeacherConfig):
-    """Nothing but what all self-teachers have."""
+    """Has only the options of all self-teachers."""
 
 
 class ViewTeacher(StudentAsTeacher):
     """Runs the student a second time, in training mode and with gradient.
 
-    Both directions of the objective count one half. While it waits for `start_below` there is no second view.
+    Each direction of the objective has weight one half. Until `start_below` is reached there is no second view.
     """
 
     config_class = ViewConfig
@@ -37,7 +37,7 @@ class ViewTeacher(StudentAsTeacher):
     label_share = 0.5
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """Also a student whose two views would be one."""
+        """Also refuses a student whose two views would be the same."""
         yield from super().problems(objectives)
         if getattr(self.student, 'spec_augmentation', None) is None:
             yield (
@@ -46,17 +46,17 @@ class ViewTeacher(StudentAsTeacher):
             )
 
     def attach(self, student: Any) -> None:
-        """Finds the modules."""
+        """Collects the student's modules from waveform to posteriors."""
         self._path = AudioPath(student)
         self._heard: EncodedAudio | None = None
 
     def release(self, student: Any) -> None:
-        """Lets go of the modules."""
+        """Drops the references to the modules."""
         super().release(student)
         self._path = self._heard = None
 
     def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
-        """CTC of the second view."""
+        """Returns the CTC loss of the second view."""
         if self.start.since is None:
             return {}
         self._heard = self._path(batch, augment=True)
@@ -64,6 +64,6 @@ class ViewTeacher(StudentAsTeacher):
         return {'view_loss': OwnLoss(losses, self.label_share, scales_with_labels=True)}
 
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """The second view of this step, with gradient."""
+        """Returns the second view of this step, with gradient."""
         heard, self._heard = self._heard, None
         return heard

@@ -155,7 +155,7 @@ def test_the_outputs_of_a_causal_student_see_no_future_with_the_branch_attached(
         ({'teach_below': 0}, 'teach_below` must be a number above 0'),
         ({'listen_every': -1}, 'listen_every` must be at least 0'),
         ({'start_below': -1}, 'start_below` must be a number of nats above 0'),
-        ({'time_resampling': 'linear'}, 'this one is the student: remove them'),
+        ({'time_resampling': 'linear'}, 'this teacher is the student itself: remove them'),
         ({'decay': 0.9}, "Unknown key 'decay'"),
     ],
 )
@@ -169,5 +169,5 @@ def test_students_and_objectives_that_cannot_work_are_refused_before_the_first_s
     trainer = tiny.trainer(1, callbacks=[callback({'self': 'oracle'})])
     with pytest.raises(ConfigError, match='is not trained with a CTC head'):
         trainer.fit(tiny.rnnt_model(config, trainer))
-    with pytest.raises(ConfigError, match='full_sum compares scores of texts, which a teacher that is the student'):
+    with pytest.raises(ConfigError, match='full_sum compares scores of texts, which a self-teacher does not give'):
         fit(callback({'self': 'oracle'}, {'full_sum': {}}), calm_config(tone_corpus), 1)

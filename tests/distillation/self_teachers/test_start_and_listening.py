@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""When a self-teacher starts, and how one sees that its branch stops listening."""
+"""When a self-teacher starts, and how its branch is found to have stopped listening."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ class _Spoken(torch.nn.Module):
         self.copies = copies
 
     def forward(self, audio, lengths, labels, counts, log_probs):
-        assert not self.training, "no dropout and no corruption while one looks"
+        assert not self.training, "no dropout and no corruption during the measurement"
         if not self.copies:
             return (3.0 * log_probs).log_softmax(-1)
         frames = torch.zeros(len(labels), int(lengths.max()), 4)
@@ -112,7 +112,7 @@ def test_the_warning_comes_after_three_looks_in_a_row_and_once(monkeypatch):
     assert not said
     for share in (0.1, 0.1, 0.1):
         watch.judge(share)
-    assert len(said) == 1 and 'stops listening' in said[0]
+    assert len(said) == 1 and 'has stopped listening' in said[0]
     for share in (0.9, 0.1, 0.1, 0.1):
         watch.judge(share)
     assert len(said) == 2
