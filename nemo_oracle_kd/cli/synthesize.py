@@ -21,6 +21,7 @@ examples:
   nemo-oracle-kd synthesize corpus --train 5000 --seed 1           a larger one
   nemo-oracle-kd synthesize corpus --plain --kinds digits          easy: clean digit strings
   nemo-oracle-kd synthesize corpus --noise-snr 0 10 --reverb 0.8   hard: loud noise, rooms almost always
+  nemo-oracle-kd synthesize corpus --kinds sentences --words m.jsonl   the words of a manifest in new orders
 """
 
 
@@ -39,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='KIND',
         default=['digits', 'spelling', 'dates', 'commands'],
-        help='what is said: digits, spelling, dates, commands (default: all four)',
+        help='what is said: digits, spelling, dates, commands (default: all four); or sentences, which needs --words',
+    )
+    parser.add_argument(
+        '--words',
+        metavar='MANIFEST',
+        help='for --kinds sentences: sentences of the words of its texts in new orders, about as long as its texts',
     )
     parser.add_argument('--sample-rate', type=int, default=16000, metavar='HZ', help='default: 16000')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: the available cores, at most 4)')
@@ -76,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes the corpus and prints what is in it; returns the exit status."""
+    from nemo_oracle_kd.corpus.sentences import read_texts
     from nemo_oracle_kd.corpus.settings import CorpusSettings
     from nemo_oracle_kd.corpus.synthesis import synthesize_corpus
 
@@ -91,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         noise_snr=tuple(args.noise_snr),
         reverb=args.reverb,
         rate=tuple(args.rate),
+        texts=() if args.words is None else read_texts(args.words),
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     workers = min(4, cores) if args.workers is None else args.workers

@@ -4,10 +4,11 @@
 """The settings of a synthetic corpus: everything that its bytes depend on."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from nemo_oracle_kd.corpus.texts import KINDS, SPLITS
+from nemo_oracle_kd.corpus.sentences import fingerprint_of
+from nemo_oracle_kd.corpus.texts import KINDS, SENTENCES, SPLITS
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 
 # Raised whenever a change of this package changes the bytes of a corpus, so that old and new are never mixed.
@@ -23,13 +24,14 @@ class CorpusSettings:
         dev: number of validation utterances.
         test: number of test utterances.
         seed: of all random choices.
-        kinds: subset of ``digits``, ``spelling``, ``dates``, ``commands``.
+        kinds: subset of ``digits``, ``spelling``, ``dates``, ``commands``; or ``sentences`` alone.
         sample_rate: Hz.
         plain: True for clean speech: no noise, no reverberation, one level, each voice's own speed and pitch.
         noise: share of the utterances with added noise.
         noise_snr: lowest and highest signal-to-noise ratio, dB.
         reverb: share of the utterances with reverberation.
         rate: slowest and fastest speech, words a minute.
+        texts: texts whose words ``sentences`` puts in new orders (:func:`~nemo_oracle_kd.corpus.sentences.read_texts`).
     """
 
     train: int = 1200
@@ -43,6 +45,7 @@ class CorpusSettings:
     noise_snr: tuple[float, float] = (15.0, 30.0)
     reverb: float = 0.3
     rate: tuple[int, int] = (110, 180)
+    texts: tuple[str, ...] = field(default=(), repr=False)
 
     def check(self) -> 'CorpusSettings':
         """Returns the settings in canonical form.
@@ -56,9 +59,7 @@ class CorpusSettings:
                 problems.append(f"--{split} is {getattr(self, split)}: every part needs at least 1 utterance.")
         if self.seed < 0:
             problems.append(f"--seed is {self.seed}: give 0 or more.")
-        problems += [unknown_name('kind of sentence', kind, KINDS) for kind in self.kinds if kind not in KINDS]
-        if not self.kinds:
-            problems.append(f"--kinds is empty: name at least one of {', '.join(KINDS)}.")
+        problems += self._problems_of_kinds()
         if not 8000 <= self.sample_rate <= 48000:
             problems.append(f"--sample-rate is {self.sample_rate}: give 8000 to 48000 Hz.")
         for name, share in (('noise', self.noise), ('reverb', self.reverb)):
@@ -75,11 +76,35 @@ class CorpusSettings:
         heard = self if not self.plain else replace(self, noise=0.0, noise_snr=(0.0, 0.0), reverb=0.0, rate=(175, 175))
         return replace(
             heard,
-            kinds=tuple(kind for kind in KINDS if kind in self.kinds),
+            kinds=tuple(kind for kind in (*KINDS, SENTENCES) if kind in self.kinds),
             noise_snr=tuple(map(float, heard.noise_snr)),
             rate=tuple(map(int, heard.rate)),
         )
 
     def record(self) -> dict[str, Any]:
-        """The settings as ``corpus.json`` holds them; equal records mean equal bytes."""
-        return json.loads(json.dumps({'format': FORMAT, **asdict(self)}))
+        """The settings as ``corpus.json`` holds them, the texts by their hash; equal records mean equal bytes."""
+        content = {'format': FORMAT, **asdict(self), 'words': fingerprint_of(self.texts)}
+        del content['texts']
+        return json.loads(json.dumps(content))
+
+    def _problems_of_kinds(self) -> list[str]:
+        known = (*KINDS, SENTENCES)
+        problems = [unknown_name('kind of sentence', kind, known) for kind in self.kinds if kind not in known]
+        if not self.kinds:
+            problems.append(f"--kinds is empty: name at least one of {', '.join(known)}.")
+        elif SENTENCES not in self.kinds:
+            if self.texts:
+                problems.append(f"--words has no effect on {', '.join(self.kinds)}: add --kinds {SENTENCES}.")
+        elif len(set(self.kinds)) > 1:
+            problems.append(f"--kinds {SENTENCES} goes with no other kind: make a corpus of each, and train on both.")
+        elif not self.texts:
+            problems.append(f"--kinds {SENTENCES} needs texts: name a manifest with --words.")
+        elif self.train > 0:
+            sentences = [text.split() for text in self.texts]
+            words, longest = len({word for one in sentences for word in one}), max(map(len, sentences))
+            if self.train * longest < words:
+                problems.append(
+                    f"--train is {self.train}, but sentences of at most {longest} words cannot hold all {words} words of --words: "
+                    f"give at least {-(-words // longest)}."
+                )
+        return problems

@@ -8,11 +8,14 @@ are split between train, dev and test, so that a spelled name of the test set is
 has not seen as a whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 KINDS = ('digits', 'spelling', 'dates', 'commands')
+SENTENCES = 'sentences'  # the kind whose words the user gives, see nemo_oracle_kd/corpus/sentences.py
 SPLITS = ('train', 'dev', 'test')
 ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 
@@ -56,7 +59,7 @@ class Sentence:
     """One text of the corpus.
 
     Attributes:
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`KINDS`, or :data:`SENTENCES`.
         text: the transcript, over :data:`ALPHABET`.
         spoken: what the synthesiser is given; it differs where spelling misleads it.
     """
@@ -90,12 +93,12 @@ def draw_sentence(rng: np.random.Generator, split: str, kinds: tuple[str, ...] =
     Returns:
         The sentence.
     """
-    kind = _pick(rng, kinds)
+    kind = pick(rng, kinds)
     if kind == 'digits':
-        words = [_pick(rng, _DIGITS) for _ in range(rng.integers(3, 8))]
+        words = [pick(rng, _DIGITS) for _ in range(rng.integers(3, 8))]
     elif kind == 'spelling':
         # Letters at random beside the names: few names would be learnt as words, and some letters are rare in them.
-        name = _pick(rng, names_of(split))
+        name = pick(rng, names_of(split))
         letters = rng.integers(1, 27, int(rng.integers(3, 7)))
         words = list(name) if rng.random() < 0.6 else [ALPHABET[letter] for letter in letters]
     elif kind == 'dates':
@@ -105,7 +108,8 @@ def draw_sentence(rng: np.random.Generator, split: str, kinds: tuple[str, ...] =
     return Sentence(kind, ' '.join(words), _spoken(words, kind))
 
 
-def _pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence) -> Any:
+    """One of the options, each equally often."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -117,7 +121,7 @@ def _date(rng: np.random.Generator) -> list[str]:
         ordinal = ['thirtieth']
     else:
         ordinal = [_TENS[day // 10 - 2], _ORDINALS[day % 10 - 1]]
-    month = _pick(rng, _MONTHS)
+    month = pick(rng, _MONTHS)
     if rng.random() < 0.4:
         return [month, *ordinal]
     return [month, *ordinal, 'nineteen', *_number(rng, 10)]
@@ -134,13 +138,13 @@ def _number(rng: np.random.Generator, low: int) -> list[str]:
 
 def _command(rng: np.random.Generator) -> str:
     # Every slot is drawn whether the pattern has it or not, so that adding a pattern changes no other choice.
-    return _pick(rng, _COMMANDS).format(
-        verb=_pick(rng, _VERBS),
-        action=_pick(rng, ('stop', 'start', 'go', 'repeat', 'erase', 'enter')),
+    return pick(rng, _COMMANDS).format(
+        verb=pick(rng, _VERBS),
+        action=pick(rng, ('stop', 'start', 'go', 'repeat', 'erase', 'enter')),
         number=' '.join(_number(rng, 1)),
-        hour=' '.join(_pick(rng, _DIGITS[2:] + _TEENS[:3]).split()),
-        count=' '.join(_pick(rng, _DIGITS[3:]).split()),
-        ordinal=_pick(rng, _ORDINALS[:12]),
+        hour=' '.join(pick(rng, _DIGITS[2:] + _TEENS[:3]).split()),
+        count=' '.join(pick(rng, _DIGITS[3:]).split()),
+        ordinal=pick(rng, _ORDINALS[:12]),
     )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from nemo_oracle_kd.corpus import acoustics
 from nemo_oracle_kd.corpus.espeak import Prosody, Synthesizer
+from nemo_oracle_kd.corpus.sentences import rearranged
 from nemo_oracle_kd.corpus.settings import CorpusSettings
-from nemo_oracle_kd.corpus.texts import SPLITS, Sentence, draw_sentence
+from nemo_oracle_kd.corpus.texts import SENTENCES, SPLITS, Sentence, draw_sentence
 from nemo_oracle_kd.corpus.voices import draw_voice
 
 _BABBLE_TRACKS = 3
@@ -43,7 +44,10 @@ def draw_utterance(settings: CorpusSettings, split: str, index: int) -> tuple[Ut
         The utterance, and its generator in the state from which :func:`render` goes on.
     """
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
-    sentence = draw_sentence(rng, split, settings.kinds)
+    if settings.kinds == (SENTENCES,):
+        sentence = rearranged(settings.texts, settings.seed).draw(rng, split, index, settings.train)
+    else:
+        sentence = draw_sentence(rng, split, settings.kinds)
     voice = draw_voice(rng, split)
     prosody = Prosody(
         rate=int(rng.integers(settings.rate[0], settings.rate[1] + 1)),

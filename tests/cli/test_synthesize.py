@@ -64,6 +64,24 @@ def test_bad_values_end_with_one_sentence_and_code_2(tmp_path, capsys, options, 
     assert not (tmp_path / 'out').exists()
 
 
+def test_sentences_are_made_of_the_words_of_a_manifest(tmp_path, capsys):
+    words, out = tmp_path / 'words.jsonl', tmp_path / 'corpus'
+    words.write_text(
+        '{"audio_filepath": "a.wav", "text": "green tea"}\n{"audio_filepath": "b.wav", "text": "no sugar"}\n'
+    )
+    options = [str(out), *SIZES, '--kinds', 'sentences', '--words', str(words)]
+    assert main(['synthesize', *options]) == 0
+    spoken = {word for row in read_manifest(out / 'train.jsonl') for word in row['text'].split()}
+    assert spoken == {'green', 'tea', 'no', 'sugar'}
+    words.write_text('{"audio_filepath": "a.wav", "text": "green tea"}\n')
+    capsys.readouterr()
+    assert main(['synthesize', *options]) == 2
+    assert 'holds a corpus made with other settings (words "' in capsys.readouterr().err
+    words.write_text('{"audio_filepath": "a.wav", "text": "Green Tea"}\n')
+    assert main(['synthesize', *options]) == 2
+    assert "characters other than a-z and the apostrophe ('Green', 'Tea')" in capsys.readouterr().err
+
+
 def test_a_missing_library_ends_with_the_command_that_installs_it(tmp_path, capsys, monkeypatch):
     from nemo_oracle_kd.corpus.utterances import synthesizer
 
