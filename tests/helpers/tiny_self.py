@@ -91,6 +91,21 @@ def fit(distillation: Any, config: DictConfig, max_steps: int = 2, look: Any = N
     return trainer, student
 
 
+def watch_step(distillation: Any) -> dict[str, Any]:
+    """Keeps, of the last training step: `step`, what the student showed; `own`, the teacher's losses; `heard`, its posteriors."""
+    seen: dict[str, Any] = {}
+    distiller = distillation.distiller
+    original = distiller._own_losses
+
+    def watch(step: Any) -> Any:
+        own = original(step)
+        seen.update(step=step, own=own, heard=distiller.teacher._heard)
+        return own
+
+    distiller._own_losses = watch
+    return seen
+
+
 def logged(trainer: Any) -> dict[str, float]:
     """The terms of the last step."""
     terms = trainer.callback_metrics.items()

@@ -6,7 +6,7 @@
 import pytest
 import tiny
 import torch
-from tiny_self import CALM_ORACLE, callback, calm_config, fit, gradients_of, logged, streaming_config
+from tiny_self import CALM_ORACLE, callback, calm_config, fit, gradients_of, logged, streaming_config, watch_step
 
 from nemo_oracle_kd.bridge.hooks.guest import GUEST
 from nemo_oracle_kd.errors import ConfigError
@@ -14,16 +14,7 @@ from nemo_oracle_kd.errors import ConfigError
 
 def _first_step(distillation, config):
     """The student's step, the branch's posteriors and the terms of the first step."""
-    seen = {}
-    distiller = distillation.distiller
-    original = distiller._own_losses
-
-    def watch(step):
-        own = original(step)
-        seen.update(step=step, own=own, heard=distiller.teacher._heard)
-        return own
-
-    distiller._own_losses = watch
+    seen = watch_step(distillation)
     trainer, _ = fit(distillation, config, 1)
     return seen, logged(trainer)
 
@@ -89,12 +80,12 @@ def test_the_branch_waits_for_the_students_own_loss_then_for_its_own_and_listens
         trained = any(parameter.grad is not None for parameter in teacher.parameters())
         states.append((teacher.start.since, teacher.teaches_since, teacher.readiness, trained))
 
-    # the student's own weights learn more slowly than the branch, so that the branch can overtake them
+    # the student's own weights learn more slowly than the branch, so that the branch can catch up with them
     config = calm_config(tone_corpus, hidden=32)
     config.optim_param_groups = {'encoder': {'lr': 0.003}, 'decoder': {'lr': 0.003}}
-    teacher = {'self': 'oracle', 'start_below': 3.0, 'teach_below': 1.0, 'ramp': 4, 'encoder_gradient': False}
+    teacher = {'self': 'oracle', 'start_below': 3.0, 'teach_below': 2.0, 'ramp': 4, 'encoder_gradient': False}
     distillation = callback(teacher)
-    trainer, _ = fit(distillation, config, 160, look, log_every_n_steps=160)
+    trainer, _ = fit(distillation, config, 120, look, log_every_n_steps=120)
     begun = next(index for index, state in enumerate(states) if state[0] is not None)
     taught = next(index for index, state in enumerate(states) if state[1] is not None)
     assert 0 < begun < taught

@@ -5,7 +5,7 @@
 
 import pytest
 import torch
-from tiny_self import callback, calm_config, fit, gradients_of, logged
+from tiny_self import callback, calm_config, fit, gradients_of, logged, watch_step
 
 from nemo_oracle_kd.errors import ConfigError
 
@@ -13,19 +13,11 @@ CR = {'frame_kl': {'weight': 0.2, 'temperature': 1.0}}
 
 
 def test_the_terms_of_a_step_are_those_of_cr_ctc_computed_by_hand(tone_corpus):
-    distillation, seen = callback({'self': 'view'}, CR), {}
-    distiller = distillation.distiller
-    original = distiller._own_losses
-
-    def watch(step):
-        own = original(step)
-        seen.update(step=step, view=distiller.teacher._heard)
-        return own
-
-    distiller._own_losses = watch
+    distillation = callback({'self': 'view'}, CR)
+    seen = watch_step(distillation)
     trainer, _ = fit(distillation, calm_config(tone_corpus, augment=True), 1)
     terms, step = logged(trainer), seen['step']
-    a, b = step.log_probs.detach(), seen['view'].log_probs.detach()
+    a, b = step.log_probs.detach(), seen['heard'].log_probs.detach()
     texts, mask = step.transcripts, torch.arange(a.shape[1]) < step.lengths[:, None]
 
     def ctc(log_probs):
