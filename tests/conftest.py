@@ -3,6 +3,7 @@
 
 """Settings of all tests: one thread, quiet logging."""
 
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config):
+    # Half of what an import of NeMo takes is the search for garbage, of which it makes none.
+    gc.disable()
     # A shell that starts the tests in the background makes them, and what they start, deaf to Ctrl-C; some test it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,6 +62,11 @@ def pytest_collection_modifyitems(items):
         raise pytest.UsageError(f"tests/conftest.py puts files first that do not exist: {', '.join(missing)}")
     rank = {file: number for number, file in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.nodeid.split('::')[0], len(rank)))
+
+
+def pytest_collection_finish(session):
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item):

@@ -208,14 +208,16 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     """The rate of making errors at which the measured rate is `settings.rate`, found by bisection."""
     if settings.rate == 0:
         return 0.0
+    import jiwer
+
     step = -(-len(truths) // CALIBRATION_ROWS)
     sample = [(truth, key) for truth, key in zip(truths[::step], keys[::step]) if truth]
     references = [truth for truth, _ in sample]
 
     def measured(rate: float) -> float:
         pieces = [_corrupt(truth, key, rate, inventory, settings) for truth, key in sample]
-        report = _measure(references, pieces, settings.unit)
-        return report.wer if settings.unit == 'word' else report.cer
+        true, made = _compared(references, pieces, settings.unit)
+        return float(jiwer.wer(true, made) if settings.unit == 'word' else jiwer.cer(true, made))
 
     low, high = 0.0, settings.highest
     most = measured(high) if sample else 0.0
@@ -230,16 +232,22 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     return high
 
 
+def _compared(truths: list[str], pieces: list[list[tuple[str, str]]], unit: str) -> tuple[list[str], list[str]]:
+    """The true texts and the corrupted ones as they are aligned, long ones in stretches."""
+    true, made = [], []
+    for truth, of_row in zip(truths, pieces):
+        # a text of one stretch is measured as it is written
+        stretches = of_row if len(of_row) > 1 else [(truth, _joined(of_row, unit))]
+        true += [' '.join(stretch.split()) for stretch, _ in stretches]
+        made += [' '.join(stretch.split()) for _, stretch in stretches]
+    return true, made
+
+
 def _measure(truths: list[str], pieces: list[list[tuple[str, str]]], unit: str) -> CorruptionReport:
     import jiwer
 
     texts = [_joined(of_row, unit) for of_row in pieces]
-    # a text of one stretch is measured as it is written
-    true, made = [], []
-    for truth, text, of_row in zip(truths, texts, pieces):
-        stretches = of_row if len(of_row) > 1 else [(truth, text)]
-        true += [' '.join(stretch.split()) for stretch, _ in stretches]
-        made += [' '.join(stretch.split()) for _, stretch in stretches]
+    true, made = _compared(truths, pieces, unit)
     words, characters = jiwer.process_words(true, made), jiwer.process_characters(true, made)
     of_unit = words if unit == 'word' else characters
     return CorruptionReport(

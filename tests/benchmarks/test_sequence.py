@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import forks
 import pytest
 from load_script import load_script
 
@@ -57,8 +58,9 @@ def test_the_ratio_of_memory_is_that_of_the_medians():
     assert found['memory_ratio'] == pytest.approx(1.02) and found['peak_ratio'] == 1.0
 
 
-def test_a_fit_for_the_memory_ends_by_itself(tmp_path):
+def test_a_fit_for_the_memory_ends_by_itself(tmp_path, monkeypatch):
     benchmark = load('full_sum_step')
+    monkeypatch.setattr(benchmark.subprocess, 'Popen', forks.popen)
     small = (
         '--batch-size 2 --seconds 1 --labels 8 --width 8 --joint-hidden 8 --threads 1 --memory-fits 1 --memory-steps 2'
     )

@@ -6,17 +6,17 @@
 import contextlib
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
+import time
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 
 TESTS = Path(__file__).parents[1] / 'helpers'
-SECONDS = 300  # far beyond the twenty that it takes: a deadlock ends the test, a busy machine does not
+SECONDS = 300  # far beyond what it takes: a deadlock ends the test, a busy machine does not
 
 
 def _two_processes_can_talk() -> bool:
@@ -33,27 +33,33 @@ def _two_processes_can_talk() -> bool:
 
 
 def _run(folder: Path, *arguments: str) -> None:
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    for name in ('MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'NODE_RANK'):
-        environment.pop(name, None)
+    """Runs the script in two processes as torchrun starts them."""
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        port = server.getsockname()[1]
+    environment = {**os.environ, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': '2'}
+    environment |= {'PYTHONPATH': os.pathsep.join([str(TESTS.parent), str(TESTS)]), 'NODE_RANK': '0'}
     if 'lo' in (name for _, name in socket.if_nameindex()):
         environment['GLOO_SOCKET_IFNAME'] = 'lo'  # the machine's own name need not resolve
     command = [sys.executable, str(TESTS / 'ddp_training.py'), *arguments]
     log = folder / 'log.txt'
-    with log.open('w') as stream:
-        # a session of its own, so that the second process, too, ends with the test
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
-        try:
-            process.wait(SECONDS)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    assert process.returncode == 0, log.read_text()[-3000:]
+    deadline = time.monotonic() + SECONDS
+    with log.open('w') as stream, contextlib.ExitStack() as stack:
+        processes = []
+        for rank in ('0', '1'):
+            of_rank = {**environment, 'RANK': rank, 'LOCAL_RANK': rank}
+            process = forks.popen(command, env=of_rank, stdout=stream, stderr=stream)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            if any(process.returncode for process in processes):
+                break  # the other one would wait for it
+            time.sleep(0.02)
+    assert [process.returncode for process in processes] == [0, 0], log.read_text()[-3000:]
 
 
 @pytest.mark.integration
-@pytest.mark.slow
 @pytest.mark.skipif(
     not _two_processes_can_talk(), reason='processes cannot talk to each other through local ports here'
 )

@@ -4,13 +4,13 @@
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import forks
 import pytest
 import tiny
 import torch
@@ -120,11 +120,11 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(rnnt_teacher, tone_
 
     command = [sys.executable, '-m', 'nemo_oracle_kd', 'score', '--teacher', str(rnnt_teacher), '--manifest']
     command += [str(manifest), '--output', str(killed), '--device', 'cpu', *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
+    process = forks.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = journal_path(killed)
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') > 5):
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not killed.exists(), 'the kill came too late to test anything'
     done = journal.read_bytes().count(b'\n') - 1
@@ -259,8 +259,9 @@ def test_lists_that_are_none_are_refused_in_a_sentence(entries, tone_teacher, to
 
 
 def test_a_run_that_drops_nothing_leaves_no_dropped_rows_of_an_earlier_one(
-    tone_teacher, tone_corpus, tmp_path, capsys
+    tone_teacher, tone_corpus, tmp_path, capsys, monkeypatch
 ):
+    forks.fork_workers(monkeypatch)
     output = tmp_path / 'out.jsonl'
     assert _score(tone_teacher, tone_corpus, output, '--reference', '--max-words', '0') == 0
     assert dropped_path(output).is_file()

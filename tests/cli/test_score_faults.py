@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import soundfile
@@ -200,12 +201,13 @@ def test_half_a_character_is_found_before_anything_is_scored(tone_corpus, tone_t
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_workers_are_ended_within_seconds_of_a_signal(how, tone_teacher, tone_corpus, tmp_path):
+def test_workers_are_ended_within_seconds_of_a_signal(how, tone_teacher, tone_corpus, tmp_path, monkeypatch):
+    forks.fork_workers(monkeypatch)
     manifest, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
     write_manifest(manifest, read_manifest(tone_corpus) * 400)
     command = [sys.executable, '-m', 'nemo_oracle_kd', 'score', '--teacher', str(tone_teacher), '--manifest']
     command += [str(manifest), '--output', str(output), '--device', 'cpu', '--workers', '2', '--batch-size', '1']
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = forks.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     journals = [tmp_path / f'out.jsonl.{part}-of-2.journal' for part in range(2)]
     while not all(journal.exists() and journal.read_bytes().count(b'\n') > 2 for journal in journals):

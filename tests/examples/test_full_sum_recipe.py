@@ -5,10 +5,10 @@
 
 import json
 import os
-import subprocess
 import sys
 import tarfile
 
+import forks
 import pytest
 from tiny_scores import read_rows, write_rows
 
@@ -56,7 +56,7 @@ def test_a_recipe_trains_on_scored_and_supervised_rows_with_a_preset(tone_corpus
     config = [f'--config-path={config_folder("rnnt")}', '--config-name=separable_rnnt_char']
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, *module, *config, *options]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    run = forks.run(command, cwd=tmp_path, env=environment)
     assert (tmp_path / 'student.nemo').is_file(), run.stderr[-3000:]
     last = json.loads((tmp_path / 'record/curve.jsonl').read_text().splitlines()[-1])
     values = [last[name] for name in logged]

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import tiny
 
@@ -53,8 +54,8 @@ def make_runs(models, folder, seeds, fail_in=()):
 
 
 @pytest.mark.integration
-@pytest.mark.slow
-def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tmp_path, material):
+def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tmp_path, material, monkeypatch):
+    monkeypatch.setattr('nemo_oracle_kd.experiments.runner.subprocess.Popen', forks.popen)
     manifest, models = material
     comparison = Comparison(
         make_runs(models, tmp_path, [0, 1], fail_in=[1]),

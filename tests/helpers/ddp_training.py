@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A distillation on two processes, to be run as a script: Lightning starts the second process as a copy of the first.
+"""A distillation on two processes, to be run as a script in each: they find each other by the variables of torchrun.
 
     python ddp_training.py MANIFEST TEACHER.nemo OUT
 

@@ -5,11 +5,12 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
+import forks
 from load_script import ROOT, load_script
 
 
@@ -21,12 +22,11 @@ def copy_alone(recipe: str, folder: Path) -> Path:
     return copy
 
 
-def run_alone(script: str, folder: Path, *arguments: Any) -> subprocess.CompletedProcess:
+def run_alone(script: str, folder: Path, *arguments: Any) -> CompletedProcess:
     """Runs `RECIPE/SCRIPT.py` from a copy of its folder, with `folder` as the working directory."""
     recipe, name = script.split('/')
     command = [sys.executable, str(copy_alone(recipe, folder) / name), *map(str, arguments)]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return forks.run(command, cwd=folder, env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 
 def composed(run: Any) -> Any:
