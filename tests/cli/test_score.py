@@ -5,7 +5,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time

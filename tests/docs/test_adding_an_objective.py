@@ -31,9 +31,9 @@ def _block(first_line):
     )
 
 
-def _install(folder, name, group, value):
+def _install(folder, name, group, value, code):
     """What `pip install` leaves behind: the module and the metadata with the entry point."""
-    (folder / f'{name}.py').write_text(_block(f'{name}.py'))
+    (folder / f'{name}.py').write_text(code)
     metadata = folder / f'{name}-0.1.dist-info'
     metadata.mkdir()
     (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n')
@@ -47,11 +47,15 @@ def _run(folder, *arguments):
 
 
 @pytest.mark.integration
-def test_the_thirty_lines_and_the_teacher_of_the_page_train_a_student(tone_corpus, tone_teacher, tmp_path):
+def test_the_thirty_lines_and_the_teacher_of_the_page_train_a_student_beside_plug_ins_that_fail(
+    tone_corpus, tone_teacher, tmp_path
+):
     entry_point = re.search(r"'(nemo_oracle_kd\.objectives)': \['reverse_kl = (\S+)'\]", _block('setup.py'))
-    _install(tmp_path, 'reverse_kl', entry_point.group(1), entry_point.group(2))
+    _install(tmp_path, 'reverse_kl', entry_point.group(1), entry_point.group(2), _block('reverse_kl.py'))
     group, value = re.search(r'group `(nemo_oracle_kd\.teachers)`.*?`ensemble = (\S+)`', PAGE, re.S).groups()
-    _install(tmp_path, 'ensemble', group, value)
+    _install(tmp_path, 'ensemble', group, value, _block('ensemble.py'))
+    _install(tmp_path, 'no_loss', entry_point.group(1), 'no_loss:NoSuchLoss', '')
+    _install(tmp_path, 'no_teacher', group, 'no_teacher', "raise RuntimeError('broken')")
     assert len(_block('reverse_kl.py').splitlines()) <= 40
     result = _run(tmp_path, '-c', TRAINING, str(tone_corpus), str(tone_teacher))
     assert result.returncode == 0, result.stderr[-3000:]
@@ -59,14 +63,9 @@ def test_the_thirty_lines_and_the_teacher_of_the_page_train_a_student(tone_corpu
     assert float(logged['train/kd/reverse_kl']) > 0
     weighted = float(logged['train/kd/reverse_kl_weighted'])
     assert weighted == pytest.approx(0.2 * float(logged['train/kd/reverse_kl']), rel=1e-5)
-
-
-def test_a_plug_in_that_fails_is_named_and_takes_nothing_down(tmp_path):
-    _install(tmp_path, 'reverse_kl', 'nemo_oracle_kd.objectives', 'reverse_kl:NoSuchLoss')
-    code = "from nemo_oracle_kd.losses.objectives import OBJECTIVES; print(sorted(OBJECTIVES))"
-    result = _run(tmp_path, '-c', code)
-    assert "'frame_kl'" in result.stdout and 'reverse_kl' not in result.stdout
-    assert "The objective 'reverse_kl' of the package reverse_kl cannot be used" in result.stderr + result.stdout
+    told = result.stderr + result.stdout
+    assert "The objective 'no_loss' of the package no_loss cannot be used: " in told and "'NoSuchLoss'" in told
+    assert "The teacher 'no_teacher' of the package no_teacher cannot be used: broken" in told
 
 
 def test_what_is_no_objective_or_teacher_is_refused():
