@@ -3,7 +3,7 @@
 
 """Draws and renders single utterances: each is a function of (settings, split, index) and of nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -99,18 +99,21 @@ def _noise(settings: CorpusSettings, split: str, length: int, rng: np.random.Gen
     return np.take(track, np.arange(start, start + length), mode='wrap')
 
 
-def render(settings: CorpusSettings, split: str, index: int) -> np.ndarray:
+def render(settings: CorpusSettings, split: str, index: int, calm: bool = False) -> np.ndarray:
     """Makes the sound of one utterance.
 
     Args:
         settings: checked settings.
         split: ``train``, ``dev`` or ``test``.
         index: number of the utterance in its split.
+        calm: speak with the synthesiser's own rate and pitch, for an utterance in whose drawn ones it crashes.
 
     Returns:
         Samples ``[N]``, int16, at ``settings.sample_rate`` Hz.
     """
     utterance, rng = draw_utterance(settings, split, index)
+    if calm:
+        utterance = replace(utterance, prosody=Prosody())
     rate = settings.sample_rate
     pauses = (0.1, 0.1) if settings.plain else rng.uniform(0.05, 0.25, 2)
     samples = np.pad(_speak(settings, utterance), [int(pause * rate) for pause in pauses])

@@ -5,6 +5,8 @@
 
 import hashlib
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -235,3 +237,34 @@ def test_values_out_of_range_are_refused_before_a_folder_is_made(tmp_path, chang
 def test_less_than_one_worker_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='--workers is 0'):
         synthesize_corpus(tmp_path / 'out', SMALL, workers=0)
+
+
+def _crashing_render(settings, split, index, calm=False):
+    """Renders, but ends its process like a crash of the synthesiser at one utterance that is not spoken calmly."""
+    if (split, index) == ('train', 3) and not calm:
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return render(settings, split, index, calm)
+
+
+def test_an_utterance_in_which_the_synthesiser_crashes_is_spoken_calmly_and_the_others_as_ever(
+    corpus, tmp_path, monkeypatch
+):
+    fork = multiprocessing.get_context('fork')  # so that the processes know of the crash
+    monkeypatch.setattr(synthesis.multiprocessing, 'get_context', lambda name: fork)
+    monkeypatch.setattr(synthesis, 'render', _crashing_render)
+    parts = synthesize_corpus(tmp_path, SMALL, workers=2, progress=False)
+    assert sum(part['rendered'] for part in parts.values()) == 40
+    here, there = _hashes(tmp_path), _hashes(corpus)
+    different = {name for name in there if here[name] != there[name]}
+    assert different == {audio_name('train', 3), 'train.jsonl'}
+    samples, _ = soundfile.read(tmp_path / audio_name('train', 3), dtype='int16')
+    np.testing.assert_array_equal(samples, render(SMALL, 'train', 3, calm=True))
+
+
+def test_a_process_that_is_ended_from_outside_is_no_crash_of_the_synthesiser(tmp_path, monkeypatch):
+    fork = multiprocessing.get_context('fork')
+    monkeypatch.setattr(synthesis.multiprocessing, 'get_context', lambda name: fork)
+    monkeypatch.setattr(synthesis, 'render', lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(OSError, match="ended from outside"):
+        synthesize_corpus(tmp_path, SMALL, progress=False)
