@@ -21,7 +21,7 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config):
-    # Half of what an import of NeMo takes is the search for garbage, of which it makes none.
+    # A third of what an import of NeMo takes is the search for garbage.
     gc.disable()
     # A shell that starts the tests in the background makes them, and what they start, deaf to Ctrl-C; some test it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -67,6 +67,7 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     gc.freeze()
     gc.enable()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_runtest_setup(item):

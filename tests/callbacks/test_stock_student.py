@@ -12,7 +12,9 @@ from clean_environment import CleanEnvironment
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 
 TRANSCRIBE = """
-import importlib.util, json, sys
+import gc, importlib.util, json, sys
+
+gc.disable()  # or a third of the start would go into a search for garbage
 
 assert importlib.util.find_spec('nemo_oracle_kd') is None, 'the package is installed here'
 from nemo.collections.asr.models import ASRModel

@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import soundfile
@@ -69,13 +70,14 @@ def test_an_utterance_rendered_alone_equals_its_file(corpus):
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_is_continued_to_the_same_bytes(corpus, tmp_path, how):
+def test_an_interrupted_run_is_continued_to_the_same_bytes(corpus, tmp_path, how, monkeypatch):
+    forks.fork_workers(monkeypatch)
     folder = tmp_path / 'out'
     workers = 1 if how == signal.SIGKILL else 2
     command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'synthesize', str(folder), '--workers', str(workers)]
     for name in ('train', 'dev', 'test', 'seed'):
         command += [f'--{name}', str(getattr(SMALL, name))]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = forks.popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list(folder.glob('audio/train/*.flac'))) < 5:
         assert process.poll() is None and time.monotonic() < deadline
@@ -129,7 +131,7 @@ def test_a_manifest_that_somebody_changed_is_not_written_over(tmp_path):
 def test_no_worker_outlives_a_run_that_is_killed(tmp_path, how):
     folder = tmp_path / 'out'
     command = [sys.executable, '-m', 'nemo_oracle_kd', 'synthesize', str(folder), '--train', '5000', '--workers', '2']
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forks.popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(folder.glob('audio/train/*.flac'))) < 5:
         assert process.poll() is None and time.monotonic() < deadline

@@ -67,7 +67,7 @@ def fit(manifest, callback, steps=2, kind='rnnt', config=None, cls=None, before=
 
 def transducer_config(manifest, kind='rnnt', hybrid=False, fused=False, **options):
     """Config of a transducer whose loss is the plain `-log P`."""
-    config = tiny.rnnt_config(manifest, kind=kind, hybrid=hybrid, hidden=16, **options)
+    config = tiny.rnnt_config(manifest, kind=kind, hybrid=hybrid, hidden=16, **{'stride': 4, **options})
     config.joint.fuse_loss_wer, config.joint.fused_batch_size = fused, 3
     if 'loss' in config:
         config.loss[f'{config.loss.loss_name}_kwargs'].sigma = 0.0
