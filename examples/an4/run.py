@@ -11,13 +11,12 @@ and failed. An interrupted run continues where it stopped.
 """
 
 import argparse
-from pathlib import Path
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation.report import Report
 from nemo_oracle_kd.experiments.comparison import print_table
-from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, compare_and_report
-from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.ctc_comparison import Where, compare_and_report
+from nemo_oracle_kd.experiments.ctc_plan import Plan, Student, speed_job
 from nemo_oracle_kd.experiments.recipe_arguments import (
     add_data_arguments,
     add_run_arguments,
@@ -27,11 +26,11 @@ from nemo_oracle_kd.experiments.recipe_arguments import (
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
-    'student_alone': None,
-    'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
-    'student_from_oracle_teacher': Distilled('oracle_teacher', 'frame_kl', FRAME_KL),
-    'student_guided_ctc': Distilled('oracle_teacher', 'guided_ctc'),
-    'student_occupancy': Distilled('conventional_teacher', 'occupancy', ['oracle_kd.objectives.occupancy.weight=0.5']),
+    'student_alone': Student(),
+    'student_from_conventional_teacher': Student('conventional_teacher', 'frame_kl', FRAME_KL),
+    'student_from_oracle_teacher': Student('oracle_teacher', 'frame_kl', FRAME_KL),
+    'student_guided_ctc': Student('oracle_teacher', 'guided_ctc'),
+    'student_occupancy': Student('conventional_teacher', 'occupancy', ['oracle_kd.objectives.occupancy.weight=0.5']),
 }
 
 
@@ -55,17 +54,6 @@ def main() -> None:
     args = parser.parse_args()
     with one_sentence(parser):
         run(args)
-
-
-def speed_job(train: Path, copies: Path) -> Job:
-    """The job that copies the recordings at several speeds; copies of other recordings are removed from the folder."""
-    return Job(
-        'speed_copies',
-        [*CLI, 'perturb', '--manifest', str(train), '--output', str(copies)],
-        outputs=[copies / 'train.jsonl'],
-        inputs=[train],
-        scratch=[copies],
-    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -99,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     )
     plan = Plan(STUDENTS, updates=args.updates, teacher_seconds=args.teacher_seconds)
     data = {'train': train, 'teacher_train': out / 'data' / 'train.jsonl', 'dev': dev, 'test': test}
-    results = compare_and_report(plan, data, out, args.seeds, args.parallel, report, extra_jobs=[speeds])
+    results = compare_and_report(plan, Where(data, out, args.seeds, args.parallel, [speeds]), report)
     print_table(results)
     print(f'results: {out / "results.json"}\nreport:  {out / "report.html"}')
 

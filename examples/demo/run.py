@@ -12,19 +12,21 @@ of `examples/asr_ctc` with overrides. An interrupted run continues where it stop
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from nemo_oracle_kd.evaluation.report import Report
 from nemo_oracle_kd.experiments.comparison import print_table
-from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, compare_and_report
+from nemo_oracle_kd.experiments.ctc_comparison import Where, compare_and_report
+from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, Plan, Student
 from nemo_oracle_kd.experiments.jobs import CLI, Job
 from nemo_oracle_kd.experiments.recipe_arguments import one_sentence, positive
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 STUDENTS = {
-    'student_alone': None,
-    'student_from_conventional_teacher': Distilled('conventional_teacher', 'frame_kl', FRAME_KL),
-    'student_from_oracle_teacher': Distilled('oracle_teacher', 'frame_kl', FRAME_KL),
+    'student_alone': Student(),
+    'student_from_conventional_teacher': Student('conventional_teacher', 'frame_kl', FRAME_KL),
+    'student_from_oracle_teacher': Student('oracle_teacher', 'frame_kl', FRAME_KL),
 }
 
 
@@ -92,10 +94,10 @@ def run(args: argparse.Namespace) -> None:
         ],
     )
     # the stage that trains the audio branch alone is shortened, because few updates fit into the demo's teacher seconds
-    staged = {'oracle_teacher': ['model.oracle.audio_only_steps=200']}
-    plan = Plan(STUDENTS, args.updates, args.teacher_seconds, teacher_overrides=staged)
+    staged = replace(TEACHERS['oracle_teacher'], overrides=['model.oracle.audio_only_steps=200'])
+    plan = Plan(STUDENTS, args.updates, args.teacher_seconds, teachers={**TEACHERS, 'oracle_teacher': staged})
     data = {part: corpus / f'{part}.jsonl' for part in ('train', 'dev', 'test')}
-    results = compare_and_report(plan, data, out, [args.seed], args.parallel, report, extra_jobs=[synthesis])
+    results = compare_and_report(plan, Where(data, out, [args.seed], args.parallel, [synthesis]), report)
     print_table(results)
     print(f'report: {out / "report.html"}  ({(time.monotonic() - started) / 60:.1f} minutes)')
 

@@ -1,180 +1,142 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs the comparison that the AN4 recipe and the demo share: CTC students alone and distilled from two kinds of teachers.
+"""Runs a plan of CTC students and their teachers, and writes its results and its report.
 
-Every system is trained by :mod:`nemo_oracle_kd.experiments.train` with overrides on its command line, so that each command can
-be run by hand. The output of each training is in the output folder, as `jobs/seed_N/NAME.log`.
+The output of each training is in the output folder, as `jobs/seed_N/NAME.log`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
 from nemo_oracle_kd.evaluation.report import Report, write_report
 from nemo_oracle_kd.evaluation.report_panels import diagnosis_parts, model_panels
-from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
+from nemo_oracle_kd.experiments.comparison import Comparison
+from nemo_oracle_kd.experiments.ctc_plan import Plan
 from nemo_oracle_kd.experiments.jobs import CLI, Job
-from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-__all__ = ['Distilled', 'Plan', 'compare_and_report', 'system_runs']
+__all__ = ['LABELS', 'Where', 'compare_and_report', 'run_plan']
 
-STUDENT = 'ctc/separable_ctc_char'
-TEACHERS = {
-    'conventional_teacher': 'ctc/separable_ctc_char_teacher',
-    'oracle_teacher': 'oracle_ctc/oracle_separable_ctc_char',
-}
 LABELS = {
     'student_from_conventional_teacher': 'student of the conventional teacher',
     'student_from_oracle_teacher': 'student of the oracle teacher',
     'student_guided_ctc': 'student, guided CTC',
     'student_occupancy': 'student, occupancy',
+    'student_oracle_occupancy': "student, the oracle's occupancy",
+    'student_one_stage': 'student with an oracle branch',
+    'student_cr': 'student, two views (CR)',
+    'student_alone_long': 'student alone, trained longer',
+    'student_causal_shifted': 'causal student of the offline teacher, shifted',
+    'student_causal_one_stage': 'causal student with an oracle branch',
 }
+#: models whose emissions the report draws, of those that there are
+DRAWN = ('oracle_teacher', 'conventional_teacher', 'student_from_oracle_teacher', 'student_alone')
 
 
 @dataclass(frozen=True)
-class Distilled:
-    """How a student is distilled.
+class Where:
+    """On which data, with which seeds and where a plan is run.
 
     Attributes:
-        teacher: a key of `TEACHERS`.
-        preset: name of a preset of `conf/oracle_kd`.
-        overrides: overrides of the preset.
-    """
-
-    teacher: str
-    preset: str
-    overrides: Sequence[str] = ()
-
-
-@dataclass
-class Plan:
-    """What to train and for how long.
-
-    Attributes:
-        students: name -> distillation, or `None` for the student alone. All get the same number of updates.
-        updates: optimizer steps of every student.
-        teacher_seconds: processor seconds of training of every teacher, without validation. Processor time does not depend on
-            other work on the machine, so the teachers are treated alike.
-        student_overrides: overrides for every student.
-        teacher_overrides: teacher -> overrides.
-    """
-
-    students: dict[str, Distilled | None]
-    updates: int
-    teacher_seconds: float
-    student_overrides: Sequence[str] = ()
-    teacher_overrides: dict[str, Sequence[str]] = field(default_factory=dict)
-
-
-def system_runs(
-    plan: Plan, data: dict[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
-) -> list[SystemRun]:
-    """Returns all trainings of a plan.
-
-    Args:
-        plan: what to train.
-        data: manifests `train` and `dev`, and `teacher_train` if teachers are trained on other data.
+        data: manifests `train`, `dev` and `test`, and `teacher_train` if teachers are trained on other data.
         out: output folder.
         seeds: random seeds.
-        depends: jobs that make the data.
+        parallel: largest number of jobs at a time, one thread each.
+        extra_jobs: jobs that make the data; every training waits for them.
     """
-    runs = []
-    teacher_data = {**data, 'train': data.get('teacher_train', data['train'])}
-    for seed in seeds:
-        group = out / f'seed_{seed}'
-        for name in TEACHERS:
-            budget = (
-                f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {plan.teacher_seconds:g}, clock: cpu}}'
-            )
-            overrides = [
-                '~model.optim.sched',  # TimeBudget lowers the learning rate itself
-                'trainer.max_epochs=-1',
-                'trainer.val_check_interval=200',
-                *plan.teacher_overrides.get(name, ()),
-            ]
-            training = Training(TEACHERS[name], teacher_data, overrides, [budget])
-            runs.append(recipe_run(name, seed, group, training, depends))
-        for name, distilled in plan.students.items():
-            overrides = [*steps(plan.updates, validations=8), *plan.student_overrides]
-            waits = list(depends)
-            if distilled is not None:
-                teacher = group / f'{distilled.teacher}.nemo'
-                overrides += [
-                    f'+oracle_kd={distilled.preset}',
-                    f'oracle_kd.teacher.restore_from={quoted(teacher)}',
-                    'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
-                    *distilled.overrides,
-                ]
-                waits.append(f'seed_{seed}/{distilled.teacher}')
-            runs.append(recipe_run(name, seed, group, Training(STUDENT, data, overrides), waits))
-    return runs
+
+    data: Mapping[str, Path]
+    out: Path
+    seeds: Sequence[int]
+    parallel: int = 2
+    extra_jobs: Sequence[Job] = field(default_factory=list)
 
 
-def controls(plan: Plan) -> list[str]:
-    """Students with which the oracle's student is compared: the student alone, and those of an audio-only teacher."""
-    return [name for name, one in plan.students.items() if one is None or one.teacher != 'oracle_teacher']
-
-
-def diagnosis_job(out: Path, seed: int, dev: Path) -> Job:
-    """The job that diagnoses whether the oracle teacher of a seed listens."""
+def diagnosis_job(out: Path, seed: int, teacher: str, dev: Path) -> Job:
+    """The job that diagnoses whether an oracle teacher listens."""
     folder = out / f'seed_{seed}' / 'diagnosis'
-    teacher = out / f'seed_{seed}' / 'oracle_teacher.nemo'
-    command = [*CLI, 'diagnose', str(teacher)]
+    command = [*CLI, 'diagnose', str(out / f'seed_{seed}' / f'{teacher}.nemo')]
     return Job(
         f'seed_{seed}/diagnosis',
         [*command, '--manifest', str(dev), '--output', str(folder), '--overwrite'],
         outputs=[folder / 'diagnosis.json', folder / 'attention.png'],
-        depends=[f'seed_{seed}/oracle_teacher'],
+        depends=[f'seed_{seed}/{teacher}'],
         inputs=[dev],
     )
 
 
+def run_plan(
+    plan: Plan, where: Where, pairs: Sequence[tuple[str, str]], settings: Mapping | None = None
+) -> tuple[Comparison, dict]:
+    """Trains and scores all systems, and diagnoses the last oracle teacher of the first seed if there is one.
+
+    Args:
+        plan: what to train.
+        where: data, folder and seeds.
+        pairs: paired comparisons besides those with the student alone, as `(baseline, system)`.
+        settings: further settings for the results.
+
+    Returns:
+        The comparison, and the content of `results.json`.
+    """
+    jobs = list(where.extra_jobs)
+    jobs += plan.start_jobs(where.data['dev'], where.out, [job.name for job in where.extra_jobs])
+    runs = plan.runs(where.data, where.out, where.seeds, [job.name for job in jobs])
+    oracle = oracle_of(plan)
+    diagnoses = [diagnosis_job(where.out, where.seeds[0], oracle, where.data['dev'])] if oracle else []
+    comparison = Comparison(
+        runs,
+        where.data['test'],
+        where.out,
+        pairs=pairs,
+        settings={'updates': plan.updates, 'teacher_seconds': plan.teacher_seconds, **(settings or {})},
+        extra_jobs=[*jobs, *diagnoses],
+    )
+    return comparison, comparison.run(where.parallel)
+
+
+def oracle_of(plan: Plan) -> str | None:
+    """The oracle teacher that is diagnosed: the last one of the plan that students learn from."""
+    return next((name for name, one in reversed(plan.teachers_used.items()) if one.reads_transcript), None)
+
+
 def compare_and_report(
-    plan: Plan,
-    data: dict[str, Path],
-    out: Path,
-    seeds: Sequence[int],
-    parallel: int,
-    report: Report,
-    extra_jobs: Sequence[Job] = (),
+    plan: Plan, where: Where, report: Report, pairs: Sequence[tuple[str, str]] | None = None
 ) -> dict:
     """Trains, scores, diagnoses and writes `results.json` and `report.html`.
 
     Args:
         plan: what to train.
-        data: manifests `train`, `dev` and `test`, and `teacher_train` if teachers are trained on other data.
-        out: output folder.
-        seeds: random seeds.
-        parallel: largest number of jobs at a time, one thread each.
+        where: data, folder and seeds.
         report: a report with the page's texts; this function adds all results to it.
-        extra_jobs: jobs that make the data; every training waits for them.
+        pairs: paired comparisons besides those with the student alone; by default those of the headline's system with the
+            students that no oracle teaches.
 
     Returns:
         The content of `results.json`.
     """
-    waits = [job.name for job in extra_jobs]
-    comparison = Comparison(
-        system_runs(plan, data, out, seeds, waits),
-        data['test'],
-        out,
-        pairs=[(name, 'student_from_oracle_teacher') for name in controls(plan)],
-        settings={'updates': plan.updates, 'teacher_seconds': plan.teacher_seconds, **report.settings},
-        extra_jobs=[*extra_jobs, diagnosis_job(out, seeds[0], data['dev'])],
-    )
-    results = comparison.run(parallel)
-    names = ['oracle_teacher', 'conventional_teacher', 'student_from_oracle_teacher', 'student_alone']
+    if pairs is None:
+        pairs = [pair for pair in plan.pairs() if pair[1] == report.marked]
+    comparison, results = run_plan(plan, where, pairs, report.settings)
     report.results = results
-    report.labels = LABELS
-    shown = {report.label(name): comparison.model_path(name, seeds[0]) for name in names}
-    colours = {report.label(name): style.colour for name, style in report.styles.items()}
-    report.alignments, report.attention = model_panels(shown, data['test'], colours=colours)
-    folder = out / f'seed_{seeds[0]}' / 'diagnosis'
-    diagnosis = Diagnosis.from_dict(json.loads((folder / 'diagnosis.json').read_text(encoding='utf-8')))
-    report.diagnosis, report.verdict = diagnosis_parts(diagnosis, report.styles['oracle_teacher'].colour)
-    write_report(report, out / 'report.html')
+    report.labels = {**LABELS, **report.labels}
+    add_panels(report, comparison, where, oracle_of(plan))
+    write_report(report, where.out / 'report.html')
     return results
+
+
+def add_panels(report: Report, comparison: Comparison, where: Where, oracle: str | None) -> None:
+    """Adds what the models of the first seed emit, and the diagnosis of the oracle teacher, to a report."""
+    seed = where.seeds[0]
+    shown = {report.label(name): comparison.model_path(name, seed) for name in DRAWN if name in comparison.names}
+    colours = {report.label(name): style.colour for name, style in report.styles.items()}
+    report.alignments, report.attention = model_panels(shown, where.data['test'], colours=colours)
+    if oracle is not None:
+        path = where.out / f'seed_{seed}' / 'diagnosis' / 'diagnosis.json'
+        diagnosis = Diagnosis.from_dict(json.loads(path.read_text(encoding='utf-8')))
+        report.diagnosis, report.verdict = diagnosis_parts(diagnosis, report.styles[oracle].colour)

@@ -13,7 +13,7 @@ from load_script import load_script
 from omegaconf import OmegaConf
 from recipes import ROOT, composed, run_alone, run_here
 
-from nemo_oracle_kd.experiments.ctc_comparison import Distilled, Plan, system_runs
+from nemo_oracle_kd.experiments.ctc_plan import Plan, Student
 from nemo_oracle_kd.experiments.recipes import config_folder
 from nemo_oracle_kd.experiments.runner import JobRunner
 
@@ -59,17 +59,17 @@ def test_an_oracle_teacher_and_its_student_come_from_the_two_recipes(tone_corpus
 
 def _runs(tmp_path):
     students = {
-        'student_alone': None,
-        'student_from_oracle_teacher': Distilled(
+        'student_alone': Student(),
+        'student_from_oracle_teacher': Student(
             'oracle_teacher', 'frame_kl', ['oracle_kd.objectives.frame_kl.weight=0.6']
         ),
-        'student_guided_ctc': Distilled('oracle_teacher', 'guided_ctc'),
-        'student_occupancy': Distilled('conventional_teacher', 'occupancy'),
+        'student_guided_ctc': Student('oracle_teacher', 'guided_ctc'),
+        'student_occupancy': Student('conventional_teacher', 'occupancy'),
     }
     manifest = tiny.write_tone_corpus(tmp_path / "it's, a=path", 'train', 2)
     data = {'train': manifest, 'dev': manifest, 'teacher_train': manifest}
     plan = Plan(students, updates=40, teacher_seconds=12)
-    return system_runs(plan, data, tmp_path / 'out', [0, 3], ['corpus']), manifest
+    return plan.runs(data, tmp_path / 'out', [0, 3], ['corpus']), manifest
 
 
 def test_every_command_of_the_comparison_composes_and_all_students_get_the_same_updates(tmp_path):

@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Plans comparisons of CTC students: which teachers and students are trained, from which start, and for how long.
+
+Every system is trained by :mod:`nemo_oracle_kd.experiments.train` with overrides on its command line, so that each command can
+be run by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemo_oracle_kd.experiments.comparison import SystemRun
+from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
+
+__all__ = ['STUDENT', 'TEACHERS', 'Plan', 'Start', 'Student', 'Teacher', 'speed_job']
+
+STUDENT = 'ctc/separable_ctc_char'
+#: validations of a student that gets the plan's number of updates, and the most that a longer training gets
+VALIDATIONS, MOST_VALIDATIONS = 8, 40
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model that is trained once, and from which systems of all seeds start.
+
+    Attributes:
+        config: family and name of an installed config.
+        train: its training manifest.
+        updates: optimizer steps.
+        overrides: further arguments of the command line.
+    """
+
+    config: str
+    train: Path
+    updates: int
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher of every seed.
+
+    Attributes:
+        config: family and name of an installed config; those of `oracle_ctc` read the transcript.
+        seconds: processor seconds of training, without validation; `None`: those of the plan.
+        overrides: further arguments of the command line.
+        start: name of a :class:`Start`. An oracle teacher takes encoder and CTC decoder of its audio branch from it.
+    """
+
+    config: str
+    seconds: float | None = None
+    overrides: Sequence[str] = ()
+    start: str | None = None
+
+    @property
+    def reads_transcript(self) -> bool:
+        """Whether it is an oracle teacher."""
+        return self.config.startswith('oracle_ctc/')
+
+
+TEACHERS = {
+    'conventional_teacher': Teacher('ctc/separable_ctc_char_teacher'),
+    'oracle_teacher': Teacher('oracle_ctc/oracle_separable_ctc_char'),
+}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student of every seed. Without a preset it is trained alone.
+
+    Attributes:
+        teacher: name of a :class:`Teacher`, for presets that need one.
+        preset: name of a preset of `conf/oracle_kd`.
+        overrides: overrides of the preset.
+        updates: optimizer steps; `None`: those of the plan.
+        start: name of a :class:`Start`.
+        network: overrides that change the network. Students are compared with those of the same network.
+    """
+
+    teacher: str | None = None
+    preset: str | None = None
+    overrides: Sequence[str] = ()
+    updates: int | None = None
+    start: str | None = None
+    network: Sequence[str] = ()
+
+
+@dataclass
+class Plan:
+    """What to train and for how long.
+
+    Attributes:
+        students: name -> student.
+        updates: optimizer steps of every student that does not name its own.
+        teacher_seconds: processor seconds of training of every teacher that does not name its own, without validation.
+            Processor time does not depend on other work on the machine, so the teachers are treated alike.
+        student_overrides: overrides for every student.
+        teachers: name -> teacher. Those that no student learns from are not trained.
+        starts: name -> start. Those that no system needs are not trained.
+    """
+
+    students: Mapping[str, Student]
+    updates: int
+    teacher_seconds: float
+    student_overrides: Sequence[str] = ()
+    teachers: Mapping[str, Teacher] = field(default_factory=lambda: dict(TEACHERS))
+    starts: Mapping[str, Start] = field(default_factory=dict)
+
+    @property
+    def teachers_used(self) -> dict[str, Teacher]:
+        """The teachers that students learn from."""
+        named = {student.teacher for student in self.students.values()}
+        return {name: teacher for name, teacher in self.teachers.items() if name in named}
+
+    def reads_transcript(self, student: str) -> bool:
+        """Whether the student learns from a teacher that reads the transcript, its own label branch included."""
+        one = self.students[student]
+        return one.preset == 'oracle_self' or (one.teacher is not None and self.teachers[one.teacher].reads_transcript)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every student that an oracle teaches, with every student of the same network that none teaches."""
+        told = {name: self.reads_transcript(name) for name in self.students}
+        return [
+            (control, name)
+            for name in self.students
+            for control in self.students
+            if told[name] and not told[control] and self.students[name].network == self.students[control].network
+        ]
+
+    def start_jobs(self, dev: Path, out: Path, depends: Sequence[str] = ()) -> list[Job]:
+        """The trainings of the starts that systems need.
+
+        Args:
+            dev: manifest of the validation.
+            out: output folder.
+            depends: jobs that make the data.
+        """
+        systems = [*self.students.values(), *self.teachers_used.values()]
+        named = {system.start for system in systems}
+        jobs = []
+        for name, start in self.starts.items():
+            if name in named:
+                words = [*steps(start.updates, VALIDATIONS), *start.overrides]
+                training = Training(start.config, {'train': start.train, 'dev': dev}, words)
+                jobs.append(recipe_run(name, 0, out / 'starts', training, depends).job)
+        return jobs
+
+    def runs(
+        self, data: Mapping[str, Path], out: Path, seeds: Sequence[int], depends: Sequence[str] = ()
+    ) -> list[SystemRun]:
+        """Returns all trainings of teachers and students.
+
+        Args:
+            data: manifests `train` and `dev`, and `teacher_train` if teachers are trained on other data.
+            out: output folder.
+            seeds: random seeds.
+            depends: jobs that make data and starts.
+
+        Raises:
+            ValueError: a teacher or start is named that the plan does not have.
+        """
+        self._check()
+        teacher_data = {**data, 'train': data.get('teacher_train', data['train'])}
+        runs = []
+        for seed in seeds:
+            group = out / f'seed_{seed}'
+            for name, teacher in self.teachers_used.items():
+                training = self._teacher_training(teacher, teacher_data, out)
+                runs.append(recipe_run(name, seed, group, training, depends))
+            for name, student in self.students.items():
+                waits = [*depends, *([f'{group.name}/{student.teacher}'] if student.teacher else [])]
+                runs.append(recipe_run(name, seed, group, self._student_training(student, data, group), waits))
+        return runs
+
+    def _check(self) -> None:
+        systems = {**self.students, **self.teachers}
+        for kind, known in (('teacher', self.teachers), ('start', self.starts)):
+            for name, system in systems.items():
+                wanted = getattr(system, kind, None)
+                if wanted is not None and wanted not in known:
+                    raise ValueError(
+                        f"{name} names the {kind} '{wanted}': choose one of {', '.join(known) or 'none'}, or add it"
+                    )
+
+    def _start_model(self, start: str, out: Path) -> str:
+        return quoted(out / 'starts' / 'training' / start / 'model.nemo')
+
+    def _teacher_training(self, teacher: Teacher, data: Mapping[str, Path], out: Path) -> Training:
+        seconds = self.teacher_seconds if teacher.seconds is None else teacher.seconds
+        budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {seconds:g}, clock: cpu}}'
+        overrides = [
+            '~model.optim.sched',  # TimeBudget lowers the learning rate itself
+            'trainer.max_epochs=-1',
+            'trainer.val_check_interval=200',
+        ]
+        if teacher.start is not None:
+            key = 'model.oracle.init_audio_encoder_from' if teacher.reads_transcript else '+init_from_nemo_model'
+            overrides.append(f'{key}={self._start_model(teacher.start, out)}')
+        return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget])
+
+    def _student_training(self, student: Student, data: Mapping[str, Path], group: Path) -> Training:
+        updates = student.updates or self.updates
+        validations = min(max(VALIDATIONS * updates // self.updates, VALIDATIONS), MOST_VALIDATIONS)
+        overrides = [*steps(updates, validations), *self.student_overrides, *student.network]
+        if student.start is not None:
+            overrides.append(f'+init_from_nemo_model={self._start_model(student.start, group.parent)}')
+        if student.preset is not None:
+            overrides.append(f'+oracle_kd={student.preset}')
+        if student.teacher is not None:
+            overrides += [
+                f'oracle_kd.teacher.restore_from={quoted(group / f"{student.teacher}.nemo")}',
+                'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
+            ]
+        return Training(STUDENT, data, [*overrides, *student.overrides])
+
+
+def speed_job(train: Path, copies: Path) -> Job:
+    """The job that copies the recordings at several speeds; copies of other recordings are removed from the folder."""
+    return Job(
+        'speed_copies',
+        [*CLI, 'perturb', '--manifest', str(train), '--output', str(copies)],
+        outputs=[copies / 'train.jsonl'],
+        inputs=[train],
+        scratch=[copies],
+    )
