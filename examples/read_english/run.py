@@ -34,6 +34,8 @@ CONVENTIONAL, ORACLE = 'conventional_teacher', 'oracle_teacher'
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=0.6', 'oracle_kd.objectives.frame_kl.temperature=2.0']
 OCCUPANCY = ['oracle_kd.objectives.occupancy.weight=0.5']
 CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
+#: a causal student emits later than a teacher that hears both sides; by how much is estimated in the first batches
+ESTIMATE = ['oracle_kd.teacher.delay.mode=estimate', 'oracle_kd.teacher.delay.batches=16']
 #: the branch of a causal student hears no more than the student
 CAUSAL_BRANCH = ['oracle_kd.teacher.fusion.self_attention=false']
 STUDENTS = {
@@ -46,6 +48,7 @@ STUDENTS = {
     'student_one_stage': Student(preset='oracle_self'),
     'student_cr': Student(preset='cr_ctc'),
     'student_causal_alone': Student(network=CAUSAL),
+    'student_causal_shifted': Student(CONVENTIONAL, 'frame_kl', [*FRAME_KL, *ESTIMATE], network=CAUSAL),
     'student_causal_one_stage': Student(preset='oracle_self', overrides=CAUSAL_BRANCH, network=CAUSAL),
 }
 #: speaking rate of the synthetic speech, in words a minute; readers are slower than the default of `synthesize`

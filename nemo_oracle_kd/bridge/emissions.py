@@ -13,7 +13,7 @@ from nemo_oracle_kd.bridge.sequence_scores import MAX_CELLS, Lattices
 from nemo_oracle_kd.bridge.signals import EncodedAudio
 from nemo_oracle_kd.functional.ctc_paths import collapse_path, ctc_best_path, ctc_greedy_path, spike_times
 
-__all__ = ['emission_frames', 'greedy_labels']
+__all__ = ['ctc_emission_frames', 'emission_frames', 'greedy_labels']
 
 
 @torch.no_grad()
@@ -34,14 +34,29 @@ def emission_frames(
         `[B, U]`, int64; -1 in the padding and for an utterance without any alignment.
     """
     if head.transducer is None:
-        path = ctc_best_path(audio.log_probs, labels, audio.lengths, lengths, blank=head.blank)
-        frames, counts = spike_times(path, head.blank)
-        frames = torch.where((counts == lengths)[:, None], frames, -1)
-    else:
-        every = torch.arange(len(labels))
-        frames = Lattices(model, head, audio).best_path(every, labels, lengths, max_cells).label_frames
+        return ctc_emission_frames(audio, labels, lengths, head.blank)
+    every = torch.arange(len(labels))
+    frames = Lattices(model, head, audio).best_path(every, labels, lengths, max_cells).label_frames
     missing = labels.shape[1] - frames.shape[1]
     return torch.nn.functional.pad(frames, (0, missing), value=-1)
+
+
+@torch.no_grad()
+def ctc_emission_frames(audio: EncodedAudio, labels: Tensor, lengths: Tensor, blank: int) -> Tensor:
+    """The same for a CTC head: the frame in which each label begins on the most probable alignment.
+
+    Args:
+        audio: output of a model with a CTC head.
+        labels: `[B, U]`, padded with anything.
+        lengths: `[B]` valid labels.
+        blank: id of the blank.
+
+    Returns:
+        `[B, U]`, int64; -1 in the padding and for an utterance without any alignment.
+    """
+    frames, counts = spike_times(ctc_best_path(audio.posteriors, labels, audio.lengths, lengths, blank), blank)
+    frames = torch.where((counts == lengths.to(counts.device))[:, None], frames, -1)
+    return torch.nn.functional.pad(frames, (0, labels.shape[1] - frames.shape[1]), value=-1)
 
 
 @torch.no_grad()

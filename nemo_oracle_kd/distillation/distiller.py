@@ -100,7 +100,7 @@ class Distiller:
         resampling = config.teacher.time_resampling
         found: list[Any] = []
         if losses := self._losses_of('frame', facts.blanks.get('ctc')):
-            found.append(FrameFamily(losses, resampling))
+            found.append(FrameFamily(losses, config.teacher))
         if names := objectives_of('lattice', config.objectives):
             objectives = {name: config.objectives[name] for name in names}
             found.append(LatticeFamily(objectives, student, self.teacher, resampling))
@@ -133,14 +133,14 @@ class Distiller:
         if not self.families:
             return self._last_state
         delays: dict[str, int] = {}
-        for family in self._lattice_families():
+        for family in self._families_with_delays():
             delays.update(family.state())
         learned = self.teacher.state() if self.teacher is not None else {}
         return {name: value for name, value in (('delays', delays), ('teacher', learned)) if value}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
-        for family in self._lattice_families():
+        for family in self._families_with_delays():
             family.load_state(state.get('delays', {}))
         if self.teacher is not None and 'teacher' in state:
             self.teacher.load_state(state['teacher'])
@@ -150,8 +150,8 @@ class Distiller:
         parameters = list(self.teacher.parameters()) if self.teacher is not None else []
         return GuestParameters(parameters) if parameters else None
 
-    def _lattice_families(self) -> list[LatticeFamily]:
-        return [family for family in self.families if isinstance(family, LatticeFamily)]
+    def _families_with_delays(self) -> list[FrameFamily | LatticeFamily]:
+        return [family for family in self.families if isinstance(family, (FrameFamily, LatticeFamily))]
 
     def begin_step(self, batch: Any, step: int, with_statistics: bool = False) -> None:
         """Announces a training batch, before the student's forward.

@@ -11,6 +11,7 @@ from typing import Any
 from nemo_oracle_kd.distillation.teacher_kinds import config_class_of
 from nemo_oracle_kd.distillation.teacher_settings import TeacherOptions
 from nemo_oracle_kd.errors import ConfigError, unknown_name
+from nemo_oracle_kd.losses.lattice_settings import DelayConfig
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.losses.schedule import WeightSchedule
 from nemo_oracle_kd.strict_config import build
@@ -139,6 +140,12 @@ def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path
         yield (
             f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: remove "
             f"{path}.teacher.scores and give teacher.restore_from"
+        )
+    shifted = getattr(teacher, 'shift', 0) or getattr(teacher, 'delay', DelayConfig()).mode == 'estimate'
+    if shifted and not any(loss.family == 'frame' for loss in classes.values()):
+        yield (
+            f"`{path}.teacher.shift` and `{path}.teacher.delay` move the frames of frame objectives, and there is none: use "
+            "those of the objective, or remove them"
         )
     if teacher.online and stored:
         yield (

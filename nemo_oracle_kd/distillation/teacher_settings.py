@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from nemo_oracle_kd.bridge.model import HEADS
 from nemo_oracle_kd.bridge.restore import check_source
+from nemo_oracle_kd.losses.lattice_settings import DelayConfig
 
 __all__ = ['TeacherConfig', 'TeacherOptions']
 
@@ -69,11 +70,20 @@ class TeacherConfig(TeacherOptions):
         default=0.0,
         metadata={'help': "megabytes for the teacher's answers to audio that repeats in every epoch; 0 keeps none"},
     )
+    shift: int = field(
+        default=0,
+        metadata={'help': 'frame objectives: student frame t learns from the teacher this many frames earlier'},
+    )
+    delay: DelayConfig = field(
+        default_factory=DelayConfig, metadata={'help': 'frame objectives: given by `shift`, or estimated'}
+    )
 
     def problems(self, path: str) -> Iterator[str]:
         yield from super().problems(path)
         if not (math.isfinite(self.memory_mb) and self.memory_mb >= 0):
             yield f"`{path}.memory_mb` is {self.memory_mb}: set a finite number of at least 0"
+        if self.delay.mode == 'estimate' and self.shift:
+            yield f"`{path}.shift` is {self.shift} and `{path}.delay` estimates it: remove one of them"
         if self.restore_from == '':
             yield f"`{path}.restore_from` is empty: give the path of a .nemo file or the name of a pretrained model"
         if self.scores is not None and self.scores not in SCORES:

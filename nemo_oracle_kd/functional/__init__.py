@@ -58,7 +58,7 @@ from nemo_oracle_kd.functional.lattice.shifts import (
     windowed_lattice_divergence,
 )
 from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
-from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames
+from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames, shift_frames
 from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, fill_padding, length_mask, recursion_dtype
 from nemo_oracle_kd.functional.transducer.alignment import (
     TransducerOccupancy,
@@ -113,6 +113,7 @@ __all__ = [
     # resample
     'RESAMPLE_MODES',
     'resample_frames',
+    'shift_frames',
     # reference
     'enumerate_ctc_alignments',
     # transducer: kinds, full_sum, alignment

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Brings frame posteriors to another frame rate."""
+"""Brings frame posteriors to another frame rate, or moves them in time."""
 
 import torch
 from torch import Tensor
 
 from nemo_oracle_kd.functional.tensors import compute_dtype, fill_padding
 
-__all__ = ['RESAMPLE_MODES', 'resample_frames']
+__all__ = ['RESAMPLE_MODES', 'resample_frames', 'shift_frames']
 
 RESAMPLE_MODES = ('nearest', 'linear')
 
@@ -89,3 +89,31 @@ def resample_frames(
     else:
         mixed = at(left) * (1 - share) + at(left + 1) * share
     return fill_padding(mixed, target_lengths)
+
+
+def shift_frames(probs_or_logprobs: Tensor, lengths: Tensor, shift: int) -> Tensor:
+    """Moves each utterance later by a number of frames.
+
+    Frame t of the result is frame t - shift, or the nearest valid frame where there is none: an utterance that is moved later
+    begins with copies of its first frame, which is silence as a rule, and loses its last frames.
+
+    Args:
+        probs_or_logprobs: `[B, T, V]`.
+        lengths: `[B]` valid frames.
+        shift: number of frames; below 0 moves earlier.
+
+    Returns:
+        `[B, T, V]`, zero in the padding; the argument itself if `shift` is 0.
+
+    Raises:
+        ValueError: if the shapes do not match.
+    """
+    if shift == 0:
+        return probs_or_logprobs
+    x = fill_padding(probs_or_logprobs, lengths)
+    if x.dim() != 3:
+        raise ValueError(f"Posteriors must have shape [B, T, V], got {list(x.shape)}; add the missing dimensions.")
+    last = (lengths.to(device=x.device, dtype=torch.long) - 1).unsqueeze(1)
+    frames = (torch.arange(x.shape[1], device=x.device) - shift).unsqueeze(0)
+    source = torch.minimum(frames, last).clamp(min=0)
+    return fill_padding(x.gather(1, source.unsqueeze(2).expand_as(x)), lengths)

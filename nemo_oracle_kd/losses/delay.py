@@ -7,12 +7,7 @@ import torch
 from nemo.utils import logging
 from torch import Tensor
 
-from nemo_oracle_kd.functional import (
-    JointTensors,
-    Transducer,
-    estimate_delay,
-    transducer_best_path,
-)
+from nemo_oracle_kd.functional import estimate_delay
 
 __all__ = ['DelayEstimator']
 
@@ -21,13 +16,11 @@ class DelayEstimator:
     """Collects the emission times of both models over training batches and computes their median difference.
 
     Args:
-        transducer: what the outputs of both joints mean.
         batches: number of batches to collect.
-        name: name of the objective, for the log.
+        name: what the delay belongs to, for the log.
     """
 
-    def __init__(self, transducer: Transducer, batches: int, name: str):
-        self.transducer = transducer
+    def __init__(self, batches: int, name: str):
         self.batches = batches
         self.name = name
         #: the estimate in frames of the student; `None` until it is made
@@ -35,21 +28,15 @@ class DelayEstimator:
         self._student: list[Tensor] = []
         self._teacher: list[Tensor] = []
 
-    def add(
-        self, student: JointTensors, teacher: JointTensors, targets: Tensor, lengths: Tensor, target_lengths: Tensor
-    ) -> None:
+    def add(self, student_frames: Tensor, teacher_frames: Tensor) -> None:
         """Adds a batch. With the last batch the estimate is made and logged.
 
         Args:
-            student: the student's joint; its dropout is ignored.
-            teacher: the teacher's joint on the student's frames.
-            targets: `[B, U]` labels.
-            lengths: `[B]` valid frames of both.
-            target_lengths: `[B]` valid labels.
+            student_frames: `[B, U]` frame of each label of the transcript on the student's best alignment; -1: none.
+            teacher_frames: `[B, U]` the same of the teacher, in frames of the student.
         """
-        arguments = (targets, lengths, target_lengths)
-        for joint, frames in ((student, self._student), (teacher, self._teacher)):
-            frames.append(transducer_best_path(self.transducer, joint, *arguments).label_frames.reshape(1, -1).cpu())
+        self._student.append(student_frames.reshape(1, -1).cpu())
+        self._teacher.append(teacher_frames.reshape(1, -1).cpu())
         if len(self._student) < self.batches:
             return
         student_frames, teacher_frames = _of_all_ranks(self._student), _of_all_ranks(self._teacher)

@@ -101,7 +101,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         self.name = name
         self._first_call = True
         estimate = config.delay.mode == 'estimate'
-        self.delay = DelayEstimator(transducer, config.delay.batches, name) if estimate else None
+        self.delay = DelayEstimator(config.delay.batches, name) if estimate else None
         #: what the last call measured, for the log
         self.statistics: dict[str, Tensor] = {}
 
@@ -168,7 +168,9 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         if self.delay.shift is None:
             if step < self.config.delay.from_step:
                 return None
-            self.delay.add(student, teacher, targets, lengths, target_lengths)
+            arguments = (targets, lengths, target_lengths)
+            paths = [F.transducer_best_path(self.transducer, joint, *arguments) for joint in (student, teacher)]
+            self.delay.add(*(path.label_frames for path in paths))
         if self.delay.shift is not None:
             self.statistics['shift'] = lengths.new_tensor(self.delay.shift, dtype=torch.float32)
         return self.delay.shift

@@ -61,6 +61,7 @@ def test_every_command_composes_and_every_system_starts_from_the_checkpoint_of_i
             assert Path(cfg.oracle_kd.teacher.restore_from).name == f'{student.teacher}.nemo'
             assert f'seed_3/{student.teacher}' in run.job.depends
             assert set(cfg.oracle_kd.objectives) == {student.preset}
+            assert (cfg.oracle_kd.teacher.delay.mode == 'estimate') == (name == 'student_causal_shifted')
 
 
 @pytest.mark.integration
@@ -87,8 +88,8 @@ def test_students_that_an_oracle_teaches_are_compared_with_all_others_of_their_n
     for name in ('student_from_oracle_teacher', 'student_oracle_occupancy', 'student_one_stage'):
         assert {control for control, system in pairs if system == name} == {*controls, 'student_cr'}
     causal = [pair for pair in pairs if 'causal' in pair[1]]
-    assert ('student_causal_alone', 'student_causal_one_stage') in causal
-    assert all('causal' in control for control, _ in causal)
+    controls = ('student_causal_alone', 'student_causal_shifted')
+    assert causal == [(control, 'student_causal_one_stage') for control in controls]
 
 
 @pytest.mark.unit

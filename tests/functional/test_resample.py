@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from nemo_oracle_kd.functional import fill_padding, resample_frames
+from nemo_oracle_kd.functional import fill_padding, resample_frames, shift_frames
 
 
 def posteriors(batch=2, frames=6, vocabulary=3, seed=0):
@@ -80,3 +80,22 @@ def test_bad_arguments_are_refused():
         resample_frames(x, torch.tensor([6, 0]), lengths)
     with pytest.raises(ValueError, match='target_lengths'):
         resample_frames(x, lengths, torch.tensor([3]))
+
+
+def test_frames_are_moved_later_or_earlier_within_their_utterance():
+    x = torch.arange(1.0, 11.0).view(2, 5, 1)  # 1 to 5, and 6 to 10 of which two are padding
+    lengths = torch.tensor([5, 3])
+    assert shift_frames(x, lengths, 2).squeeze(2).tolist() == [[1, 1, 1, 2, 3], [6, 6, 6, 0, 0]]
+    assert shift_frames(x, lengths, -1).squeeze(2).tolist() == [[2, 3, 4, 5, 5], [7, 8, 8, 0, 0]]
+    assert shift_frames(x, lengths, 9).squeeze(2).tolist() == [[1] * 5, [6, 6, 6, 0, 0]]
+    assert shift_frames(x, lengths, 0) is x
+
+
+def test_what_is_in_the_padding_is_never_moved_into_an_utterance():
+    x, lengths = posteriors(), torch.tensor([6, 4])
+    garbage = x.clone()
+    garbage[1, 4:] = float('nan')
+    for shift in (-3, -1, 1, 3):
+        assert torch.equal(shift_frames(garbage, lengths, shift), shift_frames(x, lengths, shift))
+    with pytest.raises(ValueError, match=r'must have shape \[B, T, V\]'):
+        shift_frames(x[:, :, 0], lengths, 1)

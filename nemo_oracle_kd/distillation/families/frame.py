@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from nemo_oracle_kd import functional as F
+from nemo_oracle_kd.bridge.emissions import ctc_emission_frames
 from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
+from nemo_oracle_kd.losses.delay import DelayEstimator
 from nemo_oracle_kd.losses.transducer_side import LENGTH_TOLERANCE
 
 __all__ = ['FrameFamily']
@@ -21,7 +24,7 @@ class FrameFamily:
 
     Args:
         losses: name -> loss.
-        time_resampling: the teacher's `time_resampling` setting.
+        teacher: the options of the teacher.
     """
 
     #: heads of the student whose steps these objectives enter
@@ -29,13 +32,26 @@ class FrameFamily:
     #: what it reads of the teacher
     signals = frozenset({'log_probs'})
 
-    def __init__(self, losses: Mapping[str, nn.Module], time_resampling: str):
+    def __init__(self, losses: Mapping[str, nn.Module], teacher: TeacherOptions):
         self.losses_by_name = dict(losses)
-        self.time_resampling = time_resampling
+        self.time_resampling = teacher.time_resampling
+        self.shift, self.delay, self._first_step = 0, None, 0
+        if isinstance(teacher, TeacherConfig):
+            self.shift, self._first_step = teacher.shift, teacher.delay.from_step
+            if teacher.delay.mode == 'estimate':
+                self.delay = DelayEstimator(teacher.delay.batches, 'teacher')
 
     def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, torch.Tensor]:
         """Every objective, unweighted, `[B]`."""
         student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
+        shift = self._find_shift(student, teacher, step.transcripts, context)
+        if shift is None:
+            # a graph of zeros, for a step in which nothing else is trained
+            nothing = student.posteriors.float().masked_fill(
+                torch.ones_like(student.posteriors, dtype=torch.bool), 0.0
+            )
+            return dict.fromkeys(self.losses_by_name, nothing.sum((1, 2)))
+        teacher = EncodedAudio(teacher.lengths, F.shift_frames(teacher.posteriors, teacher.lengths, shift))
         if context.with_statistics:
             context.metrics.update(_statistics(student, teacher))
         return self._compare(student, teacher, step.transcripts)
@@ -44,6 +60,29 @@ class FrameFamily:
         """The same with the roles swapped, `[B]`: the teacher learns from the student."""
         student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
         return self._compare(teacher, student, step.transcripts)
+
+    def state(self) -> dict[str, int]:
+        """State for a checkpoint: the estimated delay, in frames."""
+        return {} if self.delay is None or self.delay.shift is None else {self.delay.name: self.delay.shift}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Restores the delay of a resumed training that is still configured to estimate one."""
+        if self.delay is not None and self.delay.name in state:
+            self.delay.shift = int(state[self.delay.name])
+
+    def _find_shift(
+        self, student: EncodedAudio, teacher: EncodedAudio, transcripts: Transcripts, context: StepContext
+    ) -> int | None:
+        """By how many frames the teacher is moved; `None` until that has been estimated."""
+        if self.delay is None:
+            return self.shift
+        if self.delay.shift is None and context.step >= self._first_step:
+            blank = next(iter(self.losses_by_name.values())).blank
+            labels, lengths = transcripts.labels, transcripts.lengths
+            self.delay.add(*(ctc_emission_frames(side, labels, lengths, blank) for side in (student, teacher)))
+        if self.delay.shift is not None:
+            context.metrics['teacher_shift'] = float(self.delay.shift)
+        return self.delay.shift
 
     def _compare(
         self, learner: EncodedAudio, guide: EncodedAudio, transcripts: Transcripts
