@@ -82,7 +82,7 @@ from nemo_oracle_kd.functional.transducer.kinds import (
     make_transducer,
 )
 from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
-from nemo_oracle_kd.functional.transducer.nbest_sum import rnnt_tree_full_sum, rnnt_tree_scores, tree_full_sum
+from nemo_oracle_kd.functional.transducer.nbest_sum import tree_full_sum
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree, TreeCells, build_nbest_tree
 
 __all__ = [
@@ -148,8 +148,6 @@ __all__ = [
     'NBestTree',
     'TreeCells',
     'build_nbest_tree',
-    'rnnt_tree_full_sum',
-    'rnnt_tree_scores',
     'tree_full_sum',
     # lattice
     'lattice_cell_divergence',

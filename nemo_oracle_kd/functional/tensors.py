@@ -1,14 +1,23 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Length masks, padding that reaches neither values nor gradients, and the types in which values are computed."""
+"""Length masks, padding that reaches neither values nor gradients, types of computation, and scaled gradients."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ['NEG_INF', 'check_lengths', 'compute_dtype', 'fill_padding', 'length_mask', 'recursion_dtype']
+__all__ = [
+    'NEG_INF',
+    'check_lengths',
+    'compute_dtype',
+    'fill_padding',
+    'length_mask',
+    'recursion_dtype',
+    'scale_gradient',
+]
 
 NEG_INF = -math.inf
 """Log-probability of an impossible event."""
@@ -99,3 +108,19 @@ def fill_padding(x: Tensor, lengths: Tensor, value: float = 0.0) -> Tensor:
     return torch.where(
         mask.view(*mask.shape, *[1] * (x.dim() - 2)), x, torch.full((), value, dtype=x.dtype, device=x.device)
     )
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """Returns `x` unchanged; only its gradient is multiplied by `factor`."""
+    return _ScaledGradient.apply(x, factor)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor):
+        return grad_output * ctx.factor, None

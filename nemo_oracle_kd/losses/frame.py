@@ -9,7 +9,7 @@ summed over its valid frames. The mathematics is in `nemo_oracle_kd.functional`.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -178,34 +178,32 @@ class FrameDistillationLoss(ObjectiveTraits, Loss):
         """The value of a subclass, `[B]`. Arguments as in `forward`, with the teacher detached."""
 
 
-class FrameKLLoss(FrameDistillationLoss):
-    """Frame-wise divergence, see :class:`FrameKLConfig`."""
+class _WeightedFrameLoss(FrameDistillationLoss):
+    """Base of the losses with a temperature and with weights of the frames that the teacher calls blank."""
+
+    distance: Callable[..., torch.Tensor]
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
-        """`temperature^2 sum_t w_t KL(P~_t || P_t)`, `[B]`."""
-        weights = self.config.blank.frame_weights(teacher_log_probs, input_lengths, self.blank)
-        return F.frame_kl(
+        """The distance of the posteriors of all frames, `[B]`."""
+        return self.distance(
             student_log_probs,
             teacher_log_probs,
             input_lengths,
             temperature=self.config.temperature,
-            frame_weights=weights,
+            frame_weights=self.config.blank.frame_weights(teacher_log_probs, input_lengths, self.blank),
         )
 
 
-class SoftmaxL2Loss(FrameDistillationLoss):
-    """Squared distance of frame posteriors, see :class:`SoftmaxL2Config`."""
+class FrameKLLoss(_WeightedFrameLoss):
+    """`temperature^2 sum_t w_t KL(P~_t || P_t)`, see :class:`FrameKLConfig`."""
 
-    def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
-        """`sum_t w_t ||P~_t - P_t||^2`, `[B]`."""
-        weights = self.config.blank.frame_weights(teacher_log_probs, input_lengths, self.blank)
-        return F.softmax_l2(
-            student_log_probs,
-            teacher_log_probs,
-            input_lengths,
-            temperature=self.config.temperature,
-            frame_weights=weights,
-        )
+    distance = staticmethod(F.frame_kl)
+
+
+class SoftmaxL2Loss(_WeightedFrameLoss):
+    """`sum_t w_t ||P~_t - P_t||^2`, see :class:`SoftmaxL2Config`."""
+
+    distance = staticmethod(F.softmax_l2)
 
 
 class GuidedCTCLoss(FrameDistillationLoss):

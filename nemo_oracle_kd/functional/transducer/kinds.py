@@ -13,11 +13,12 @@ An alignment walks from node (t, u) = (0, 0), "t frames read, u labels emitted",
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.functional.tensors import scale_gradient
 from nemo_oracle_kd.functional.transducer.log_probs import next_classes, select_log_probs
 from nemo_oracle_kd.functional.transducer.recursion import Arc
 
@@ -146,7 +147,7 @@ class Transducer(ABC):
         if sigma:
             scores = scores - sigma
         if fastemit_lambda:
-            scores = torch.cat([_ScaleGradient.apply(scores[:1], 1.0 + fastemit_lambda), scores[1:]])
+            scores = torch.cat([scale_gradient(scores[:1], 1.0 + fastemit_lambda), scores[1:]])
         return scores
 
     def combine(self, label: Tensor, others: Tensor) -> Tensor:
@@ -299,7 +300,7 @@ class TDT(Transducer):
         selected = select_log_probs(tokens, classes, logit_lengths, target_lengths) - sigma
         label, blank = selected.unbind(-1)
         if fastemit_lambda:
-            label = _ScaleGradient.apply(label, 1.0 + fastemit_lambda)
+            label = scale_gradient(label, 1.0 + fastemit_lambda)
         return self._sums(label, blank, self._durations(steps, logit_lengths, target_lengths).movedim(-1, 0))
 
     def combine(self, label: Tensor, others: Tensor) -> Tensor:
@@ -340,16 +341,3 @@ def make_transducer(kind: str, blank: int, durations: Sequence[int] = ()) -> Tra
     if kind not in TRANSDUCERS:
         raise ValueError(f"Unknown transducer '{kind}'; choose one of {', '.join(TRANSDUCERS)}.")
     return TRANSDUCERS[kind](blank, tuple(durations))
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """Identity whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor):
-        return grad_output * ctx.factor, None

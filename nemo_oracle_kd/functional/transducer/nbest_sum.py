@@ -19,78 +19,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, recursion_dtype
-from nemo_oracle_kd.functional.transducer.log_probs import select_log_probs
+from nemo_oracle_kd.functional.tensors import NEG_INF, recursion_dtype
 from nemo_oracle_kd.functional.transducer.nbest_tree import NBestTree
 
-__all__ = ['rnnt_tree_full_sum', 'rnnt_tree_scores', 'tree_full_sum']
-
-
-def rnnt_tree_full_sum(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
-    """Negative log-likelihood of every hypothesis, summed over all its alignments; equal to N calls of `rnnt_full_sum`.
-
-    Args:
-        logits: outputs of the joint at every (frame, node), unnormalised or normalised: padded `[B, T, M, V]`, as a
-            stock joint gives it for a prediction network's output in the order of `tree.gather`, or packed
-            `[nodes, T, V]`, which wastes no cells but is read node by node and is slower for small V. float16
-            and bfloat16 are computed in float32, the recursion in float64.
-        tree: prefix tree of the hypotheses.
-        logit_lengths: `[B]` valid frames; what lies beyond, NaN included, changes neither values nor gradients.
-        blank: id of the blank.
-
-    Returns:
-        `[B, N]` in nats, float64 for float64 input and float32 otherwise. Padding hypotheses, utterances without
-        frames, and hypotheses all of whose alignments have probability zero give `inf` with gradient zero. Equal
-        hypotheses have equal values. Differentiable once with respect to `logits`.
-
-    Raises:
-        ValueError: if shapes, lengths or labels do not match.
-    """
-    scores = rnnt_tree_scores(logits, tree, logit_lengths, blank)
-    return -tree_full_sum(scores, tree, logit_lengths).to(compute_dtype(logits.dtype))
-
-
-def rnnt_tree_scores(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
-    """Log-probabilities of the arcs of a tree lattice; differentiable. Arguments and errors as in `rnnt_tree_full_sum`.
-
-    To bound the memory of the joint, call this function for some frames at a time and concatenate the results in time.
-
-    Returns:
-        `[2, nodes, T]`: first the label that leads from the parent to the node (`-inf` for roots), then the blank of the
-        node; zero in the padding.
-    """
-    lengths = _check(logits, tree, logit_lengths, blank)
-    columns = 1 + tree.max_children
-    classes = torch.full((tree.nodes, columns), blank, device=logits.device)
-    roots = tree.starts[1]
-    parent, rank = tree.parent[roots:], tree.rank[roots:]
-    classes[parent, 1 + rank] = tree.label[roots:]
-    if logits.dim() == 4:
-        classes = tree.pad(classes).unsqueeze(1)
-        selected = select_log_probs(logits, classes, lengths, tree.sizes - 1)
-        selected = selected.transpose(1, 2).flatten(0, 1)
-        selected = selected.index_select(0, tree.utterance * tree.packed.shape[1] + tree.slot)
-    else:
-        frames = lengths[tree.utterance]
-        selected = select_log_probs(logits.unsqueeze(2), classes[:, None, None], frames, torch.zeros_like(frames))
-        selected = selected.squeeze(2)
-    by_class = selected.transpose(1, 2)
-    entering = by_class.flatten(0, 1).index_select(0, parent * columns + 1 + rank)
-    none = entering.new_full((roots, entering.shape[1]), NEG_INF)
-    return torch.stack([torch.cat([none, entering]), by_class[:, 0]])
+__all__ = ['tree_full_sum']
 
 
 def tree_full_sum(scores: Tensor, tree: NBestTree, logit_lengths: Tensor) -> Tensor:
     """Log-probabilities of all hypotheses from the scores of the arcs. Differentiable once with respect to them.
 
     Args:
-        scores: `[2, nodes, T]` as from `rnnt_tree_scores`; values in the padding are ignored, NaN included.
+        scores: `[2, nodes, T]`, natural log: first the label that leads from the parent to the node (`-inf` for roots), then
+            the blank of the node. Values in the padding are ignored, NaN included.
         tree: prefix tree of the hypotheses.
         logit_lengths: `[B]` valid frames.
 
     Returns:
         `[B, N]` natural log, in the type of the recursion (float64 if the device has it); `-inf` with gradient zero
-        for padding and where there is no path.
+        for padding and where there is no path. Equal hypotheses have equal values.
     """
     return _TreeFullSum.apply(scores, tree, logit_lengths)
 
@@ -162,37 +108,3 @@ def _ranges(tree: NBestTree, frames: int) -> list[tuple[int, int, int]]:
     return [
         (n, tree.starts[max(0, n - frames)], tree.starts[min(n, deepest) + 1]) for n in range(1, frames + deepest + 1)
     ]
-
-
-def _check(logits: Tensor, tree: NBestTree, logit_lengths: Tensor, blank: int) -> Tensor:
-    """Refuses arguments that do not match, and returns the lengths on the device of the logits."""
-    batch, slots = tree.packed.shape
-    if logits.dim() == 4:
-        fits = (logits.shape[0], logits.shape[2]) == (batch, slots)
-    else:
-        fits = logits.dim() == 3 and logits.shape[0] == tree.nodes
-    if not fits:
-        raise ValueError(
-            f"Logits of this tree must have shape [{batch}, T, {slots}, V] (padded) or [{tree.nodes}, T, V] (packed), "
-            f"got {list(logits.shape)}."
-        )
-    frames, classes = logits.shape[1], logits.shape[-1]
-    if logit_lengths.shape != (batch,):
-        raise ValueError(f"Lengths must have shape [{batch}], one per utterance, got {list(logit_lengths.shape)}.")
-    if not 0 <= blank < classes:
-        raise ValueError(
-            f"Blank id {blank} does not exist among the {classes} classes of the logits; pass the model's own blank id."
-        )
-    if tree.largest_label >= classes:
-        raise ValueError(
-            f"The hypotheses have label {tree.largest_label}, but the logits only {classes} classes; build the tree "
-            "with the tokenizer of the model that is evaluated."
-        )
-    if tree.label.device.type == 'cpu' and bool((tree.label == blank).any()):
-        raise ValueError(
-            f"The labels of the hypotheses contain the blank, {blank}; leave blanks out, or pass the model's own blank id."
-        )
-    if logit_lengths.device.type == 'cpu' and batch:  # on an accelerator this check would force a synchronisation
-        if int(logit_lengths.min()) < 0 or int(logit_lengths.max()) > frames:
-            raise ValueError(f"Logit lengths must lie between 0 and T = {frames}, got {logit_lengths.tolist()}.")
-    return logit_lengths.to(logits.device)
