@@ -135,6 +135,23 @@ def find_head(model: Any, head: str = 'auto') -> Head:
     return _transducer_head(model)
 
 
+def weight_problems(model: Any, name: str) -> list[str]:
+    """Returns a sentence if weights of a model are NaN or infinite, as after a training that diverged.
+
+    Args:
+        model: a PyTorch model.
+        name: name of the model in the sentence.
+    """
+    weights = dict(model.named_parameters())
+    broken = [weight for weight, tensor in weights.items() if not bool(tensor.isfinite().all())]
+    if not broken:
+        return []
+    return [
+        f"{name} has NaN or infinity in {len(broken)} of its {len(weights)} weight tensors (the first: {broken[0]}), so all its "
+        "outputs are NaN: use a checkpoint from before its training diverged"
+    ]
+
+
 def has_ctc_head(model: Any) -> bool:
     """Whether the model gives CTC frame posteriors."""
     return hasattr(ctc_decoder(model), 'num_classes_with_blank')

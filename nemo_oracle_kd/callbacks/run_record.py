@@ -18,7 +18,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from nemo.core.classes.common import Serialization
 
 from nemo_oracle_kd.callbacks.training_clock import CLOCKS, TrainingClock
-from nemo_oracle_kd.corpus.manifest import write_text_atomically
+from nemo_oracle_kd.corpus.outputs import write_text_atomically
+from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.folder_lock import locked
 
 __all__ = ['RunRecord']
@@ -55,7 +56,7 @@ class RunRecord(Callback, Serialization):
         clock: ``wall`` seconds, or ``cpu`` for processor seconds if a training on a CPU shares it with other work.
 
     Raises:
-        ValueError: if an option is out of range.
+        ConfigError: if an option is out of range.
         FolderBusy: at the start of the training, if another training writes into the folder.
     """
 
@@ -68,11 +69,11 @@ class RunRecord(Callback, Serialization):
     ) -> None:
         super().__init__()
         if every_n_updates is not None and every_n_updates < 1:
-            raise ValueError(
+            raise ConfigError(
                 f"`RunRecord.every_n_updates` must be at least 1, or null for validations only, not {every_n_updates}"
             )
         if clock not in CLOCKS:
-            raise ValueError(f"`RunRecord.clock` is {clock!r}: choose one of {', '.join(CLOCKS)}")
+            raise ConfigError(f"`RunRecord.clock` is {clock!r}: choose one of {', '.join(CLOCKS)}")
         self.directory = directory
         self.every_n_updates = every_n_updates
         self.metrics = tuple(metrics)

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`nemo-oracle-kd check STUDENT TEACHER`: what a distillation would refuse, without training.
+"""`nemo-oracle-kd check STUDENT TEACHER`: reports what a distillation would refuse, without training.
 
-It asks the report that a training asks (`distillation.compatibility.report`), about the same configuration.
+It makes the report that a training makes (`distillation.compatibility.report`), from the same configuration.
 """
 
 import argparse
 from typing import Any
 
-HELP = 'compare a student with a teacher and say what stands in the way of distillation'
+HELP = 'compare a student with a teacher and report what prevents a distillation'
 
 EPILOG = """examples:
   nemo-oracle-kd check student.nemo teacher.nemo --objectives frame_kl guided_ctc
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--preset',
         nargs='+',
         metavar=('NAME', 'KEY=VALUE'),
-        help="a preset, and what the recipe's command line changes in it",
+        help="a preset, and the changes that the recipe's command line makes to it",
     )
     chosen.add_argument(
         '--config',
@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--manifest',
         metavar='TRAIN',
-        help='training manifest (default: that of --config): also check that both models can write its texts, as sequence '
-        'objectives need, and, where it holds scores, that they are complete and this teacher\'s',
+        help='training manifest to check as well (default: that of --config): for sequence objectives both models must be able '
+        'to write its texts, and the scores in it must be complete and those of this teacher',
     )
 
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.config is None and args.preset is None:
         _use_stored_scores(section, train_ds)
     if all(teacher.get(key) in (None, '???') for key in (*TEACHERS, 'scores')):
-        raise ConfigError("no teacher is named: give TEACHER behind STUDENT, or teacher.restore_from in the config")
+        raise ConfigError("no teacher is named: give TEACHER after STUDENT, or teacher.restore_from in the config")
     config = DistillationConfig.from_mapping(section, path='oracle_kd')
 
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
@@ -97,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
         found.problems += training_problems(student, config, beside, train_ds)
     print(found)
     names = ', '.join(config.objectives)
-    print('not possible as it stands' if found.problems else f'ready to distil {names}')
+    print(f'cannot distil {names} yet: mend the problems above' if found.problems else f'ready to distil {names}')
     return 1 if found.problems else 0
 
 
 def _section(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    """The distillation that is asked for, and `model.train_ds` if a recipe was given."""
+    """Returns the config of the distillation, and `model.train_ds` if a recipe was given."""
     if args.config is not None:
         return _of_recipe(args.config)
     if args.preset is not None:
@@ -117,7 +117,7 @@ def _of_preset(name: str, *changes: str) -> dict[str, Any]:
     from nemo_oracle_kd.errors import ConfigError
 
     ConfigError.raise_if_any(
-        f"{change!r} is no change of a preset: write KEY=VALUE, such as objectives.{name}.weight=0.5"
+        f"{change!r} is not a change of a preset: write KEY=VALUE, such as objectives.{name}.weight=0.5"
         for change in changes
         if '=' not in change
     )
@@ -143,23 +143,28 @@ def _of_recipe(path: str) -> tuple[dict[str, Any], Any]:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): give the YAML file of a recipe") from None
     except Exception as error:  # YAML and OmegaConf raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{path} is no YAML that can be resolved ({reason}): mend it, or use --preset") from None
+        raise ConfigError(f"{path} is not YAML that can be resolved ({reason}): correct it, or use --preset") from None
     if len(found) != 1:
         raise ConfigError(
-            f"{path} has {len(found)} distillations: it needs one, as the section {NODE}, as {CALLBACK_TARGET} in "
-            "trainer.callbacks, or as model.distillation"
+            f"{path} has {len(found)} distillations, but exactly one can be checked: give it as the section {NODE}, as "
+            f"{CALLBACK_TARGET} in trainer.callbacks, or as model.distillation"
         )
     return {key: value for key, value in found[0].items() if key != '_target_'}, train_ds
 
 
 def _use_stored_scores(section: dict[str, Any], train_ds: Any) -> None:
-    """With default options: the scores that the manifest holds, where the objectives can do with them."""
-    from nemo_oracle_kd.corpus.manifest import LOG_PROB_KEY, read_manifest
+    """Without other options, takes the scores that the manifest holds if they are enough for the objectives."""
+    from nemo_oracle_kd.corpus.manifest import LOG_PROB_KEY, check_manifest_path
     from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
     names = [name for name in section['objectives'] if name in OBJECTIVES]
     if len(objectives_of('sequence', names)) < len(names):
         return
-    rows = read_manifest(train_ds['manifest_filepath'], check_audio=False) if train_ds is not None else []
-    if any(OBJECTIVES[name].loss.needs_stored_scores for name in names) or any(LOG_PROB_KEY in row for row in rows):
+    stored = any(OBJECTIVES[name].loss.needs_stored_scores for name in names)
+    if not stored and train_ds is not None:
+        check_manifest_path(train_ds['manifest_filepath'])
+        # the rows are read and checked later, with all else; the first line with a score decides here
+        with open(train_ds['manifest_filepath'], encoding='utf-8', errors='replace') as lines:
+            stored = any(f'"{LOG_PROB_KEY}"' in line for line in lines)
+    if stored:
         section['teacher']['scores'] = 'manifest'

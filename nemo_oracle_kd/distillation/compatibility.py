@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether a student can learn from a teacher, decided before the first step and said in sentences.
+"""Decides before the first step whether a student can learn from a teacher, and says in sentences what prevents it.
 
-Training and `nemo-oracle-kd check` ask the same :func:`report`.
+Training and `nemo-oracle-kd check` call the same :func:`report`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from nemo_oracle_kd.bridge.hooks.student import student_heads
 from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
-from nemo_oracle_kd.bridge.model import ModelDescription, describe
+from nemo_oracle_kd.bridge.model import ModelDescription, describe, weight_problems
 from nemo_oracle_kd.distillation.families.lattice import lattice_problems
 from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.teachers import Teacher
@@ -25,7 +25,7 @@ __all__ = ['CompatibilityReport', 'compare', 'report']
 
 @dataclass
 class CompatibilityReport:
-    """Facts of both models side by side, and what stands in the way.
+    """The facts of both models side by side, and what prevents a distillation.
 
     Attributes:
         rows: `(fact, student, teacher, agrees)`.
@@ -84,8 +84,9 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
     resampling = config.teacher.time_resampling
     found = compare(facts, teacher and teacher.description, config.objectives, resampling)
     found.problems += _loss_problems(student, config.objectives)
-    for model, role in ((student, 'student'), (teacher and teacher.model, 'teacher')):
-        found.problems += _weight_problems(model, role)
+    found.problems += weight_problems(student, 'the student')
+    if teacher is not None and teacher.model is not None:
+        found.problems += weight_problems(teacher.model, 'the teacher')
     found.problems += teacher.problems(config.objectives) if teacher is not None else ()
     lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
     if lattice and teacher is not None and teacher.model is None:
@@ -178,7 +179,7 @@ def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -
             f"{needing} compares classes one by one, but the tokenizers differ: train the student with the teacher's "
             "tokenizer (model.tokenizer.dir)"
         )
-    # the blank of the head that is compared: a lattice's is looked at with the rest of the joint
+    # the blank of the head that is compared: a lattice's is compared with the rest of the joint
     of_frames = ', '.join(objectives_of('frame', per_class))
     blanks = student.blanks.get('ctc'), teacher.blanks.get('ctc')
     if of_frames and same['vocabulary'] and None not in blanks and blanks[0] != blanks[1]:
@@ -193,8 +194,7 @@ def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampl
     if per_frame and 'ctc' not in student.heads:
         yield (
             f"{per_frame} compares frame posteriors, but the student ({student.name}) is not trained with a CTC head: use a "
-            "CTC student, a hybrid one with model.aux_ctc.ctc_loss_weight above 0, or an objective for transducers, such as "
-            "one_best_path or full_sum"
+            "CTC student, a hybrid one with model.aux_ctc.ctc_loss_weight above 0, or the objective full_sum"
         )
     if per_frame and 'ctc' not in teacher.heads:
         yield (
@@ -211,19 +211,8 @@ def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampl
         )
 
 
-def _weight_problems(model: Any, role: str) -> Iterator[str]:
-    if model is None:
-        return
-    broken = [name for name, tensor in model.named_parameters() if not bool(tensor.isfinite().all())]
-    if broken:
-        yield (
-            f"{len(broken)} of the {role}'s weights hold NaN or infinity (the first: {broken[0]}), so whatever it says is NaN: "
-            "use a checkpoint from before its training diverged"
-        )
-
-
 def _loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
-    """What in the student's own transducer loss keeps it from being a score."""
+    """Yields what keeps the student's own transducer loss from being a score."""
     classes = {name: OBJECTIVES[name].loss for name in objectives}
     names = [name for name, loss in classes.items() if loss.needs_true_likelihood]
     own = ', '.join(name for name, loss in classes.items() if loss.compares_own_loss)
@@ -241,13 +230,13 @@ def _loss_problems(model: Any, objectives: Iterable[str]) -> Iterator[str]:
     if value and own:
         found, off = _option_texts(value)
         yield (
-            f"{own} takes the model's own loss for -log P, which it is not with {found}: set {off} in the options of "
-            "model.loss"
+            f"{own} takes the model's own loss for -log P, but with {found} it is another value: set {off} in the options "
+            "of model.loss"
         )
     if own and type(model.joint).__name__ == 'SampledRNNTJoint':
         yield (
-            f"{own} takes the model's own loss for -log P, which it is not over the sampled vocabulary of SampledRNNTJoint: "
-            "use RNNTJoint with fuse_loss_wer"
+            f"{own} takes the model's own loss for -log P, but over the sampled vocabulary of SampledRNNTJoint it is another "
+            "value: use RNNTJoint with fuse_loss_wer"
         )
 
 

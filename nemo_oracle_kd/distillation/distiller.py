@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The distiller binds one teacher, some objectives and one student."""
+"""The distiller, which connects one teacher, some objectives and one student."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,19 +31,19 @@ __all__ = ['Distiller']
 class Distiller:
     """Adds the weighted objectives to a student's training loss.
 
-    Both front doors (the Lightning callback and the model classes) drive one of these:
+    The Lightning callback and the model classes both use a distiller:
     :meth:`attach` before the first step, :meth:`begin_step` with every training batch, :meth:`metrics` after it,
     :meth:`detach` when the fit ends.
 
     Objectives come in families, by what they compare. A family is an object with `heads`, the student's heads whose steps it
-    enters, and `losses(step, context, suffix) -> {name: [B]}`.
+    enters, and `losses(step, context) -> {name: [B]}`.
 
     Args:
         config: the distillation's config, a mapping or a :class:`DistillationConfig`.
-        path: where the config stands, for messages.
+        path: where the config is, for messages.
 
     Raises:
-        ConfigError: the config is wrong; all its problems at once.
+        ConfigError: the config is wrong; lists all its problems.
     """
 
     def __init__(self, config: Mapping | DistillationConfig, path: str = 'distillation'):
@@ -116,7 +116,7 @@ class Distiller:
         }
 
     def detach(self, student: Any) -> None:
-        """Gives the student its own losses and loader back and lets go of the teacher."""
+        """Restores the student's own losses and loader, and releases the teacher."""
         if self._hooks is not None:
             self._hooks.detach(student)
         if self._rows is not None:
@@ -129,7 +129,7 @@ class Distiller:
         self._context = StepContext(step=0)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps for a resumed training, also after the fit; empty unless something was estimated or learned."""
+        """Returns what a resumed training needs, also after the fit; empty unless something was estimated or learned."""
         if not self.families:
             return self._last_state
         delays: dict[str, int] = {}
@@ -139,7 +139,7 @@ class Distiller:
         return {name: value for name, value in (('delays', delays), ('teacher', learned)) if value}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
+        """Restores the :meth:`state` of the training that is resumed; called after :meth:`attach`."""
         for family in self._families_with_delays():
             family.load_state(state.get('delays', {}))
         if self.teacher is not None and 'teacher' in state:
@@ -159,7 +159,7 @@ class Distiller:
         Args:
             batch: the NeMo batch.
             step: optimizer steps done so far (drives the weight schedules, so a resumed run continues them).
-            with_statistics: also compute what is only worth a look: entropies, agreement, confidence.
+            with_statistics: whether to compute what is only logged: entropies, agreement, confidence.
         """
         self._context = StepContext(step, with_statistics, self.teacher)
         if self.teacher is not None:
@@ -177,8 +177,8 @@ class Distiller:
         """
         if self._hooks is not None and self._hooks.pending:
             raise RuntimeError(
-                "the training step did not call model.loss, so nothing was distilled: this model class computes its loss "
-                "elsewhere, use a model whose training_step is NeMo's"
+                "the training step did not call model.loss, so nothing was distilled; this model class computes its loss "
+                "elsewhere: use a model whose training_step is NeMo's"
             )
         return self._context.metrics
 
@@ -207,7 +207,7 @@ class Distiller:
 
     def _own_losses(self, step: StudentStep) -> Mapping[str, OwnLoss]:
         context = self._context
-        if self.teacher is None or step.head != self.teacher.follows:
+        if self.teacher is None or step.head != 'ctc':
             return {}
         return self.teacher.own_losses(step, context.batch, context.metrics if context.with_statistics else None)
 
@@ -218,7 +218,8 @@ class Distiller:
         forth, back = (1.0, 0.0) if self.teacher is None else self.teacher.directions
         if readiness == 0:
             return 0.0
-        directions = [(ending, forth, family.losses(step, context, ending))]
+        context.suffix = ending
+        directions = [(ending, forth, family.losses(step, context))]
         if back:
             directions.append((f'_back{ending}', back, family.losses_back(step, context)))
         total: Tensor | float = 0.0
@@ -236,7 +237,7 @@ class Distiller:
         if self.config.label_loss.on == 'all':
             return losses
         supervised = self._context.supervised
-        if supervised is None:  # none of the training data is
+        if supervised is None:  # no training row is marked
             return torch.where(losses.detach().isinf(), 0.0, losses) * 0.0
         return losses.masked_fill(~supervised.to(losses.device), 0.0)
 

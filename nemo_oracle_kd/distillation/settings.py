@@ -57,7 +57,7 @@ class DistillationConfig:
 
         Args:
             values: `teacher`, `objectives` and, optionally, `label_loss` and `supervised_share`.
-            path: where the mapping stands in the user's config, for messages.
+            path: where the mapping is in the user's config, for messages.
 
         Raises:
             ConfigError: lists every unknown key (with the nearest valid name), missing value and contradiction.
@@ -66,7 +66,7 @@ class DistillationConfig:
         sections = ('teacher', 'objectives', 'label_loss', 'supervised_share')
         problems += [f"`{path}`: {unknown_name('key', str(key), sections)}" for key in values if key not in sections]
         if values.get('teacher') is None:
-            problems.append(f"`{path}.teacher` is missing: give teacher.restore_from, the path of a .nemo file")
+            problems.append(f"`{path}.teacher` is missing: give {path}.teacher.restore_from, the path of a .nemo file")
             teacher = None
         else:
             teacher = _build_teacher(values['teacher'], f'{path}.teacher', problems)
@@ -132,14 +132,14 @@ def _share_problems(share: Any, path: str) -> Iterator[str]:
 
 
 def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Objectives that the chosen kind of teacher cannot serve."""
+    """Yields the objectives that the chosen kind of teacher cannot serve."""
     classes = {name: OBJECTIVES[name].loss for name in objectives}
     beside = [name for name, loss in classes.items() if loss.family != 'sequence']
     stored = [name for name, loss in classes.items() if loss.needs_stored_scores]
     if not teacher.online and beside:
         yield (
-            f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: remove "
-            f"{path}.teacher.scores and give teacher.restore_from"
+            f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: set "
+            f"{path}.teacher.scores to null and give {path}.teacher.restore_from"
         )
     shifted = getattr(teacher, 'shift', 0) or getattr(teacher, 'delay', DelayConfig()).mode == 'estimate'
     if shifted and not any(loss.family == 'frame' for loss in classes.values()):

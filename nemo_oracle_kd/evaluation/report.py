@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nemo_oracle_kd.corpus.manifest import write_text_atomically
+from nemo_oracle_kd.corpus.outputs import write_text_atomically
 from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.figure_style import FOREGROUND, SystemStyle, styles_of, to_svg
 from nemo_oracle_kd.evaluation.headline import find_headline, p_text, signed

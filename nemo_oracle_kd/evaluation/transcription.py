@@ -15,10 +15,11 @@ import soundfile
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, read_audio
-from nemo_oracle_kd.bridge.model import find_head
+from nemo_oracle_kd.bridge.model import find_head, weight_problems
 from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.corpus.outputs import write_text_atomically
+from nemo_oracle_kd.errors import ConfigError
 
 #: a `duration` that ends less than this many seconds before its file covers the whole file, because manifests round it
 _ROUNDING = 0.005
@@ -33,11 +34,14 @@ def load_model(path: str | Path, device: str = 'cpu') -> Any:
 
     Raises:
         FileNotFoundError: the path ends in ``.nemo`` and there is no such file.
+        ConfigError: weights of the model are NaN or infinite.
     """
     path = str(path)
     if path.endswith('.nemo') and not Path(path).expanduser().is_file():
         raise FileNotFoundError(f"there is no model at '{path}': give the path of a .nemo file")
-    return restore_frozen(path, device)
+    model = restore_frozen(path, device)
+    ConfigError.raise_if_any(weight_problems(model, f"'{path}'"))
+    return model
 
 
 def transcribe_manifest(
@@ -72,7 +76,7 @@ def transcribe_manifest(
             is neither a CTC model nor a transducer.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: set at least 1")
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     rows = read_manifest(manifest)
     find_head(model)  # refuses attention decoders, which need a prompt
     _check_audio(rows, manifest)

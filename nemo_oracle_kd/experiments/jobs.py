@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_oracle_kd.corpus.manifest import write_text_atomically
+from nemo_oracle_kd.corpus.outputs import write_text_atomically
 
 PathLike = str | Path
 #: start of a command line that calls this package's command in a job

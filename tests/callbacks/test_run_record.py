@@ -14,6 +14,7 @@ import torch
 from nemo_oracle_kd.callbacks import RunRecord, TimeBudget
 from nemo_oracle_kd.callbacks.run_record import read_rows
 from nemo_oracle_kd.callbacks.training_clock import TrainingClock
+from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.folder_lock import FolderBusy, locked
 
 
@@ -152,9 +153,9 @@ def test_a_resumed_run_drops_what_it_trains_again_and_keeps_the_seconds(tmp_path
 
 @pytest.mark.unit
 def test_bad_settings_are_refused_in_a_sentence():
-    with pytest.raises(ValueError, match='every_n_updates'):
+    with pytest.raises(ConfigError, match='every_n_updates'):
         RunRecord(every_n_updates=0)
-    with pytest.raises(ValueError, match="RunRecord.clock` is 'sun': choose one of wall, cpu"):
+    with pytest.raises(ConfigError, match="RunRecord.clock` is 'sun': choose one of wall, cpu"):
         RunRecord(clock='sun')
 
 

@@ -56,15 +56,24 @@ def test_a_transducer_can_learn_scores_from_a_ctc_model_if_both_can_write_the_te
     assert main([*command, str(upper)]) == 1  # all that is wrong at once
     printed = capsys.readouterr().out
     assert 'in lower case' in printed and 'scored by another teacher' in printed
+    upper.write_text(json.dumps(both) + '\n{"cut')  # a broken line keeps no other problem from being printed
+    assert main([*command, str(upper)]) == 1
+    printed = capsys.readouterr().out
+    assert 'not valid JSON' in printed and 'scored by another teacher' in printed
     command[4] = 'hard'  # trains on the texts, whoever scored them
     assert main([*command, str(tmp_path / 'foreign.jsonl')]) == 0
     capsys.readouterr()
     command[4] = 'full_sum_norm'
     assert main([*command, str(tone_corpus)]) == 1
     assert 'have no `teacher_log_prob`' in capsys.readouterr().out
-    for content in ('', 'no json\n'):
+    for content, sentence in (
+        ('', 'model.train_ds loads no row'),
+        ('no json\n', f'{upper} (the first: line 1) are not valid JSON'),
+    ):
         upper.write_text(content)
-        assert main([*command, str(upper)]) == 2
-        assert str(upper) in capsys.readouterr().err
+        assert main([*command, str(upper)]) == 1
+        assert sentence in capsys.readouterr().out
+    assert main([*command, str(tmp_path / 'absent.jsonl')]) == 1
+    assert 'absent.jsonl' in capsys.readouterr().out
     assert main(['check', str(student), str(tone_teacher)]) == 1
     assert 'not trained with a CTC head' in capsys.readouterr().out

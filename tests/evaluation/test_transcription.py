@@ -4,6 +4,7 @@
 """Tests of transcription with a tiny NeMo model that has learnt its tones."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -189,6 +190,19 @@ def test_missing_models_and_bad_batch_sizes_are_refused_in_a_sentence(tmp_path):
 
 
 @pytest.mark.integration
+def test_evaluate_refuses_a_model_whose_training_diverged(trained, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    model, path = load_model(trained[0]), tmp_path / 'diverged.nemo'
+    model.decoder.decoder_layers[0].bias[0] = math.inf
+    model.save_to(str(path))
+    assert main(['evaluate', str(path), '--manifest', str(trained[1]), '--output', str(tmp_path / 'out.jsonl')]) == 2
+    error = capsys.readouterr().err
+    assert f"'{path}' has NaN or infinity in 1 of its" in error and 'before its training diverged' in error
+    assert not (tmp_path / 'out.jsonl').exists()
+
+
+@pytest.mark.integration
 def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path, capsys):
     from nemo_oracle_kd.cli.main import main
 
@@ -215,8 +229,8 @@ def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path
     [
         (['absent.nemo', '--manifest', 'm'], "no file 'absent.nemo'"),
         (['{model}'], 'add --manifest'),
-        (['{model}', '{model}', '--manifest', 'm', '--output', 'o'], 'is for one MODEL'),
-        (['{model}', '--manifest', 'absent.jsonl'], 'Manifest absent.jsonl does not exist'),
+        (['{model}', '{model}', '--manifest', 'm', '--output', 'o'], 'of one MODEL alone'),
+        (['{model}', '--manifest', 'absent.jsonl'], 'manifest absent.jsonl does not exist'),
         (['{model}', '--manifest', '{folder}'], 'is a folder'),
         (['{model}', '--manifest', '{manifest}', '--output', '{model}'], '--output {model} is an input'),
         (['{model}', '--manifest', '{manifest}', '--json', '{manifest}'], '--json {manifest} is an input'),

@@ -62,8 +62,12 @@ def append_callback(trainer_arguments: dict[str, Any], distillation: Mapping[str
     """Appends the distillation callback to ``trainer_arguments['callbacks']``, after those of the recipe."""
     from hydra.utils import get_class
 
-    # Called directly, because Hydra's instantiate would wrap the errors of the callback into one of its own.
-    callback = get_class(CALLBACK_TARGET)(**distillation)
+    callback_class = get_class(CALLBACK_TARGET)
+    try:
+        # Called directly, because Hydra's instantiate would wrap the errors of the callback into one of its own.
+        callback = callback_class(**distillation)
+    except ConfigError as error:  # the callback does not know that a preset wrote its options, under another key
+        raise ConfigError(message.replace(callback_class.__name__, NODE) for message in error.messages) from None
     callbacks = trainer_arguments.get('callbacks')
     trainer_arguments['callbacks'] = [*(callbacks or []), callback]
 

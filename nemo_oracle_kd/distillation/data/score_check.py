@@ -206,7 +206,7 @@ class ScoreCheck:
         scored = self.rows - self.supervised_rows
         yield from self._findings.sentences(scored)
         if not self.rows:
-            yield "model.train_ds has no row within min_duration and max_duration: widen them, or check the manifest"
+            yield "model.train_ds loads no row: give a manifest with rows whose duration lies from min_duration to max_duration"
         elif not scored and self.rules.scores:
             yield (
                 f"all {self.rows} rows of model.train_ds are marked as supervised, so there is nothing to distil: add rows that "

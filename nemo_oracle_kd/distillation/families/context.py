@@ -28,6 +28,7 @@ class StepContext:
         supervised: `[B]` bool, rows marked `"supervised": true`; `None` when none is.
         answers: the teacher's answers of this step, shared by all objectives and both heads of a hybrid student.
         metrics: values for the log, by name.
+        suffix: end of the names in the log, which tells the heads of a hybrid student apart.
     """
 
     step: int
@@ -38,6 +39,7 @@ class StepContext:
     supervised: torch.Tensor | None = None
     answers: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, torch.Tensor | float] = field(default_factory=dict)
+    suffix: str = ''
 
     def hear(self) -> EncodedAudio:
         """Returns the teacher's outputs for the batch, computed once per step for all objectives and heads.

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Objectives over frame posteriors: both CTC heads over the same frames."""
+"""Runs the objectives that compare the frame posteriors of two CTC heads."""
 
 from collections.abc import Mapping
 
@@ -27,9 +27,9 @@ class FrameFamily:
         teacher: the options of the teacher.
     """
 
-    #: heads of the student whose steps these objectives enter
+    #: heads of the student to whose losses these objectives are added
     heads = ('ctc',)
-    #: what it reads of the teacher
+    #: fields of the teacher's `EncodedAudio` that are read
     signals = frozenset({'log_probs'})
 
     def __init__(self, losses: Mapping[str, nn.Module], teacher: TeacherOptions):
@@ -41,8 +41,8 @@ class FrameFamily:
             if teacher.delay.mode == 'estimate':
                 self.delay = DelayEstimator(teacher.delay.batches, 'teacher')
 
-    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, torch.Tensor]:
-        """Every objective, unweighted, `[B]`."""
+    def losses(self, step: StudentStep, context: StepContext) -> dict[str, torch.Tensor]:
+        """Computes every objective, unweighted, `[B]`."""
         student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
         shift = self._find_shift(student, teacher, step.transcripts, context)
         if shift is None:
@@ -57,7 +57,7 @@ class FrameFamily:
         return self._compare(student, teacher, step.transcripts)
 
     def losses_back(self, step: StudentStep, context: StepContext) -> dict[str, torch.Tensor]:
-        """The same with the roles swapped, `[B]`: the teacher learns from the student."""
+        """Computes them with the roles swapped, `[B]`: the teacher learns from the student."""
         student, teacher = self._aligned(EncodedAudio(step.lengths, step.log_probs), context.hear())
         return self._compare(teacher, student, step.transcripts)
 

@@ -66,13 +66,12 @@ class SequenceFamily:
         self.teacher, self.stored = teacher, stored
         self._batches = 0
 
-    def losses(self, step: StudentStep, context: StepContext, suffix: str = '') -> dict[str, Tensor]:
+    def losses(self, step: StudentStep, context: StepContext) -> dict[str, Tensor]:
         """Computes every objective.
 
         Args:
             step: outputs of one of the student's heads.
             context: the training step.
-            suffix: suffix of the names in the log.
 
         Returns:
             Name -> unweighted loss per utterance, `[B]`; 0 on supervised rows.
@@ -102,9 +101,9 @@ class SequenceFamily:
                 if context.with_statistics:
                     comparable = loss.comparable(step.label_losses, teacher_nll) & works_on
                     delta = step.label_losses - teacher_nll if loss.reads_score else None
-                    context.metrics.update(_statistics(f'{name}{suffix}', works_on, comparable, delta))
+                    context.metrics.update(_statistics(f'{name}{context.suffix}', works_on, comparable, delta))
         for name, loss in self.of_lists.items():
-            values[name] = self._list_losses(name, loss, step, context, works_on, suffix)
+            values[name] = self._list_losses(name, loss, step, context, works_on)
         return values
 
     def _compare_texts(self, step: StudentStep, context: StepContext) -> None:
@@ -125,7 +124,7 @@ class SequenceFamily:
                 )
 
     def _teacher_nll(self, step: StudentStep, context: StepContext) -> tuple[Tensor, Tensor]:
-        """`[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""
+        """Returns `[B]` nats and `[B]` tokens; both heads of a hybrid student share the answer."""
         if 'sequence' not in context.answers:
             if self.teacher is not None:
                 answer = self.teacher.sequence_nll(context.batch, self.codec, context.hear)
@@ -138,10 +137,10 @@ class SequenceFamily:
         return context.answers['sequence']
 
     def _list_losses(
-        self, name: str, loss: nn.Module, step: StudentStep, context: StepContext, works_on: Tensor, suffix: str
+        self, name: str, loss: nn.Module, step: StudentStep, context: StepContext, works_on: Tensor
     ) -> Tensor:
-        """`[B]`: an objective over the teacher's N-best list."""
-        key = f'nbest {loss.config.nbest}'
+        """Computes an objective over the teacher's N-best list, `[B]`."""
+        key, logged = f'nbest {loss.config.nbest}', f'{name}{context.suffix}'
         if key not in context.answers:
             context.answers[key] = self._nbest(context, works_on, loss.config.nbest)
         hypotheses, teacher_nll, tokens = context.answers[key]
@@ -149,15 +148,15 @@ class SequenceFamily:
         if mask.shape[1] < 2:  # no row of this batch has a second text
             if context.with_statistics:
                 nothing = torch.zeros_like(works_on)
-                context.metrics.update(_statistics(f'{name}{suffix}', works_on, nothing, None))
+                context.metrics.update(_statistics(logged, works_on, nothing, None))
             return torch.zeros_like(step.label_losses)
         scores = nbest_scores(self.model, self.student_heads[step.head], step, hypotheses)
         if context.with_statistics:
             comparable = loss.comparable(scores.nll, teacher_nll, mask)
             delta = nbest_log_posteriors(teacher_nll, mask) - nbest_log_posteriors(scores.nll.detach(), mask)
-            context.metrics.update(_statistics(f'{name}{suffix}', works_on, comparable, delta[:, 0]))
+            context.metrics.update(_statistics(logged, works_on, comparable, delta[:, 0]))
             if scores.cells is not None:
-                context.metrics[f'{name}{suffix}_cells_saved'] = 1.0 - scores.cells.ratio
+                context.metrics[f'{logged}_cells_saved'] = 1.0 - scores.cells.ratio
         return loss(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
 
     def _nbest(self, context: StepContext, works_on: Tensor, most: int) -> tuple[Hypotheses, Tensor, Tensor]:

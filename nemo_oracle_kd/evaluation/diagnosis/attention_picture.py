@@ -3,10 +3,12 @@
 
 """Draws the attention picture of a diagnosis: which labels the teacher attends to, with its audio and with silence."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 
+from nemo_oracle_kd.corpus.outputs import write_bytes_atomically
 from nemo_oracle_kd.evaluation.diagnosis.attention import Example
 
 __all__ = ['save_attention_picture']
@@ -23,7 +25,7 @@ def save_attention_picture(examples: list[Example], path: str | Path, verdict: s
 
     Args:
         examples: utterances of a diagnosis.
-        path: PNG file to write.
+        path: PNG file, written whole or not at all.
         verdict: verdict for the title.
 
     Returns:
@@ -68,10 +70,10 @@ def save_attention_picture(examples: list[Example], path: str | Path, verdict: s
             _draw_attention(axes[row, column], attention, example, title, scale)
         axes[2, column].set_xlabel('seconds')
     figure.suptitle(f'Oracle teacher: {verdict}')
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    picture = io.BytesIO()
+    figure.savefig(picture, format='png', dpi=110)
+    write_bytes_atomically(path, picture.getvalue())
+    return Path(path)
 
 
 def _draw_attention(axis, attention: np.ndarray, example: Example, title: str, scale: float) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.model import find_head
+from nemo_oracle_kd.bridge.model import find_head, weight_problems
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis.attention import AttentionMeasures, Example
 from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS, Results, label_errors, run_batch
@@ -134,16 +134,18 @@ def diagnose(
         progress: whether to show a progress bar.
 
     Raises:
-        ConfigError: the teacher is not an oracle, `audio_model` has another vocabulary or sample rate, or no utterance has
-            enough frames for its text.
+        ConfigError: the teacher is not an oracle, weights of a model are NaN or infinite, `audio_model` has another vocabulary
+            or sample rate, or no utterance has enough frames for its text.
     """
     if not getattr(teacher, 'reads_transcript', False):
         raise ConfigError(
             f"{type(teacher).__name__} does not read the transcript, so it cannot copy it: diagnose an oracle teacher"
         )
+    ConfigError.raise_if_any(weight_problems(teacher, 'the teacher'))
     sample_rate = int(teacher.cfg.preprocessor.sample_rate)
     device = next(teacher.parameters()).device
     if audio_model is not None:
+        ConfigError.raise_if_any(weight_problems(audio_model, 'the audio-only model'))
         if find_head(audio_model).vocabulary != find_head(teacher).vocabulary:
             raise ConfigError("the audio-only model has another vocabulary: compare models of one vocabulary")
         if int(audio_model.cfg.preprocessor.sample_rate) != sample_rate:

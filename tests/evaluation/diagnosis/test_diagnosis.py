@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import torch
 from diagnoses import assert_copies, assert_listens
 
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.evaluation.diagnosis.attention import rank_correlation
+from nemo_oracle_kd.evaluation.diagnosis.attention import Example, rank_correlation
+from nemo_oracle_kd.evaluation.diagnosis.attention_picture import save_attention_picture
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis, diagnose
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance, batches, read_utterances, swap_partners
 from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
@@ -50,6 +52,31 @@ def test_an_untrained_teacher_is_neither(held_out):
     diagnosis = diagnose(untrained, read_utterances(untrained, held_out), progress=False)
     assert diagnosis.verdict == 'inconclusive'
     assert 'neither what it reads nor what it hears' in diagnosis.reasons[0]
+
+
+def test_models_whose_training_diverged_are_refused(held_out):
+    teacher = tiny.ctc_model(tiny_oracle.oracle_config(), cls=EncDecOracleCTCModel)
+    diverged = tiny.ctc_model(tiny.ctc_config())
+    with torch.no_grad():
+        next(diverged.parameters()).fill_(torch.nan)
+    utterances = read_utterances(teacher, held_out, limit=4)
+    with pytest.raises(ConfigError, match='the audio-only model has NaN or infinity in 1 of its'):
+        diagnose(teacher, utterances, audio_model=diverged, progress=False)
+    with torch.no_grad():
+        next(teacher.parameters())[0] = -torch.inf
+    with pytest.raises(ConfigError, match='the teacher has NaN or infinity in 1 of its'):
+        diagnose(teacher, utterances, progress=False)
+
+
+def test_the_picture_replaces_an_earlier_one_in_one_piece(tmp_path):
+    picture, earlier = tmp_path / 'picture.png', tmp_path / 'earlier.png'
+    picture.write_bytes(b'earlier')
+    os.link(picture, earlier)  # a reader that has the earlier picture open
+    attention = np.full((4, 3), 1 / 3)
+    example = Example('ab', ['a', 'b'], np.zeros((8, 16)), attention, attention, np.array([0.1, 0.3]), None, 0.5)
+    assert save_attention_picture([example], picture, 'listens') == picture
+    assert picture.read_bytes()[:4] == b'\x89PNG' and earlier.read_bytes() == b'earlier'
+    assert sorted(tmp_path.iterdir()) == [earlier, picture]
 
 
 def test_a_teacher_in_training_is_measured_and_goes_on_as_it_was(listener, held_out):
