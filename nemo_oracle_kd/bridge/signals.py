@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Signals: tensors with lengths that a model exposes, the same for student and teacher."""
+"""The signals of a model, tensors with their lengths, in one form for student and teacher."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,23 +68,21 @@ class AudioBatch:
 
 @dataclass(frozen=True)
 class EncodedAudio:
-    """What a model heard.
+    """Outputs of a model for a batch of audio.
 
     Attributes:
         lengths: `[B]` valid frames (T may exceed the longest).
         log_probs: `[B, T, V]` frame posteriors of the CTC head, natural log, blank last; `None` without that head.
         encoded: `[B, D, T]` encoder output as a joint takes it; `None` for a model without a transducer head.
-        predicted: `[B, D', U+1]` output of the prediction network for the batch's labels; `None` where it was not computed.
     """
 
     lengths: torch.Tensor
     log_probs: torch.Tensor | None = None
     encoded: torch.Tensor | None = None
-    predicted: torch.Tensor | None = None
 
     @property
     def posteriors(self) -> torch.Tensor:
-        """`log_probs`, which must be there.
+        """`log_probs` of a model that must have a CTC head.
 
         Raises:
             ValueError: the model has no CTC head.
@@ -98,18 +96,17 @@ class EncodedAudio:
         rows = list(rows)
         log_probs = None if self.log_probs is None else self.log_probs[rows]
         encoded = None if self.encoded is None else self.encoded[rows]
-        predicted = None if self.predicted is None else self.predicted[rows]
-        return EncodedAudio(self.lengths[rows], log_probs, encoded, predicted)
+        return EncodedAudio(self.lengths[rows], log_probs, encoded)
 
 
 @dataclass(frozen=True)
 class StudentStep:
-    """What one head of the student shows in a training step, at the call of its own loss.
+    """Outputs of one head of the student in a training step, taken at the call of its own loss.
 
     Attributes:
         head: `ctc` or `transducer`.
         label_losses: `[B]`, NeMo's own loss of the batch's labels per utterance, in nats, with gradient; `inf` (gradient
-            zero) for labels without any alignment, where NeMo's CTC loss says 0.
+            zero) for labels without any alignment, where NeMo's CTC loss gives 0.
         transcripts: the batch's labels.
         lengths: `[B]` valid encoder frames.
         reduce: NeMo's own reduction, `(losses [B], target_lengths [B]) -> scalar`.

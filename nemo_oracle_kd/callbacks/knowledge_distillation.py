@@ -39,7 +39,7 @@ class KnowledgeDistillation(Callback, Serialization):
     The teacher is restored at the start of each fit (also of a resumed one) and lives in this callback: it is in no
     state dict, checkpoint, optimizer, DDP bucket or `.nemo`. With `scores: manifest` there is none, only the scores that
     `nemo-oracle-kd score` wrote into the training manifest; with `self` the student teaches itself. Logs every term as `train/kd/<term>` and
-    `train/kd/<term>_weighted`, with statistics of what teacher and student say.
+    `train/kd/<term>_weighted`, with statistics of the outputs of teacher and student.
 
     Args:
         teacher: `restore_from`, `scores: manifest` or `self` (oracle, ema, view, context), with the options of that kind.
@@ -48,7 +48,7 @@ class KnowledgeDistillation(Callback, Serialization):
         supervised_share: share of such rows in every batch.
 
     Raises:
-        ConfigError: unknown keys or contradictions, all at once.
+        ConfigError: unknown keys or contradictions; lists them all.
         FileNotFoundError: there is no file at the teacher's path.
     """
 
@@ -93,7 +93,7 @@ class KnowledgeDistillation(Callback, Serialization):
         self.distiller.begin_step(batch, trainer.global_step, with_statistics=self._written)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Logs every term, on the steps that are written anywhere: Lightning's log costs milliseconds per step."""
+        """Logs every term, but only on the steps that are written: a call of Lightning's log takes milliseconds."""
         metrics = self.distiller.metrics()
         last = trainer.is_last_batch or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if self._written or last:
@@ -103,7 +103,7 @@ class KnowledgeDistillation(Callback, Serialization):
 
     # not `state_dict`, with which Lightning refuses a second distillation in words of its own
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
-        """Keeps what the training found out and a resumed one needs: estimated delays, a label branch, an averaged student.
+        """Saves what the training has estimated or learned and a resumed one needs: delays, a label branch, an averaged student.
 
         The model and optimizer parts of the checkpoint are those of the student alone.
         """
@@ -133,12 +133,12 @@ class KnowledgeDistillation(Callback, Serialization):
             checkpoint['optimizer_states'] = states
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leaves the student as a stock model."""
+        """Turns the student back into a stock model."""
         if stage == 'fit':
             self._leave(trainer, pl_module)
 
     def on_exception(self, trainer, pl_module, exception) -> None:
-        """As :meth:`teardown`, when training fails."""
+        """Does the same as :meth:`teardown` when training fails."""
         self._leave(trainer, pl_module)
 
     def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -18,7 +18,7 @@ def check_device(name: str) -> None:
     """Refuses a device that PyTorch does not know or does not find on this machine.
 
     Raises:
-        ValueError: one sentence with the fix.
+        ValueError: the device cannot be used.
     """
     if name in ('auto', 'cpu'):
         return
@@ -27,7 +27,7 @@ def check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device {name} is no device that PyTorch knows: give {EXAMPLES}") from None
+        raise ValueError(f"--device {name} is not a device that PyTorch knows: give {EXAMPLES}") from None
     if device.type == 'cuda' and not torch.cuda.is_available():
         built = 'is built without CUDA' if torch.version.cuda is None else 'finds no GPU and driver on this machine'
         raise ValueError(f"--device {name} cannot be used: PyTorch {torch.__version__} {built}; give --device cpu")

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`nemo-oracle-kd corrupt`: transcripts with errors at a given rate, to study noisy labels and bad teachers."""
+"""`nemo-oracle-kd corrupt`: puts errors into transcripts at a given rate, to study noisy labels and bad teachers."""
 
 import argparse
 
-HELP = 'make errors in the transcripts of a manifest, at a given word error rate'
+HELP = 'put errors into the transcripts of a manifest, at a given word error rate'
 
 EPILOG = """examples:
   nemo-oracle-kd corrupt --manifest train.jsonl --output noisy.jsonl --wer 0.3 --seed 1
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--wer', type=float, required=True, metavar='X', help='error rate of the result, as a share: 0.3 for 30 %%'
     )
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the random errors (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the random errors (default: 0)')
     parser.add_argument(
         '--unit',
         default='word',
@@ -61,5 +61,5 @@ def run(args: argparse.Namespace) -> int:
         f'{report.units} {args.unit}s; {report.changed} of {report.rows} rows changed'
     )
     if report.emptied:
-        print(f'{report.emptied} rows lost all their words; most training recipes want them removed')
+        print(f'{report.emptied} rows lost all their words; most training recipes need them removed')
     return 0

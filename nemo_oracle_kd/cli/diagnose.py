@@ -14,8 +14,8 @@ EPILOG = """example:
 
 writes diagnosis/diagnosis.json and diagnosis/attention.png and prints a table with a verdict:
   listens            fit for distillation: what it emits and scores depends on the audio
-  partly             leans on the text where the audio is unclear, or there are too few utterances to tell
-  copies             gives back the text that it reads, whatever the audio says
+  partly             relies on the text where the audio is unclear, or there are too few utterances to tell
+  copies             emits the text that it reads, whatever the audio holds
   inconclusive       emits neither what it reads nor what it hears (untrained), or far too few utterances
   ignores the text   its loss does not depend on the transcript: it is an ordinary model
 """
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(diagnosis) -> str:
-    """The measures and the verdict as text."""
+    """Formats the measures and the verdict as text."""
     from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
     from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
 
@@ -122,8 +122,8 @@ def table(diagnosis) -> str:
     if diagnosis.attention_monotonicity is not None:
         lines.append(
             f"cross-attention: rank correlation with time {diagnosis.attention_monotonicity:.2f} "
-            f"(silent audio {diagnosis.attention_monotonicity_silent:.2f}), looks at the emitted label in "
-            f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes; no evidence of listening"
+            f"(silent audio {diagnosis.attention_monotonicity_silent:.2f}), attention to the emitted label in "
+            f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes; this is no evidence of listening"
         )
     lines += ['', f'verdict: {diagnosis.verdict}', *(f'  - {reason}' for reason in diagnosis.reasons)]
     return '\n'.join(lines)

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        'models', nargs='+', metavar='MODEL', help='.nemo files, or .jsonl files of kept ' 'transcriptions'
+        'models', nargs='+', metavar='MODEL', help='.nemo files, or .jsonl files of kept transcriptions'
     )
     parser.add_argument('--baseline', metavar='BASE', help='model to compare with (default: the first of several)')
     parser.add_argument('--manifest', metavar='M', help='NeMo manifest with audio and transcripts')
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output-dir', metavar='DIR', help='keep the transcriptions of each MODEL as DIR/NAME.jsonl')
     parser.add_argument('--json', metavar='FILE', help='also write the figures as JSON')
     parser.add_argument('--overwrite', action='store_true', help='replace existing outputs')
-    parser.add_argument('--group-by', metavar='KEY', help='resample groups, e.g. speaker, instead of utterances')
-    parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='default: 16')
+    parser.add_argument('--group-by', metavar='KEY', help='resample groups, such as speaker, instead of utterances')
+    parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='utterances at a time (default: 16)')
     add_device_argument(parser)
     parser.add_argument(
-        '--resamples', type=int, default=10000, metavar='N', help='draws of each test (default: ' '10000)'
+        '--resamples', type=int, default=10000, metavar='N', help='resamples of each test (default: 10000)'
     )
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of the draws (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of the resampling (default: 0)')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,20 +95,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, paths: list[str]) -> None:
-    """Everything that can be wrong with the command line, before a model is loaded."""
+    """Refuses what can be wrong with the command line, before a model is loaded."""
     from nemo_oracle_kd.corpus.manifest import check_manifest_path
     from nemo_oracle_kd.corpus.outputs import check_outputs
 
     for path in paths:
         if not Path(path).expanduser().is_file():
-            raise ValueError(f"there is no file '{path}'; give .nemo models, or .jsonl files that --output wrote.")
+            raise ValueError(f"there is no file '{path}': give .nemo models, or .jsonl files that --output wrote")
     if args.manifest is None and any(not path.endswith('.jsonl') for path in paths):
-        raise ValueError("a model needs something to transcribe: add --manifest test.jsonl.")
+        raise ValueError("a model needs something to transcribe: add --manifest test.jsonl")
     if args.output and (len(paths) > 1 or args.output_dir):
-        raise ValueError("--output is for one MODEL without --output-dir; with several use --output-dir DIR.")
+        raise ValueError("--output keeps the transcriptions of one MODEL alone: use --output-dir DIR instead")
     stems = [Path(path).stem for path in paths]
     if args.output_dir and len(set(stems)) < len(stems):
-        raise ValueError("--output-dir names files after the models, and two models have the same name; rename one.")
+        raise ValueError("--output-dir names files after the models, but two models have the same name: rename one")
     if args.manifest is not None:
         check_manifest_path(args.manifest)
     outputs = {'--output': args.output, '--json': args.json}
@@ -147,7 +147,9 @@ def _group_names(rows: list[dict], key: str | None, path: str) -> list[str] | No
         return None
     for row in rows:
         if key not in row:
-            raise ValueError(f"--group-by {key} needs '{key}' in every row, but a row of '{path}' has none.")
+            raise ValueError(
+                f"--group-by {key} needs '{key}' in every row, but a row of '{path}' lacks it: add it, or leave --group-by out"
+            )
     return [str(row[key]) for row in rows]
 
 

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Entry of the ``nemo-oracle-kd`` command: finds the subcommand, parses, runs, and turns errors into one sentence.
+"""Entry point of the ``nemo-oracle-kd`` command: finds the subcommand, parses, runs, and turns errors into one sentence.
 
-Every module of this folder is a subcommand, except this one and those whose names begin with an underscore.  It has
-``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``; what is slow to import, it imports inside of
-``run``.  Only the module of the requested command is imported.
+Every module of this folder is a subcommand, except this one and those whose names begin with an underscore. It has
+``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``, inside which it imports what is slow to import.
+Only the module of the requested command is imported.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Mistakes of the user (ValueError, with it ConfigError, and files that cannot be read or written) end with exit
     code 2 and one sentence on the error stream; with ``--debug`` the traceback comes first.  Other errors are mistakes
-    of ours and keep their traceback.
+    of this package and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = command_modules()

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the actions ``show`` and ``cp``; without an action the presets are listed."""
     parser.epilog = EPILOG
     actions = parser.add_subparsers(dest='action', metavar='ACTION', title='actions (default: list)')
-    actions.add_parser('list', help="list all presets with one line each")
+    actions.add_parser('list', help="list all presets, one line each")
     show = actions.add_parser('show', help="print a preset")
     show.add_argument('name', metavar='NAME')
     show.add_argument('--as-callback', action='store_true', help="print it as an entry of trainer.callbacks")

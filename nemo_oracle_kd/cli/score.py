@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`nemo-oracle-kd score`: label speech with a teacher, and keep the probability of every label."""
+"""`nemo-oracle-kd score`: labels speech with a teacher, and keeps the probability of every text."""
 
 import argparse
 
@@ -60,13 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     keep = parser.add_argument_group('rows to keep')
-    keep.add_argument('--min-log-prob-per-token', type=float, metavar='X', help='such as -0.5')
-    keep.add_argument('--min-words', type=int, metavar='N')
-    keep.add_argument('--max-words', type=int, metavar='N')
-    keep.add_argument('--min-duration', type=float, metavar='S', help='seconds')
-    keep.add_argument('--max-duration', type=float, metavar='S', help='seconds')
     keep.add_argument(
-        '--max-wer', type=float, metavar='X', help='against the reference in the manifest, as a share: 0.3 for 30 %%'
+        '--min-log-prob-per-token', type=float, metavar='X', help='smallest log-probability per token, such as -0.5'
+    )
+    keep.add_argument('--min-words', type=int, metavar='N', help='fewest words of the text')
+    keep.add_argument('--max-words', type=int, metavar='N', help='most words of the text')
+    keep.add_argument('--min-duration', type=float, metavar='S', help='shortest audio, in seconds')
+    keep.add_argument('--max-duration', type=float, metavar='S', help='longest audio, in seconds')
+    keep.add_argument(
+        '--max-wer',
+        type=float,
+        metavar='X',
+        help='largest word error rate against the reference in the manifest, as a share: 0.3 for 30 %%',
     )
 
     work = parser.add_argument_group('work')
@@ -75,19 +80,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--max-cells',
         type=int,
         metavar='N',
-        help='bound of memory: joint cells, frames x label positions, at a time (default: 50000)',
+        help='memory limit: joint cells (frames x label positions) at a time (default: 50000)',
     )
     work.add_argument(
         '--kernel',
         default='auto',
         choices=['auto', 'model', 'exact'],
-        help="the model's own loss kernel or the recursion of this package (default: auto, the first on a GPU)",
+        help="the model's own loss kernel, or the exact recursion of this package (default: auto, which is model on a GPU)",
     )
     add_device_argument(work, default='auto')
     work.add_argument('--workers', type=int, default=1, metavar='N', help='processes on this machine (default: 1)')
     work.add_argument('--shards', type=int, default=1, metavar='N', help='split the manifest into N contiguous parts')
     work.add_argument('--shard', type=int, default=None, metavar='I', help='which part to score, from 0')
-    work.add_argument('--overwrite', action='store_true', help='begin anew whatever lies at the output')
+    work.add_argument('--overwrite', action='store_true', help='replace the output, or restart an unfinished run')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,7 +144,9 @@ def _check(args: argparse.Namespace) -> None:
 
     missing = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is None]
     if missing:
-        raise ConfigError(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
+        raise ConfigError(
+            f"{' and '.join(f'--{name}' for name in missing)} must be given: add what is missing, or use --merge"
+        )
     decode_options = [name for name in ('nbest', 'beam_size') if getattr(args, name) is not None]
     problems = []
     if (args.reference or args.rescore) and decode_options:
@@ -148,11 +155,11 @@ def _check(args: argparse.Namespace) -> None:
     if args.shards > 1 and args.shard is None:
         problems.append("--shards splits the work by hand: say with --shard which part this process scores")
     if args.shard is not None and not 0 <= args.shard < args.shards:
-        problems.append(f"--shard must lie between 0 and --shards - 1 = {args.shards - 1}, not {args.shard}")
+        problems.append(f"--shard must be from 0 to {args.shards - 1}, which is --shards - 1, not {args.shard}")
     if args.workers > 1 and args.shards > 1:
         problems.append("--workers splits the manifest by itself: leave --shards out")
-    if args.batch_size < 1 or args.workers < 1:
-        problems.append("--batch-size and --workers must be at least 1")
+    counts = {'batch-size': args.batch_size, 'workers': args.workers}
+    problems += [f"--{name} must be at least 1, not {value}" for name, value in counts.items() if value < 1]
     ConfigError.raise_if_any(problems)
     check_output(part_path(args.output, args.shard or 0, args.shards), [args.teacher, args.manifest], args.overwrite)
 
@@ -254,7 +261,7 @@ def _print(args: argparse.Namespace, report) -> None:
             f'scored {hours:.2f} h of audio in {report.wall:.1f} s, real-time factor {report.wall / report.seconds:.3f}'
         )
     elif report.wall:
-        print(f'{args.workers} processes, {report.wall:.1f} s with their start')
+        print(f'{args.workers} processes took {report.wall:.1f} s, including their start')
     else:
         print('nothing left to score')
     for reason, count in report.dropped.items():

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--train', type=int, default=1200, metavar='N', help='training utterances (default: 1200)')
     parser.add_argument('--dev', type=int, default=120, metavar='N', help='validation utterances (default: 120)')
     parser.add_argument('--test', type=int, default=200, metavar='N', help='test utterances (default: 200)')
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='of all random choices (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of all random choices (default: 0)')
     parser.add_argument(
         '--kinds',
         nargs='+',
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='MANIFEST',
         help='for --kinds sentences: sentences of the words of its texts in new orders, about as long as its texts',
     )
-    parser.add_argument('--sample-rate', type=int, default=16000, metavar='HZ', help='default: 16000')
+    parser.add_argument('--sample-rate', type=int, default=16000, metavar='HZ', help='sample rate (default: 16000)')
     parser.add_argument('--workers', type=int, metavar='N', help='processes (default: the available cores, at most 4)')
     sound = parser.add_argument_group('difficulty')
     sound.add_argument(
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[110, 180],
         metavar=('LOW', 'HIGH'),
-        help='speaking rate in words a minute, drawn evenly (default: 110 180)',
+        help='speaking rate in words per minute, drawn evenly (default: 110 180)',
     )
 
 

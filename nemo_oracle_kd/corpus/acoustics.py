@@ -20,7 +20,7 @@ _EXPONENTS = {'white': 0.0, 'pink': 1.0, 'brown': 2.0}
 
 @lru_cache(maxsize=4)
 def _resampling_filter(up: int, down: int) -> np.ndarray:
-    """The filter that ``resample_poly`` would design anew in every call, which costs more than applying it."""
+    """The filter that ``resample_poly`` would otherwise design in every call, which takes longer than applying it."""
     longest = max(up, down)
     return firwin(20 * longest + 1, 1.0 / longest, window=('kaiser', 5.0))
 
@@ -44,7 +44,7 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndar
 
 
 def trim(samples: np.ndarray, threshold: float = 1e-3) -> np.ndarray:
-    """Cuts what lies before the first and after the last sample above ``threshold`` times the peak."""
+    """Removes everything before the first and after the last sample above ``threshold`` times the peak."""
     loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max(initial=0.0))
     return samples[loud[0] : loud[-1] + 1] if loud.size else samples
 
@@ -80,7 +80,7 @@ def room_response(rng: np.random.Generator, rate: int, rt60: float, direct_to_re
 
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Convolves and keeps the length: what would ring beyond the end of the recording is not recorded."""
+    """Convolves and keeps the length: the tail beyond the end of the recording is cut off."""
     return fftconvolve(samples, response)[: len(samples)]
 
 

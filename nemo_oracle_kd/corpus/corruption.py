@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Transcripts with errors, made to measure: substitutions, deletions and insertions at a given error rate.
+"""Puts errors into transcripts: substitutions, deletions and insertions at a given error rate.
 
 Each unit of a transcript (a word or a character) has its own random numbers, which depend on the seed and the row alone. They
-are compared with the rate, so that the errors of a lower rate are among those of a higher one, and what else is in the
-manifest does not matter, apart from the words to insert and the calibration. Calibration: some errors cancel (a deletion
+are compared with the rate, so that the errors of a lower rate are among those of a higher one. The other rows of the
+manifest affect only which words are inserted, and the calibration. Calibration: some errors cancel (a deletion
 beside an insertion is one substitution to an aligner), so the rate at which errors are made is raised until the measured
 error rate is the one asked for.
 """
@@ -38,11 +38,11 @@ MEASURED_UNITS = 1000
 
 @dataclass(frozen=True)
 class CorruptionSettings:
-    """What errors to make.
+    """Which errors are made.
 
     Attributes:
         rate: errors per unit of the true transcripts, as a share: 0.3 for 30 %.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         unit: `word` or `character`; spaces are never changed as characters.
         shares: of substitutions, deletions and insertions among the errors; they are made to sum to one.
     """
@@ -55,11 +55,13 @@ class CorruptionSettings:
     def __post_init__(self) -> None:
         problems = []
         if not 0 <= self.rate <= 2:
-            problems.append(f"the error rate is a share, 0.3 for 30 %, and at most 2; not {self.rate}")
+            problems.append(f"the error rate must be a share from 0 to 2, such as 0.3 for 30 %, not {self.rate}")
         if self.unit not in UNITS:
             problems.append(f"the unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if len(self.shares) != 3 or not all(0 <= x < math.inf for x in self.shares) or not sum(self.shares):
-            problems.append(f"shares are three numbers, none negative and not all zero; not {list(self.shares)}")
+            problems.append(
+                f"the shares must be three numbers, none negative and not all zero, not {list(self.shares)}"
+            )
         ConfigError.raise_if_any(problems)
 
     @property
@@ -78,7 +80,7 @@ class CorruptionSettings:
 
 @dataclass(frozen=True)
 class CorruptionReport:
-    """What came out, measured by jiwer.
+    """Error rates and counts of the result, measured by jiwer.
 
     Attributes:
         wer: word error rate as a share.
@@ -106,11 +108,11 @@ class CorruptionReport:
 def corrupt_rows(
     rows: Sequence[Mapping[str, Any]], settings: CorruptionSettings
 ) -> tuple[list[dict[str, Any]], CorruptionReport]:
-    """Makes errors in the `text` of each row; the true text goes to `reference_text`.
+    """Puts errors into the `text` of each row; the true text goes to `reference_text`.
 
     Args:
-        rows: of a manifest.
-        settings: what errors.
+        rows: rows of a manifest.
+        settings: which errors are made.
 
     Returns:
         New rows in the same order, and what was measured.
@@ -126,7 +128,7 @@ def corrupt_rows(
         )
     truths = [' '.join(row['text'].split()) for row in rows]
     if not any(truths):
-        raise ConfigError("all texts of the manifest are empty: there is nothing to make errors in")
+        raise ConfigError("all texts of the manifest are empty: give a manifest with transcripts")
     inventory = _Inventory(truths, settings.unit, replacing=settings.rate > 0)
     keys = [_key(row, truth, settings.seed) for row, truth in zip(rows, truths)]
     rate = _calibrated(truths, keys, inventory, settings)
@@ -146,7 +148,9 @@ class _Inventory:
         self.units = sorted(counts)
         self._cumulative = list(itertools.accumulate(counts[piece] for piece in self.units))
         if len(self.units) < 2 and replacing:
-            raise ConfigError(f"the manifest knows only one {unit}, {self.units[0]!r}, so none can replace it")
+            raise ConfigError(
+                f"the manifest holds only one {unit}, {self.units[0]!r}, so nothing can replace it: give a larger manifest"
+            )
 
     def draw(self, number: float, instead_of: str | None = None) -> str:
         """The unit for a number in [0, 1), never `instead_of`."""
@@ -157,7 +161,7 @@ class _Inventory:
 
 
 def _without_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without what a teacher said of its true text."""
+    """The row without the scores that a teacher gave to its true text."""
     return {key: value for key, value in row.items() if key not in TEACHER_KEYS}
 
 
@@ -173,7 +177,7 @@ def _key(row: Mapping[str, Any], truth: str, seed: int) -> str:
 def _corrupt(
     text: str, key: str, rate: float, inventory: _Inventory, settings: CorruptionSettings
 ) -> list[tuple[str, str]]:
-    """Stretches of the truth, each with what became of it; most texts have one."""
+    """Returns stretches of the true text, each with its corrupted form; most texts have one."""
     substitution, deletion, insertion = (rate * share for share in settings.probabilities)
     generator = random.Random(key)
     stretches, true, result = [], [], []
@@ -187,7 +191,7 @@ def _corrupt(
         if piece == ' ':
             result.append(piece)
             continue
-        # always four numbers per unit, so that the errors in front do not decide the errors behind
+        # always four numbers per unit, so that earlier errors do not affect later ones
         change, replacement, insert, extra = (generator.random() for _ in range(4))
         if change < substitution:
             result.append(inventory.draw(replacement, instead_of=piece))
@@ -223,8 +227,8 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     most = measured(high) if sample else 0.0
     if most < settings.rate:
         raise ConfigError(
-            f"an error rate of {settings.rate:g} cannot be reached: with shares {list(settings.shares)} errors everywhere "
-            f"give {most:.3f}; ask for less, or for more insertions"
+            f"an error rate of {settings.rate:g} cannot be reached, because with shares {list(settings.shares)} an error in "
+            f"every place gives {most:.3f}: lower the rate, or raise the share of insertions"
         )
     for _ in range(CALIBRATION_STEPS):
         middle = (low + high) / 2

@@ -30,12 +30,12 @@ _PHONEMES = 0x100
 _RATE, _PITCH, _RANGE, _WORDGAP = 1, 3, 4, 7
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
-# One library, one C random generator and one callback a process: two threads must not be inside it at once.
+# One library, one C random generator and one callback per process: two threads must not be inside it at once.
 _LOCK = threading.Lock()
 
 
 class EspeakError(ConfigError):
-    """The eSpeak NG library is missing or refused a request; the message names the fix."""
+    """The eSpeak NG library is missing or refused a request; the message says how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Prosody:
     """How an utterance is spoken.
 
     Attributes:
-        rate: words a minute, 80 to 450.
+        rate: words per minute, 80 to 450.
         pitch: base pitch, 0 to 99; 50 is the voice's own.
         pitch_range: liveliness of the intonation, 0 (monotone) to 99; 50 is the voice's own.
         word_gap: extra pause between words, in units of 10 ms at the default rate.
@@ -66,7 +66,7 @@ class Synthesizer:
         try:
             import espeakng_loader
         except ImportError:
-            raise EspeakError("The speech synthesiser is not installed: run `pip install espeakng-loader`.") from None
+            raise EspeakError("the speech synthesiser is not installed: run `pip install espeakng-loader`") from None
         self._library_path = espeakng_loader.get_library_path()
         try:
             self._data_path = str(espeakng_loader.get_data_path())
@@ -74,8 +74,8 @@ class Synthesizer:
             self._data_path = ''
         if not Path(self._library_path).is_file() or not Path(self._data_path, 'phontab').is_file():
             raise EspeakError(
-                "The espeakng-loader package is installed without its library or its data: "
-                "run `pip install --force-reinstall espeakng-loader`."
+                "the espeakng-loader package is installed without its library or its data: "
+                "run `pip install --force-reinstall espeakng-loader`"
             )
         self._library: ctypes.CDLL | None = None
         self._chunks: list[bytes] = []
@@ -94,14 +94,12 @@ class Synthesizer:
         try:
             library = ctypes.CDLL(self._library_path)
         except OSError as error:
-            raise EspeakError(
-                f"The eSpeak NG library cannot be loaded ({error}): reinstall espeakng-loader."
-            ) from None
+            raise EspeakError(f"the eSpeak NG library cannot be loaded ({error}): reinstall espeakng-loader") from None
         # The native rate is static data, zero until the first initialisation: the cheapest proof of a fresh image.
         if library.espeak_ng_GetSampleRate() != 0:
             raise EspeakError(
-                "The eSpeak NG library is already in use in this process, so its output would depend on what was "
-                "spoken before: run the synthesis in a process of its own."
+                "the eSpeak NG library is already in use in this process, so its output would depend on what was "
+                "spoken before: run the synthesis in a process of its own"
             )
         library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         library.espeak_ng_SetRandSeed.restype = ctypes.c_int
@@ -117,7 +115,7 @@ class Synthesizer:
         ]
         rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, self._data_path.encode(), _INITIALIZE_DONT_EXIT)
         if rate <= 0:
-            raise EspeakError(f"eSpeak NG cannot read its data in {self._data_path}: reinstall espeakng-loader.")
+            raise EspeakError(f"eSpeak NG cannot read its data in {self._data_path}: reinstall espeakng-loader")
         library.espeak_SetSynthCallback(self._callback)
         self._library = library
         return rate
@@ -155,7 +153,9 @@ class Synthesizer:
     def _speak(self, text: str, voice: str, prosody: Prosody, seed: int) -> np.ndarray:
         library = self._library
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise EspeakError(f"eSpeak NG has no voice {voice!r}: its data may be of another version than 1.52.")
+            raise EspeakError(
+                f"eSpeak NG has no voice {voice!r}: install the version of espeakng-loader that holds eSpeak NG 1.52"
+            )
         for parameter, value in (
             (_RATE, prosody.rate),
             (_PITCH, prosody.pitch),
@@ -173,5 +173,7 @@ class Synthesizer:
         samples = np.frombuffer(b''.join(self._chunks), dtype=np.int16)
         self._chunks.clear()
         if status != 0 or not samples.size or not samples.any():
-            raise EspeakError(f"eSpeak NG gave no sound for {text!r} with voice {voice!r} (status {status}).")
+            raise EspeakError(
+                f"eSpeak NG gave no sound for {text!r} with voice {voice!r} (status {status}): reinstall espeakng-loader"
+            )
         return samples

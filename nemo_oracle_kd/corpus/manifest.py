@@ -14,7 +14,7 @@ from nemo_oracle_kd.corpus.outputs import write_text_atomically
 
 AUDIO_KEY = 'audio_filepath'
 REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is something else
-#: what `nemo-oracle-kd score` says of `text`
+#: what `nemo-oracle-kd score` writes about `text`
 LOG_PROB_KEY, NBEST_KEY = 'teacher_log_prob', 'teacher_nbest'
 TOKENS_KEY, FINGERPRINT_KEY = 'teacher_tokens', 'teacher_fingerprint'
 ROW_KEY = 'teacher_row'  # short hash of the row as it was scored
@@ -27,7 +27,7 @@ class ManifestError(ValueError):
 
 
 def resolve_audio_path(audio_filepath: str, manifest_path: str | os.PathLike) -> str:
-    """Makes an audio path absolute by NeMo's rule: beside the manifest first, else the path as it stands.
+    """Makes an audio path absolute by NeMo's rule: beside the manifest first, else relative to the working directory.
 
     Args:
         audio_filepath: value of ``audio_filepath``, absolute or relative.
@@ -52,12 +52,12 @@ def check_manifest_path(path: str | os.PathLike) -> None:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"Manifest {path} does not exist: give the path of a NeMo JSON-lines manifest.")
+        raise FileNotFoundError(f"the manifest {path} does not exist: give the path of a NeMo JSON-lines manifest")
     if path.is_dir():
-        raise ManifestError(f"Manifest {path} is a folder: give the path of a NeMo JSON-lines manifest in it.")
+        raise ManifestError(f"the manifest {path} is a folder: give the path of a NeMo JSON-lines manifest in it")
     if not path.is_file():
         raise ManifestError(
-            f"Manifest {path} is a pipe or a device, which can be read only once: write it to a file first."
+            f"the manifest {path} is a pipe or a device, which can be read only once: write it to a file first"
         )
 
 
@@ -67,14 +67,14 @@ def read_manifest(
     """Reads a NeMo manifest and checks every line before anything expensive starts.
 
     Args:
-        path: manifest with one JSON object a line; blank lines are skipped.
+        path: manifest with one JSON object per line; blank lines are skipped.
         require_text: refuse a line without a transcript (which itself may be empty). By NeMo's rule it is ``text``, else
             what the file at ``text_filepath`` holds with its line ends removed (a relative path starts from the working
             directory), else ``normalized_text``.
         check_audio: refuse a line whose audio file does not exist.
 
     Returns:
-        One dict a line in file order, with ``audio_filepath`` made absolute, ``text`` filled in where the line gives the
+        One dict per line in file order, with ``audio_filepath`` made absolute, ``text`` filled in where the line gives the
         transcript in another way, and every other key as it was.
 
     Raises:
@@ -88,12 +88,14 @@ def read_manifest(
     try:
         lines = path.read_text(encoding='utf-8-sig').split('\n')
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text ({error.reason}): is it an audio file or an archive?") from None
+        raise ManifestError(
+            f"{path} is not UTF-8 text ({error.reason}): give the path of a manifest, not of an audio file or an archive"
+        ) from None
     for number, line in enumerate(lines, start=1):
         if line.strip():
             rows.append(_parse(line, path, number, require_text, check_audio))
     if not rows:
-        raise ManifestError(f"Manifest {path} has no line: give one that lists at least one utterance.")
+        raise ManifestError(f"the manifest {path} is empty: give one that lists at least one utterance")
     return rows
 
 
@@ -103,26 +105,28 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ManifestError(
-            f"{where}: not valid JSON ({error.msg} at column {error.colno}); a manifest has one JSON object a line."
+            f"{where}: not valid JSON ({error.msg} at column {error.colno}); write one JSON object per line"
         ) from None
     except RecursionError:
-        raise ManifestError(f"{where}: the JSON is nested too deeply; a row of a manifest is a flat object.") from None
+        raise ManifestError(f"{where}: the JSON is nested too deeply; write a flat JSON object") from None
     if not isinstance(row, dict):
-        raise ManifestError(f"{where}: expected a JSON object such as {{\"audio_filepath\": ...}}, got {line[:60]!r}.")
+        raise ManifestError(
+            f"{where}: {line[:60]!r} is not a JSON object; write an object such as {{\"audio_filepath\": ...}}"
+        )
     audio = row.get(AUDIO_KEY)
     if not isinstance(audio, str) or not audio:
-        raise ManifestError(f"{where}: `{AUDIO_KEY}` is missing or not a string; every line needs the audio's path.")
+        raise ManifestError(f"{where}: `{AUDIO_KEY}` is missing or not a string; add the path of the audio file")
     text = _transcript(row, where)
     if require_text and not isinstance(text, str):
-        raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}.")
+        raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}")
     # bool is an int to Python and NaN passes a `<= 0` test, so both are ruled out by name.
     duration = row.get('duration', 1.0)
     if not _is_number(duration) or duration <= 0:
-        raise ManifestError(f"{where}: `duration` is {duration!r}; it must be the length of {audio} in seconds.")
+        raise ManifestError(f"{where}: `duration` is {duration!r}; give the length of {audio} in seconds")
     offset = row.get('offset')
     if offset is not None and (not _is_number(offset) or offset < 0):
         raise ManifestError(
-            f"{where}: `offset` is {offset!r}; it must be the second of {audio} at which the utterance begins, 0 or more."
+            f"{where}: `offset` is {offset!r}; give the second of {audio} at which the utterance begins, at least 0"
         )
     # Only an escape can stand for half of a surrogate pair, which no UTF-8 file can hold.
     if '\\u' in line:
@@ -130,7 +134,7 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
     absolute = resolve_audio_path(audio, path)
     if check_audio and not os.path.isfile(absolute):
         raise ManifestError(
-            f"{where}: audio file {absolute} does not exist; relative paths are looked up beside the manifest."
+            f"{where}: audio file {absolute} does not exist; correct the path, which is relative to the manifest's folder"
         )
     return {**row, AUDIO_KEY: absolute, **({} if text is None else {'text': text})}
 
@@ -145,24 +149,26 @@ def _check_encodable(row: dict[str, Any], where: str) -> None:
     except UnicodeEncodeError as error:
         raise ManifestError(
             f"{where}: holds {ascii(error.object[error.start])}, which is half of a character (a lone surrogate) and cannot "
-            "be written to a file: mend the text."
+            "be written to a file; correct the text"
         ) from None
 
 
 def _transcript(row: dict[str, Any], where: str) -> Any:
-    """What NeMo takes for the transcript of a line: the first of three keys that is there; None without any."""
+    """Returns what NeMo takes for the transcript of a line: the first of three keys that is there, or None."""
     if 'text' in row or 'text_filepath' not in row:
         return row.get('text', row.get('normalized_text'))
     path = row['text_filepath']
     if not isinstance(path, str) or not os.path.isfile(path):
         raise ManifestError(
-            f"{where}: there is no transcript at `text_filepath` {path!r}; relative paths start from the working "
-            f"directory ({os.getcwd()})."
+            f"{where}: there is no transcript at `text_filepath` {path!r}; correct the path, which is relative to the working "
+            f"directory ({os.getcwd()})"
         )
     try:
         return Path(path).read_text(encoding='utf-8').replace('\n', '')
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{where}: `text_filepath` {path} is not UTF-8 text ({error.reason}).") from None
+        raise ManifestError(
+            f"{where}: `text_filepath` {path} is not UTF-8 text ({error.reason}); convert the file to UTF-8"
+        ) from None
 
 
 def write_manifest(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> None:
@@ -170,11 +176,11 @@ def write_manifest(path: str | os.PathLike, rows: Iterable[dict[str, Any]]) -> N
 
     Args:
         path: manifest to write; an existing one is replaced.
-        rows: dicts in the order wanted, written as they are (paths are not changed).
+        rows: dicts in the desired order, written as they are (paths are not changed).
     """
     write_text_atomically(path, manifest_text(rows))
 
 
 def manifest_text(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows as the text of a manifest."""
+    """Formats rows as the text of a manifest."""
     return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)

@@ -3,7 +3,7 @@
 
 """The one rule for the outputs of every command: tried before the work, never an input, written whole or not at all.
 
-* An existing file is replaced only if the user said so (``--overwrite``).
+* An existing file is replaced only if the user asks for it (``--overwrite``).
 * An input (model, teacher, manifest) is never an output, however its path is written: relative, through a link, or as
   another name of the same file.
 * A device or a pipe (``/dev/null``, ``/dev/stdout``) is written through and not replaced by a file.
@@ -67,7 +67,7 @@ def _problem(option: str, path: Path, inputs: list[Path], overwrite: bool) -> st
         return None if os.access(path, os.W_OK) else f"{option} {path} cannot be written: give another path"
     real = Path(os.path.realpath(path))
     if real.exists() and not overwrite:
-        return f"{option} {path} exists already: give another path, or --overwrite to replace it"
+        return f"{option} {path} exists already: give another path, or use --overwrite to replace it"
     return _folder_problem(option, path, real.parent)
 
 
@@ -149,5 +149,5 @@ def write_audio_atomically(path: _PathLike, samples: Any, rate: int) -> None:
         write_bytes_atomically(path, encoded.getvalue())
     except (OSError, soundfile.LibsndfileError) as error:
         raise OSError(
-            f"{path} cannot be written ({error}): make room or mend the disk, then repeat the command."
+            f"{path} cannot be written ({error}): free space on the disk or repair it, then repeat the command"
         ) from error

@@ -23,14 +23,14 @@ class CorpusSettings:
         train: number of training utterances.
         dev: number of validation utterances.
         test: number of test utterances.
-        seed: of all random choices.
+        seed: seed of all random choices.
         kinds: subset of ``digits``, ``spelling``, ``dates``, ``commands``; or ``sentences`` alone.
         sample_rate: Hz.
         plain: True for clean speech: no noise, no reverberation, one level, each voice's own speed and pitch.
         noise: share of the utterances with added noise.
         noise_snr: lowest and highest signal-to-noise ratio, dB.
         reverb: share of the utterances with reverberation.
-        rate: slowest and fastest speech, words a minute.
+        rate: slowest and fastest speech, words per minute.
         texts: texts whose words ``sentences`` puts in new orders (:func:`~nemo_oracle_kd.corpus.sentences.read_texts`).
     """
 
@@ -56,23 +56,23 @@ class CorpusSettings:
         problems = []
         for split in SPLITS:
             if getattr(self, split) < 1:
-                problems.append(f"--{split} is {getattr(self, split)}: every part needs at least 1 utterance.")
+                problems.append(f"--{split} must be at least 1, not {getattr(self, split)}")
         if self.seed < 0:
-            problems.append(f"--seed is {self.seed}: give 0 or more.")
+            problems.append(f"--seed must be at least 0, not {self.seed}")
         problems += self._problems_of_kinds()
         if not 8000 <= self.sample_rate <= 48000:
-            problems.append(f"--sample-rate is {self.sample_rate}: give 8000 to 48000 Hz.")
+            problems.append(f"--sample-rate must be from 8000 to 48000 Hz, not {self.sample_rate}")
         for name, share in (('noise', self.noise), ('reverb', self.reverb)):
             if not 0.0 <= share <= 1.0:
-                problems.append(f"--{name} is {share}: it is a share of the utterances, give 0 to 1.")
+                problems.append(f"--{name} must be a share of the utterances from 0 to 1, not {share}")
         for name, (low, high), least, most, unit in (
             ('noise-snr', self.noise_snr, -30.0, 100.0, 'dB'),
-            ('rate', self.rate, 80, 450, 'words a minute'),
+            ('rate', self.rate, 80, 450, 'words per minute'),
         ):
             if not least <= low <= high <= most:
-                problems.append(f"--{name} is {low} {high}: give {least} <= LOW <= HIGH <= {most} {unit}.")
+                problems.append(f"--{name} must satisfy {least} <= LOW <= HIGH <= {most} {unit}, not {low} {high}")
         ConfigError.raise_if_any(problems)
-        # Options that change no byte must not keep a run from being continued.
+        # Options that change no byte must not prevent a run from being continued.
         heard = self if not self.plain else replace(self, noise=0.0, noise_snr=(0.0, 0.0), reverb=0.0, rate=(175, 175))
         return replace(
             heard,
@@ -91,14 +91,14 @@ class CorpusSettings:
         known = (*KINDS, SENTENCES)
         problems = [unknown_name('kind of sentence', kind, known) for kind in self.kinds if kind not in known]
         if not self.kinds:
-            problems.append(f"--kinds is empty: name at least one of {', '.join(known)}.")
+            problems.append(f"--kinds is empty: name at least one of {', '.join(known)}")
         elif SENTENCES not in self.kinds:
             if self.texts:
-                problems.append(f"--words has no effect on {', '.join(self.kinds)}: add --kinds {SENTENCES}.")
+                problems.append(f"--words has no effect on {', '.join(self.kinds)}: add --kinds {SENTENCES}")
         elif len(set(self.kinds)) > 1:
-            problems.append(f"--kinds {SENTENCES} goes with no other kind: make a corpus of each, and train on both.")
+            problems.append(f"--kinds {SENTENCES} goes with no other kind: make a corpus of each, and train on both")
         elif not self.texts:
-            problems.append(f"--kinds {SENTENCES} needs texts: name a manifest with --words.")
+            problems.append(f"--kinds {SENTENCES} needs texts: name a manifest with --words")
         elif self.train > 0:
             sentences = [text.split() for text in self.texts]
             words, longest = len({word for one in sentences for word in one}), max(map(len, sentences))

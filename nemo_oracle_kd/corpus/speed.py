@@ -3,9 +3,9 @@
 
 """Copies of a corpus at other speeds, written once.
 
-NeMo can change the speed of audio while it loads it, and says itself that this is very slow. Teachers profit more than
-students: on copies a network cannot memorise the few recordings of a small corpus, and teacher and student hear the same
-audio, because the change is made before either sees it (Ko et al. 2015).
+NeMo can change the speed of audio while it loads it, but warns that this is very slow. Teachers benefit more than students.
+With copies (Ko et al. 2015) a network cannot memorise the few recordings of a small corpus. Teacher and student hear the same
+audio, because the change is made before either of them hears it.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ class _Copy:
     """One row at one speed.
 
     Attributes:
-        row: of the input manifest.
+        row: row of the input manifest.
         speed: factor.
-        path: of the copy; `None` where the row refers to the recording itself.
+        path: path of the copy; `None` where the row refers to the recording itself.
     """
 
     row: dict[str, Any]
@@ -60,19 +60,18 @@ def write_speed_copies(
 ) -> list[dict[str, Any]]:
     """Writes one FLAC per utterance and speed, and a manifest `DIRECTORY/<name of the manifest>` of all of them.
 
-    Resampling changes pitch and tempo together, as playing a record faster does. The name of a copy says what it was made
-    from: it ends with a hash of the source's path, size and time of change, of the stretch and of the speed. A copy that
-    is there already is therefore kept, and an interrupted run goes on; another manifest, a removed row or a replaced
+    Resampling changes pitch and tempo together, as playing a record faster does. The name of a copy ends with a hash of
+    the source's path, size and modification time, of the stretch and of the speed. A copy that exists already is
+    therefore kept, and an interrupted run continues; another manifest, a removed row or a replaced
     recording gets copies of its own. The manifest is written last. Each copy holds one utterance: `offset` and
     `duration` are honoured as NeMo honours them.
 
     Args:
         manifest: NeMo manifest.
-        directory: where audio and manifest go.
-        speeds: factors; 1 stands for the recording itself, which is referred to and not copied if the row is about all
-            of it.
+        directory: folder for audio and manifest.
+        speeds: factors; 1 stands for the recording itself, which is not copied if the row covers all of it.
         progress: whether to show a bar.
-        overwrite: replace a manifest that lies there and is not that of the same run.
+        overwrite: whether to replace a manifest there that another run has written.
 
     Returns:
         The rows written, with `speed` and a new `duration`; all utterances at the first speed come first.
@@ -83,11 +82,9 @@ def write_speed_copies(
         OSError: a copy cannot be written.
     """
     manifest, directory = Path(manifest), Path(directory)
-    problems = [
-        f"speed {speed} is out of range: give factors between 0.5 and 2" for speed in speeds if not 0.5 <= speed <= 2
-    ]
+    problems = [f"each speed must be a factor from 0.5 to 2, not {speed}" for speed in speeds if not 0.5 <= speed <= 2]
     if not speeds:
-        problems.append("no speeds: give at least one factor, e.g. 0.9 1.0 1.1")
+        problems.append("no speed is given: give at least one factor, such as 0.9")
     ConfigError.raise_if_any(problems)
     output = directory / manifest.name
     check_outputs({'the manifest': output}, [manifest])
@@ -141,7 +138,7 @@ def _info(row: dict[str, Any]) -> Any:
 
 
 def _same_run(output: Path, copies: Sequence[_Copy]) -> bool:
-    """Whether the manifest that lies there is the result of this very run."""
+    """Whether the manifest there is the result of this same run."""
     if not output.is_file():
         return True
     try:
@@ -156,7 +153,7 @@ def _same_run(output: Path, copies: Sequence[_Copy]) -> bool:
 
 
 def _duration(path: Path) -> float | None:
-    """Seconds of a copy that is there and can be read to its end, else `None`."""
+    """Length in seconds of a copy that can be read to its end, else `None`."""
     try:
         promised = soundfile.info(path).frames
         samples, rate = soundfile.read(path, dtype='int16')

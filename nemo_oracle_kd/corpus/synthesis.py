@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Makes a whole speech corpus: plans it, renders it in parallel, resumes it, writes its manifests last.
+"""Makes a whole speech corpus: plans it, renders it in parallel, resumes it, and writes its manifests last.
 
 Every utterance is a function of (settings, split, index) alone: its random generator is seeded with them, and the
 synthesiser keeps nothing between utterances (see :mod:`~nemo_oracle_kd.corpus.espeak`). The number of workers, their
@@ -49,7 +49,7 @@ def audio_name(split: str, index: int) -> str:
 
 
 def _duration(path: Path, rate: int) -> float | None:
-    """Seconds of a finished audio file; None where there is none that can be read to its end."""
+    """Length in seconds of a finished audio file, or None if there is none that can be read to its end."""
     try:
         # A file that was cut short still has a header that promises everything.
         promised = soundfile.info(path).frames
@@ -101,7 +101,7 @@ def _one_by_one(settings: CorpusSettings, folder: Path, items: list[tuple[str, i
         culprit, *_ = _missing(folder, items, settings.sample_rate)
         if process.exitcode not in _CRASHES or culprit in calm:
             raise OSError(
-                "A worker process was ended from outside (memory?): repeat the command with fewer --workers to continue."
+                "a worker process was killed, perhaps for lack of memory: repeat the command with fewer --workers to continue"
             )
         calm.add(culprit)
 
@@ -140,8 +140,8 @@ def synthesize_corpus(
     Args:
         folder: where the corpus goes; new, empty, or a corpus with the same settings.
         settings: what to make.
-        workers: processes; the bytes do not depend on it.
-        progress: show a progress bar.
+        workers: number of processes; the bytes do not depend on it.
+        progress: whether to show a progress bar.
 
     Returns:
         For every split ``utterances`` (number), ``seconds`` (of audio) and ``rendered`` (number made by this call).
@@ -153,7 +153,7 @@ def synthesize_corpus(
     """
     settings = settings.check()
     if workers < 1:
-        raise ConfigError(f"--workers is {workers}: give 1 or more.")
+        raise ConfigError(f"--workers must be at least 1, not {workers}")
     folder = Path(folder)
     synthesizer()  # a missing library is reported before anything is written
     _claim(folder, settings)
@@ -187,7 +187,7 @@ def _finish(folder: Path, settings: CorpusSettings, split: str, rendered: list[t
     path = folder / f'{split}.jsonl'
     text = manifest_text(rows)
     if path.exists() and path.read_bytes() != text.encode('utf-8'):
-        raise ConfigError(f"{path} was changed after this command wrote it: move it away, then repeat the command.")
+        raise ConfigError(f"{path} was changed after this command wrote it: move it away, then repeat the command")
     write_text_atomically(path, text)
     return {
         'utterances': len(rows),
@@ -203,11 +203,11 @@ def _claim(folder: Path, settings: CorpusSettings) -> None:
         if path.is_file():
             _compare(path, record)
         elif folder.is_dir():
-            # A run that is killed while it writes its settings leaves no more than their temporary file.
+            # A run that is killed while it writes its settings leaves nothing but their temporary file.
             unfinished = re.compile(rf'\.{re.escape(SETTINGS_FILE)}\.\d+\.tmp')
             others = sorted(entry.name for entry in folder.iterdir() if not unfinished.fullmatch(entry.name))
             if others:
-                raise ConfigError(f"{folder} is not empty and holds no corpus ({others[0]}): choose another folder.")
+                raise ConfigError(f"{folder} is not empty and holds no corpus ({others[0]}): choose another folder")
         for leftover in folder.glob(f'.{SETTINGS_FILE}.*.tmp'):
             leftover.unlink(missing_ok=True)
         # The settings come before any other folder: they tell an interrupted run from a folder of something else.
@@ -216,7 +216,7 @@ def _claim(folder: Path, settings: CorpusSettings) -> None:
             (folder / 'audio' / split).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise type(error)(
-            f"{folder} cannot be written ({error.strerror or error}): give a folder in which you may create files."
+            f"{folder} cannot be written ({error.strerror or error}): give a folder in which you may create files"
         ) from None
 
 
@@ -226,7 +226,7 @@ def _compare(path: Path, record: dict[str, Any]) -> None:
     except ValueError:
         there = None
     if not isinstance(there, dict):
-        raise ConfigError(f"{path} is damaged: delete {path.parent} or choose another folder.")
+        raise ConfigError(f"{path} is damaged: delete {path.parent}, or choose another folder")
     different = [
         f"{key.replace('_', '-')} {json.dumps(there.get(key))} there, {json.dumps(value)} now"
         for key, value in record.items()
@@ -235,5 +235,5 @@ def _compare(path: Path, record: dict[str, Any]) -> None:
     if different:
         raise ConfigError(
             f"{path.parent} holds a corpus made with other settings ({'; '.join(different)}): "
-            "choose another folder or delete it."
+            "choose another folder, or delete this one"
         )

@@ -5,8 +5,8 @@
 
 A voice is an accent (an English language definition of eSpeak NG) with a variant (a set of formants, pitch and voice
 quality, from ``voices/!v``). Train, dev and test share neither accents nor variants, and variants that are versions
-of one another (``steph``, ``steph2``, ``steph3``) stay on one side. Left out are the effects that are no
-human voice (robots, ``Demonic``, ``croak``) and whispers, which have no pitch.
+of one another (``steph``, ``steph2``, ``steph3``) stay on one side. Left out are the effects that are not
+human voices (robots, ``Demonic``, ``croak``) and whispers, which have no pitch.
 """
 
 import numpy as np

@@ -40,11 +40,11 @@ class TeacherOptions:
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Name of the teacher in the log."""
         return type(self).__name__
 
     def check(self) -> None:
-        """Refuses a teacher that cannot be had, before a training is set up."""
+        """Refuses a teacher that does not exist, before a training is set up."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class TeacherConfig(TeacherOptions):
         if self.scores is None and self.fingerprint is not None:
             yield f"`{path}.fingerprint` needs stored scores: set {path}.scores to manifest, or remove {path}.fingerprint"
         if self.scores is not None and self.memory_mb > 0:
-            yield f"`{path}.memory_mb` needs a teacher beside the student: remove {path}.memory_mb or {path}.scores"
+            yield f"`{path}.memory_mb` needs a teacher beside the student: remove it, or set {path}.scores to null"
 
     @property
     def online(self) -> bool:
@@ -105,7 +105,7 @@ class TeacherConfig(TeacherOptions):
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """Name of the teacher in the log."""
         return str(self.restore_from) if self.online else 'the scores of the training manifest'
 
     def check(self) -> None:

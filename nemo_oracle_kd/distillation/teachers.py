@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Teachers: where signals come from. Never an `nn.Module`, so nothing of a teacher can reach a student's weights.
+"""Teachers, from which a student learns. None is an `nn.Module`, so nothing of a teacher can enter a student's weights.
 
-Which kind a config means is decided in `teacher_kinds.py`.
+`teacher_kinds.py` decides which kind a config asks for.
 """
 
 from abc import ABC, abstractmethod
@@ -41,7 +41,7 @@ class OwnLoss:
 
 
 class Teacher(ABC):
-    """What a student can ask of a teacher beside it.
+    """Interface of a teacher that runs beside the student.
 
     It hears the batch's audio as the loader yields it, before SpecAugment and dither: the student's augmentation is the
     student's alone.
@@ -50,11 +50,10 @@ class Teacher(ABC):
         config_class: the dataclass of its options, derived from `TeacherOptions`.
         description: what must agree with the student.
         model: the NeMo model behind it, for objectives that read a joint; `None` where there is no such model.
-        readiness: factor of every objective; 0: it does not teach yet and is not asked.
+        readiness: factor of every objective; at 0 the teacher does not teach yet, and no objective is computed.
         directions: factor of the objectives in which the student learns from the teacher, and of the same objectives with the
             roles swapped, in which the teacher learns from the student; each stops the gradient of the side that teaches.
         label_share: factor of the student's own label loss.
-        follows: the student's head at whose loss :meth:`own_losses` is called, `ctc` or `transducer`.
     """
 
     config_class: type[TeacherOptions]
@@ -63,13 +62,14 @@ class Teacher(ABC):
     readiness: float = 1.0
     directions: tuple[float, float] = (1.0, 0.0)
     label_share: float = 1.0
-    follows: str = 'ctc'
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
 
     def __getstate__(self):
-        raise TypeError("a teacher is not saved: it is made anew from its config at the start of a fit")
+        raise TypeError(
+            "a teacher cannot be pickled, because every fit builds it from its config: save the config instead"
+        )
 
     @classmethod
     def kinds(cls) -> 'tuple[type[Teacher], ...]':
@@ -78,7 +78,7 @@ class Teacher(ABC):
 
     @classmethod
     def choose(cls, values: Mapping[str, Any]) -> 'type[Teacher]':
-        """The one of :meth:`kinds` that a config means.
+        """Chooses the one of :meth:`kinds` that a config asks for.
 
         Raises:
             ConfigError: there is no such kind.
@@ -90,31 +90,33 @@ class Teacher(ABC):
         return self
 
     def expect(self, signals: set[str]) -> None:
-        """Says which fields of `EncodedAudio` the objectives will read: `log_probs`, `encoded`, both or none."""
+        """Announces which fields of `EncodedAudio` the objectives will read: `log_probs`, `encoded`, both or none."""
         self.signals = set(signals)
 
     @abstractmethod
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """What the teacher makes of a batch, without gradient. Called once per training step.
+        """Computes the teacher's outputs for a batch. Called once per training step.
+
+        They carry a gradient only if the teacher learns as well.
 
         Args:
             batch: audio, and its transcripts in the student's labels.
         """
 
     def bind(self, student: Any) -> None:
-        """Says which student it will teach, before the two are compared. The student is not changed."""
+        """Announces the student to be taught, before the two are compared. The student is not changed."""
         return None
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """What stands in the way beyond what the descriptions of both models tell, as sentences that name the fix."""
+        """Yields problems that the descriptions of both models do not show, as sentences that name the fix."""
         return iter(())
 
     def attach(self, student: Any) -> None:
-        """Enters the student that it was bound to, when all checks have passed."""
+        """Installs what it needs in the student that it was bound to, after all checks have passed."""
         return None
 
     def release(self, student: Any) -> None:
-        """Leaves the student as it was before :meth:`attach`."""
+        """Restores the student to what it was before :meth:`attach`."""
         return None
 
     def begin(self, step: int) -> None:
@@ -128,10 +130,10 @@ class Teacher(ABC):
     def own_losses(
         self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None = None
     ) -> dict[str, OwnLoss]:
-        """What it adds to the training step of the student's CTC head. Called before the objectives ask it anything.
+        """Returns what it adds to the training step of the student's CTC head. Called before the objectives are computed.
 
         Args:
-            step: what the student shows.
+            step: outputs of the student's CTC head.
             batch: the audio.
             metrics: where statistics go; `None` on steps that are not written.
         """
@@ -142,11 +144,11 @@ class Teacher(ABC):
         return ()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed training needs of it."""
+        """Returns what a resumed training needs."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Takes over the :meth:`state` of the training that is resumed; after :meth:`attach`."""
+        """Restores the :meth:`state` of the training that is resumed; called after :meth:`attach`."""
         return None
 
     def sequence_nll(
@@ -157,7 +159,7 @@ class Teacher(ABC):
         Args:
             batch: audio and transcripts in the student's vocabulary.
             codec: of the student.
-            hear: gives what :meth:`hear` says about the batch.
+            hear: returns the result of :meth:`hear` for the batch.
 
         Returns:
             `[B]` nats, `inf` where the text has no alignment, and `[B]` the teacher's tokens of it.
@@ -170,12 +172,12 @@ class Teacher(ABC):
 
 
 class OnlineTeacher(Teacher):
-    """A frozen NeMo model which answers during the student's training. An oracle teacher also reads the transcripts.
+    """A frozen NeMo model that runs during the student's training. An oracle teacher also reads the transcripts.
 
-    Being no `nn.Module` it stays out of the student's `state_dict`, checkpoint, optimizer, DDP buffers, `.nemo` and `train()`.
+    It is not an `nn.Module`, so it stays out of the student's `state_dict`, checkpoint, optimizer, DDP buffers, `.nemo` and `train()`.
 
     Args:
-        config: with `restore_from`.
+        config: options with `restore_from`.
     """
 
     config_class = TeacherConfig
@@ -196,20 +198,20 @@ class OnlineTeacher(Teacher):
         return self
 
     def expect(self, signals: set[str]) -> None:
-        """Keeps no other signals in the memory."""
+        """Limits the memory to these signals."""
         has = {'log_probs': 'ctc' in self.description.heads, 'encoded': 'transducer' in self.description.heads}
         self.signals = {name for name in signals if has[name]}
 
     @torch.no_grad()
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """Runs the model, or remembers what it said.
+        """Runs the model, or takes its outputs from the memory.
 
         Raises:
             ValueError: an oracle teacher and an utterance without transcript.
         """
         if self.description.reads_transcript and bool((batch.transcripts.lengths == 0).any()):
             raise ValueError(
-                "the oracle teacher reads the transcript and an utterance of this batch has none: remove rows without "
+                "the oracle teacher reads the transcript, but an utterance of this batch has none: remove rows without "
                 "`text` from the training manifest"
             )
         if self.memory is None or not self.signals:
@@ -252,7 +254,7 @@ class OnlineTeacher(Teacher):
 
     @property
     def codec(self) -> TextCodec:
-        """Texts to the labels of that head."""
+        """Converts texts to the labels of that head."""
         if self._codec is None:
             self._codec = TextCodec(self.model, self.head.vocabulary)
         return self._codec
@@ -261,7 +263,7 @@ class OnlineTeacher(Teacher):
     def sequence_nll(
         self, batch: AudioBatch, codec: TextCodec, hear: Callable[[], EncodedAudio]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`Teacher.sequence_nll`; scores that are remembered need no forward."""
+        """As :meth:`Teacher.sequence_nll`; scores in the memory need no forward."""
         keys = self.memory.keys(batch) if self.memory is not None else []
         answers = [self.memory.get(b'score' + key) for key in keys] or [None] * len(batch.lengths)
         missing = [row for row, answer in enumerate(answers) if answer is None]

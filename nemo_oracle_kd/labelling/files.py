@@ -88,7 +88,7 @@ def check_output(output: str | Path, inputs: Sequence[str | Path], overwrite: bo
     beside = {f'{name} of --output': of(output) for name, of in _BESIDE.items()}
     check_outputs(beside, inputs)
     if output.exists() and not overwrite and not journal_path(output).exists() and read_header(output) is None:
-        raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
+        raise ConfigError(f"{output} exists and is not a scored manifest: give another --output, or use --overwrite")
 
 
 _BESIDE = {'the header': header_path, 'the journal': journal_path, 'the dropped rows': dropped_path}
@@ -102,11 +102,11 @@ def finished_report(output: Path, header: dict[str, Any]) -> ScoringReport:
     """
     before = read_header(output)
     if before is None:
-        raise ConfigError(f"{output} exists and is no scored manifest: give another --output, or --overwrite")
+        raise ConfigError(f"{output} exists and is not a scored manifest: give another --output, or use --overwrite")
     difference = first_difference(*({k: v for k, v in of.items() if k not in OUTCOME} for of in (before, header)))
     if difference:
         raise ConfigError(
-            f"{output} was made by a different run ({difference}): give another --output, or --overwrite"
+            f"{output} was made by a different run ({difference}): give another --output, or use --overwrite"
         )
     _refuse_changed(output, before)
     return ScoringReport(before['rows'], before['dropped'])
@@ -156,7 +156,7 @@ def parts_of(output: str | Path) -> list[Path]:
     pattern = re.compile(re.escape(output.name) + r'\.(\d+)-of-(\d+)')
     found = [(match, path) for path in output.parent.glob('*') if (match := pattern.fullmatch(path.name))]
     if not found:
-        raise ConfigError(f"there are no parts {output}.0-of-N to join: name them behind the output")
+        raise ConfigError(f"there are no parts {output}.0-of-N to join: name them after the output")
     return [path for _, path in sorted(found, key=lambda entry: (int(entry[0][2]), int(entry[0][1])))]
 
 
@@ -205,7 +205,7 @@ def _part_header(part: Path) -> dict[str, Any]:
     if journal_path(part).exists():
         raise ConfigError(f"{part} is not finished: repeat the command that scores it")
     if not part.is_file():
-        raise ConfigError(f"there is no part {part}: score it, or name the parts behind the output")
+        raise ConfigError(f"there is no part {part}: score it, or name the parts after the output")
     header = read_header(part)
     if header is None or not isinstance(header.get('shard'), list):
         raise ConfigError(f"{part} has no header {header_path(part)}: copy it from where the part was scored")

@@ -216,18 +216,19 @@ class RowFilter:
         problems: list[str] = []
         for name, value in vars(self).items():
             if value is not None and not math.isfinite(value):
-                problems.append(f"{name} is {value}: give a number, or leave the filter out")
+                problems.append(f"--{name.replace('_', '-')} must be a finite number, not {value}")
         for unit in ('words', 'duration'):
             low, high = getattr(self, f'min_{unit}'), getattr(self, f'max_{unit}')
             if low is not None and high is not None and low > high:
-                problems.append(f"min_{unit} ({low}) is above max_{unit} ({high}), so no row would be left")
+                problems.append(
+                    f"--min-{unit} ({low}) is above --max-{unit} ({high}), so no row would be left: lower the first or raise the second"
+                )
         if self.min_log_prob_per_token is not None and self.min_log_prob_per_token > 0:
             problems.append(
-                f"min_log_prob_per_token is {self.min_log_prob_per_token}, but log-probabilities are never positive: use "
-                "a negative number, such as -0.5"
+                f"--min-log-prob-per-token must be at most 0, such as -0.5, not {self.min_log_prob_per_token}"
             )
         if self.max_wer is not None and self.max_wer < 0:
-            problems.append(f"max_wer must not be negative, not {self.max_wer}")
+            problems.append(f"--max-wer must be at least 0, not {self.max_wer}")
         ConfigError.raise_if_any(problems)
 
     def before_scoring(self, seconds: float) -> str | None:

@@ -80,7 +80,7 @@ class Journal:
         difference = first_difference(*kept)
         if difference:
             raise ConfigError(
-                f"{self.path} was begun by a different run ({difference}): resume with the same settings, give another "
+                f"{self.path} was started by a different run ({difference}): resume with the same settings, give another "
                 "--output, or remove the file to start again"
             )
         return [(index, result) for batch in batches for index, result in batch]

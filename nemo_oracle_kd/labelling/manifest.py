@@ -64,9 +64,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"the batch size must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"--batch-size must be at least 1, not {self.batch_size}")
         if not 0 <= self.part < self.parts:
-            raise ConfigError(f"the shard must lie between 0 and {self.parts - 1}, not {self.part}")
+            raise ConfigError(f"--shard must be from 0 to {self.parts - 1}, not {self.part}")
 
 
 def score_manifest(

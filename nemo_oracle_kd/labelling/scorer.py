@@ -55,7 +55,7 @@ class ScoringSettings:
         max_symbols: largest number of labels per frame in a transducer's search.
         head: `auto`, `ctc` or `rnnt`.
         max_cells: largest number of joint cells held at a time.
-        kernel: one of `bridge.scoring.KERNELS`.
+        kernel: one of `bridge.sequence_scores.KERNELS`.
     """
 
     source: str = 'decode'
@@ -72,14 +72,21 @@ class ScoringSettings:
         for name in ('nbest', 'beam_size', 'max_symbols', 'max_cells'):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
+                raise ConfigError(f"{_option(name)} must be at least 1, not {value}")
         for name in ('nbest', 'beam_size'):
             if (getattr(self, name) or 1) > MAX_BEAM:
-                raise ConfigError(f"{name} is {getattr(self, name)}: give at most {MAX_BEAM}, better 4 to 32")
+                raise ConfigError(
+                    f"{_option(name)} must be at most {MAX_BEAM}, better 4 to 32, not {getattr(self, name)}"
+                )
         if self.beam_size is not None and self.beam_size < self.nbest:
             raise ConfigError(
-                f"beam_size is {self.beam_size}, less than nbest, which is {self.nbest}: raise beam_size or lower nbest"
+                f"--beam-size ({self.beam_size}) is below --nbest ({self.nbest}): raise --beam-size, or lower --nbest"
             )
+
+
+def _option(name: str) -> str:
+    """The command-line option behind a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 class Scorer:

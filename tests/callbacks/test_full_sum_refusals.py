@@ -46,7 +46,7 @@ def test_a_teacher_that_cannot_write_the_texts_is_refused_with_the_fix(tone_corp
     [
         ('tdt', {'fastemit_lambda': 0.01}, 'gradient of log P, which fastemit_lambda=0.01 .* set fastemit_lambda=0'),
         ('tdt', {'clamp': 1.0}, 'which clamp=1 .* set clamp=-1'),
-        ('tdt', {'sigma': 0.05}, "model's own loss for -log P, which it is not with sigma=0.05: set sigma=0"),
+        ('tdt', {'sigma': 0.05}, "model's own loss for -log P, but with sigma=0.05 it is another value: set sigma=0"),
         ('multiblank_rnnt', {'sigma': 0.05}, 'with sigma=0.05'),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_gpu_beyond_the_last_is_refused_and_the_first_is_not():
 @pytest.mark.parametrize('command', sorted(COMMANDS))
 def test_a_word_that_is_no_device_is_refused(command, tmp_path, monkeypatch, capsys):
     error = error_of(command, 'gpu', tmp_path, monkeypatch, capsys)
-    assert '--device gpu is no device that PyTorch knows: give cpu, cuda or cuda:1' in error
+    assert '--device gpu is not a device that PyTorch knows: give cpu, cuda or cuda:1' in error
     assert error.count('\n') == 1
 
 

@@ -83,7 +83,7 @@ def test_copying_makes_the_folder_and_does_not_overwrite_unasked(tmp_path, capsy
     assert copy.read_text() == preset_text('frame_kl')
     copy.write_text('# mine\n')
     assert main(['presets', 'cp', 'frame_kl', destination]) == 2
-    assert 'exists already: give another path, or --overwrite' in capsys.readouterr().err
+    assert 'exists already: give another path, or use --overwrite' in capsys.readouterr().err
     assert copy.read_text() == '# mine\n'
     assert main(['presets', 'cp', 'frame_kl', destination, '--overwrite']) == 0
     assert copy.read_text() == preset_text('frame_kl')

@@ -4,7 +4,6 @@
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -16,8 +15,7 @@ import tiny
 import torch
 
 from nemo_oracle_kd.bridge.restore import restore_frozen
-from nemo_oracle_kd.cli.main import main, make_parser
-from nemo_oracle_kd.cli.score import _worker
+from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import dropped_path, journal_path
@@ -43,13 +41,20 @@ def rnnt_teacher(tmp_path_factory):
     return path
 
 
-def _words(teacher, manifest, output, *options):
-    required = ['--teacher', teacher, '--manifest', manifest, '--output', output, '--device', 'cpu']
-    return ['score', *map(str, required), *map(str, options)]
-
-
 def _score(teacher, manifest, output, *options):
-    return main(_words(teacher, manifest, output, *options))
+    arguments = [
+        'score',
+        '--teacher',
+        teacher,
+        '--manifest',
+        manifest,
+        '--output',
+        output,
+        '--device',
+        'cpu',
+        *options,
+    ]
+    return main([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +117,8 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(rnnt_teacher, tone_
     whole, killed = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
     assert _score(rnnt_teacher, manifest, whole, *options) == 0
 
-    command = [sys.executable, '-m', 'nemo_oracle_kd', *_words(rnnt_teacher, manifest, killed, *options)]
+    command = [sys.executable, '-m', 'nemo_oracle_kd', 'score', '--teacher', str(rnnt_teacher), '--manifest']
+    command += [str(manifest), '--output', str(killed), '--device', 'cpu', *options]
     process = forks.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = journal_path(killed)
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') > 5):
@@ -146,11 +152,11 @@ def test_a_finished_run_returns_at_once_and_another_teacher_is_refused(
     stranger = tmp_path / 'stranger.jsonl'
     stranger.write_text('mine')
     assert _score(tone_teacher, tone_corpus, stranger) == 2
-    assert 'is no scored manifest' in capsys.readouterr().err and stranger.read_text() == 'mine'
+    assert 'is not a scored manifest' in capsys.readouterr().err and stranger.read_text() == 'mine'
     assert scored.read_bytes() == content
 
 
-def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp_path, monkeypatch):
+def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp_path):
     options = ['--nbest', '2', '--max-symbols', '2', '--batch-size', '1']
     whole, parts, workers = (tmp_path / f'{name}.jsonl' for name in ('whole', 'parts', 'workers'))
     assert _score(rnnt_teacher, tone_corpus, whole, *options) == 0
@@ -158,15 +164,6 @@ def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp
         assert _score(rnnt_teacher, tone_corpus, parts, *options, '--shards', 3, '--shard', shard) == 0
     joined = b''.join((tmp_path / f'parts.jsonl.{shard}-of-3').read_bytes() for shard in range(3))
     assert joined == whole.read_bytes()
-    # one worker as the command starts it, in a fresh interpreter, but alone; the command then finds its part done
-    args = make_parser('score').parse_args(_words(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2))
-    worker = multiprocessing.get_context('spawn').Process(target=_worker, args=(args, 1))
-    worker.start()
-    worker.join()
-    assert worker.exitcode == 0
-    second = tmp_path / 'workers.jsonl.1-of-2'
-    assert second.read_bytes() and whole.read_bytes().endswith(second.read_bytes()) and not workers.exists()
-    forks.fork_workers(monkeypatch)
     assert _score(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2) == 0
     assert workers.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.glob('workers*')) == ['workers.jsonl', 'workers.jsonl.header.json']
@@ -222,10 +219,12 @@ def test_nbest_lists_are_scored_again_by_another_teacher(scored, rnnt_teacher, t
     [
         (['--reference', '--nbest', '4'], '--reference decodes nothing'),
         (['--shards', '2'], 'say with --shard which part'),
-        (['--nbest', '0'], 'nbest must be at least 1'),
-        (['--nbest', '8', '--beam-size', '4'], 'beam_size is 4, less than nbest, which is 8'),
+        (['--nbest', '0'], '--nbest must be at least 1, not 0'),
+        (['--nbest', '8', '--beam-size', '4'], '--beam-size (4) is below --nbest (8)'),
         (['--min-words', '4', '--max-words', '2'], 'no row would be left'),
-        (['--min-log-prob-per-token', '0.5'], 'never positive'),
+        (['--min-log-prob-per-token', '0.5'], '--min-log-prob-per-token must be at most 0'),
+        (['--max-wer', '-1'], '--max-wer must be at least 0, not -1'),
+        (['--batch-size', '0'], '--batch-size must be at least 1, not 0'),
         (['--rescore'], 'has no `teacher_nbest` to score again'),
     ],
 )

@@ -120,7 +120,7 @@ def test_merging_takes_no_teacher_and_scoring_needs_one(tmp_path, capsys):
     assert main(['score', '--merge', 'out.jsonl', '--teacher', 'a.nemo']) == 2
     assert 'leave --teacher out' in capsys.readouterr().err
     assert main(['score', '--manifest', 'm.jsonl']) == 2
-    assert 'required: --teacher, --output' in capsys.readouterr().err
+    assert '--teacher and --output must be given' in capsys.readouterr().err
 
 
 def test_a_finished_output_that_was_changed_by_hand_is_not_kept_as_it_is(copied, tone_teacher, tone_corpus, capsys):
@@ -187,7 +187,7 @@ def test_a_teacher_that_gives_no_numbers_is_refused_and_a_row_that_does_is_not_t
 def test_a_beam_that_no_memory_holds_is_refused(option, tone_corpus, tone_teacher, tmp_path, capsys):
     words = ['score', '--teacher', tone_teacher, '--manifest', tone_corpus, '--output', tmp_path / 'o', option, 100000]
     assert main([str(word) for word in words]) == 2
-    assert 'give at most 1000' in capsys.readouterr().err
+    assert 'must be at most 1000' in capsys.readouterr().err
 
 
 def test_half_a_character_is_found_before_anything_is_scored(tone_corpus, tone_teacher, tmp_path, capsys):

@@ -53,9 +53,9 @@ def test_options_reach_the_corpus(tmp_path, capsys):
 @pytest.mark.parametrize(
     'options, sentence',
     [
-        (['--train', '0'], '--train is 0: every part needs at least 1 utterance.'),
+        (['--train', '0'], '--train must be at least 1, not 0'),
         (['--kinds', 'names'], "Unknown kind of sentence 'names'."),
-        (['--workers', '0'], '--workers is 0: give 1 or more.'),
+        (['--workers', '0'], '--workers must be at least 1, not 0'),
     ],
 )
 def test_bad_values_end_with_one_sentence_and_code_2(tmp_path, capsys, options, sentence):

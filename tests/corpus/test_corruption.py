@@ -133,7 +133,7 @@ def test_a_text_without_spaces_is_cut_too():
 
 def test_what_cannot_be_done_is_said():
     for shares in ((float('nan'), 0, 0), (float('inf'), 1, 1), (0, 0, 0), (-1, 1, 1)):
-        with pytest.raises(ConfigError, match='shares are three numbers'):
+        with pytest.raises(ConfigError, match='shares must be three numbers'):
             CorruptionSettings(0.3, shares=shares)
     with pytest.raises(ConfigError, match='0.3 for 30 %'):
         CorruptionSettings(30)

@@ -75,7 +75,7 @@ def test_transcripts_are_found_where_nemo_finds_them(tmp_path, monkeypatch):
     'line, message',
     [
         ('{"audio_filepath": "a.wav", ', 'line 2: not valid JSON'),
-        ('["a.wav"]', 'line 2: expected a JSON object'),
+        ('["a.wav"]', r'line 2: .* is not a JSON object'),
         ({'text': 'yes'}, 'line 2: `audio_filepath` is missing'),
         ({'audio_filepath': 'a.wav'}, 'line 2: `text` is missing'),
         ({'audio_filepath': 'a.wav', 'text': 3}, 'line 2: `text` is missing or not a string'),
@@ -114,7 +114,7 @@ def test_text_and_audio_checks_can_be_left_out(tmp_path):
 def test_missing_empty_and_binary_manifests_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist'):
         read_manifest(tmp_path / 'none.jsonl')
-    with pytest.raises(ManifestError, match='has no line'):
+    with pytest.raises(ManifestError, match='is empty'):
         read_manifest(_manifest(tmp_path, ''))
     (tmp_path / 'm.jsonl').write_bytes(b'RIFF\xff\xfe\x80')
     with pytest.raises(ManifestError, match='not UTF-8'):

@@ -36,7 +36,7 @@ def test_an_input_is_no_output_however_its_path_is_written(model, tmp_path):
 
 
 def test_an_existing_file_needs_overwrite_and_a_new_one_does_not(model, tmp_path):
-    with pytest.raises(ConfigError, match='exists already: give another path, or --overwrite'):
+    with pytest.raises(ConfigError, match='exists already: give another path, or use --overwrite'):
         check_outputs({'--json': 'model.nemo'}, overwrite=False)
     check_outputs({'--json': 'model.nemo'}, overwrite=True)
     check_outputs({'--json': 'new/folders/scores.json', '--output': None}, ['model.nemo'], overwrite=False)
@@ -95,7 +95,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_audio(tmp_path, monkeypatch)
     path = tmp_path / 'a.flac'
     with monkeypatch.context() as patch:
         patch.setattr(outputs.os, 'fsync', no_space)
-        with pytest.raises(OSError, match='a.flac cannot be written .*No space left.*make room'):
+        with pytest.raises(OSError, match='a.flac cannot be written .*No space left.*free space'):
             write_audio_atomically(path, samples, 8000)
     assert list(tmp_path.iterdir()) == []
     write_audio_atomically(path, samples, 8000)

@@ -127,7 +127,7 @@ def test_the_command_reports_rows_and_hours(manifest, tmp_path, capsys):
 
 
 def test_speeds_out_of_range_and_an_overwritten_manifest_are_refused(manifest, tmp_path):
-    with pytest.raises(ConfigError, match='between 0.5 and 2'):
+    with pytest.raises(ConfigError, match='from 0.5 to 2'):
         write_speed_copies(manifest, tmp_path / 'out', [3.0], progress=False)
     with pytest.raises(ConfigError, match='at least one factor'):
         write_speed_copies(manifest, tmp_path / 'out', [], progress=False)

@@ -219,15 +219,15 @@ def test_more_noise_gives_less_contrast_between_speech_and_pauses():
 @pytest.mark.parametrize(
     'change, message',
     [
-        ({'train': 0}, '--train is 0: every part needs at least 1'),
-        ({'seed': -1}, '--seed is -1'),
+        ({'train': 0}, '--train must be at least 1, not 0'),
+        ({'seed': -1}, '--seed must be at least 0, not -1'),
         ({'kinds': ('digit',)}, "kind of sentence 'digit'. Did you mean 'digits'"),
         ({'kinds': ()}, '--kinds is empty'),
-        ({'sample_rate': 100}, '--sample-rate is 100'),
-        ({'reverb': 1.5}, '--reverb is 1.5'),
-        ({'noise': float('nan')}, '--noise is nan'),
-        ({'noise_snr': (20, 10)}, '--noise-snr is 20 10: give -30.0 <= LOW <= HIGH'),
-        ({'rate': (10, 200)}, '--rate is 10 200'),
+        ({'sample_rate': 100}, '--sample-rate must be from 8000 to 48000 Hz, not 100'),
+        ({'reverb': 1.5}, '--reverb must be a share of the utterances from 0 to 1, not 1.5'),
+        ({'noise': float('nan')}, '--noise must be .*, not nan'),
+        ({'noise_snr': (20, 10)}, '--noise-snr must satisfy -30.0 <= LOW <= HIGH <= 100.0 dB, not 20 10'),
+        ({'rate': (10, 200)}, '--rate must satisfy 80 <= LOW <= HIGH <= 450 words per minute, not 10 200'),
     ],
 )
 def test_values_out_of_range_are_refused_before_a_folder_is_made(tmp_path, change, message):
@@ -237,7 +237,7 @@ def test_values_out_of_range_are_refused_before_a_folder_is_made(tmp_path, chang
 
 
 def test_less_than_one_worker_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match='--workers is 0'):
+    with pytest.raises(ConfigError, match='--workers must be at least 1, not 0'):
         synthesize_corpus(tmp_path / 'out', SMALL, workers=0)
 
 
@@ -268,5 +268,5 @@ def test_a_process_that_is_ended_from_outside_is_no_crash_of_the_synthesiser(tmp
     fork = multiprocessing.get_context('fork')
     monkeypatch.setattr(synthesis.multiprocessing, 'get_context', lambda name: fork)
     monkeypatch.setattr(synthesis, 'render', lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(OSError, match="ended from outside"):
+    with pytest.raises(OSError, match="a worker process was killed, perhaps for lack of memory"):
         synthesize_corpus(tmp_path, SMALL, progress=False)

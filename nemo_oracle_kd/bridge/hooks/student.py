@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where distillation enters a stock NeMo training step: around the model's own losses. Here the CTC loss, and both together.
+"""Adds distillation to a stock NeMo training step by wrapping the model's own losses: here the CTC loss, and all losses together.
 
 NeMo's CTC models call `self.loss(log_probs=, targets=, input_lengths=, target_lengths=)` once per step for the final layer
 (and again per intermediate layer with InterCTC); hybrid models do the same with `self.ctc_loss`. Wrapping that module works
@@ -51,7 +51,7 @@ class DistilledCTCLoss(StepLossHook):
         self.reduce = ctc_reduction(inner)
 
     def forward(self, log_probs, targets, input_lengths, target_lengths):
-        """As NeMo's `CTCLoss`, returning the loss of the step."""
+        """Takes the arguments of NeMo's `CTCLoss`, and returns the loss of the step."""
         arguments = {
             'log_probs': log_probs,
             'targets': targets,
@@ -74,7 +74,7 @@ class DistilledCTCLoss(StepLossHook):
         return self._step_loss(step)
 
     def _per_utterance(self, log_probs: torch.Tensor, lengths: torch.Tensor, transcripts: Transcripts) -> torch.Tensor:
-        """`[B]`: the same kernel, without its reduction."""
+        """Computes the loss per utterance, `[B]`, by the same kernel without its reduction."""
         inner = self.inner
         kept = inner.reduction, inner._apply_reduction
         inner.reduction, inner._apply_reduction = 'none', False
@@ -91,7 +91,7 @@ class DistilledCTCLoss(StepLossHook):
 
 
 def _mark_impossible(losses: torch.Tensor, transcripts: Transcripts, frames: torch.Tensor) -> torch.Tensor:
-    """`inf` for labels that need more frames than there are; `zero_infinity` gave 0, which is certainty."""
+    """Sets `inf` for labels that need more frames than there are; `zero_infinity` gave 0, which would mean certainty."""
     labels, lengths = transcripts.labels, transcripts.lengths.to(losses.device)
     again = labels[:, 1:] == labels[:, :-1]  # a label twice in a row needs a blank in between
     inside = torch.arange(again.shape[1], device=labels.device) + 1 < lengths.to(labels.device)[:, None]
@@ -115,7 +115,7 @@ class LossHooks:
         step_loss: called once per head and training step.
 
     Raises:
-        ValueError: the model already distils, has neither head, or a loss without reduction.
+        ValueError: the model already distils, has neither head, or has a loss without reduction.
     """
 
     def __init__(self, model: Any, step_loss: StepLoss):
@@ -132,8 +132,8 @@ class LossHooks:
             inner = getattr(model, name)
             if isinstance(inner, StepLossHook):
                 raise ValueError(
-                    "this model already has a distillation attached: use either the callback or model.distillation, and "
-                    "only one"
+                    "this model already has a distillation attached: use the callback or model.distillation, but "
+                    "not both"
                 )
             hook = DistilledCTCLoss if head == 'ctc' else DistilledTransducerLoss
             self._hooks[name] = hook(inner, step_loss)
@@ -153,7 +153,7 @@ class LossHooks:
         return any(hook.armed for hook in self._hooks.values())
 
     def detach(self, model: Any) -> None:
-        """Gives the model its own losses back."""
+        """Restores the model's own losses."""
         for name, hook in self._hooks.items():
             if isinstance(hook, DistilledTransducerLoss):
                 hook.unwatch(model.joint)
