@@ -4,12 +4,14 @@
 """A second hearing of a batch by a student in training: its own modules or a copy of them, with or without augmentation."""
 
 import contextlib
-from collections.abc import Iterator
+import copy
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from nemo.core.classes.mixins import AccessMixin
 from torch import nn
 
+from nemo_oracle_kd.bridge.encode import predict_labels
 from nemo_oracle_kd.bridge.model import ctc_decoder
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
 
@@ -17,36 +19,50 @@ __all__ = ['AudioPath', 'attention_contexts', 'evaluating', 'full_attention']
 
 
 class AudioPath(nn.Module):
-    """From audio to the frame posteriors of the CTC head: the modules of a model, not copies of them.
+    """From audio to the outputs of a model's heads: the modules of the model, not copies of them.
+
+    With `encoded` it also holds prediction network and joint, under the names that they have in a model.
 
     Args:
-        model: a NeMo CTC or hybrid model.
+        model: a NeMo CTC, transducer or hybrid model.
+        signals: what it gives, fields of `EncodedAudio`: `log_probs` of the CTC head, `encoded` for the joint.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, signals: Collection[str] = ('log_probs',)):
         super().__init__()
         self.preprocessor = model.preprocessor
         self.spec_augmentation = getattr(model, 'spec_augmentation', None)
         self.encoder = model.encoder
-        self.decoder = ctc_decoder(model)
+        self.ctc = ctc_decoder(model) if 'log_probs' in signals else None
+        self.decoder, self.joint = (model.decoder, model.joint) if 'encoded' in signals else (None, None)
         self._guid = getattr(model, 'model_guid', None)
 
     def forward(self, batch: AudioBatch, augment: bool) -> EncodedAudio:
         """
         Args:
-            batch: audio.
+            batch: audio; its labels are read by the prediction network.
             augment: apply SpecAugment, in a draw of its own.
 
         Returns:
-            Log-posteriors `[B, T, V + 1]`, float32, and lengths `[B]`.
+            Lengths `[B]` with log-posteriors `[B, T, V + 1]`, float32, or `encoded` and `predicted`, or all of them.
         """
         with _unrecorded(self._guid):
             features, lengths = self.preprocessor(input_signal=batch.signal, length=batch.lengths)
             if augment and self.spec_augmentation is not None:
                 features = self.spec_augmentation(input_spec=features, length=lengths)
             encoded, lengths = self.encoder(audio_signal=features, length=lengths)[:2]
-            log_probs = self.decoder(encoder_output=encoded)
-        return EncodedAudio(lengths.long(), log_probs.float().log_softmax(dim=-1))
+            log_probs = predicted = None
+            if self.ctc is not None:
+                log_probs = self.ctc(encoder_output=encoded).float().log_softmax(dim=-1)
+            if self.decoder is not None:
+                predicted = predict_labels(self, batch.transcripts)
+        return EncodedAudio(lengths.long(), log_probs, encoded if self.decoder is not None else None, predicted)
+
+    def frozen_copy(self) -> 'AudioPath':
+        """A copy in eval mode, without gradients, and without the loss and the metric that a fused joint holds."""
+        fused = [getattr(self.joint, name, None) for name in ('loss', 'wer')]
+        left_out = {id(part): None for part in fused if part is not None}
+        return copy.deepcopy(self, left_out).eval().requires_grad_(False)
 
 
 @contextlib.contextmanager

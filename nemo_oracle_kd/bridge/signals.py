@@ -74,11 +74,13 @@ class EncodedAudio:
         lengths: `[B]` valid frames (T may exceed the longest).
         log_probs: `[B, T, V]` frame posteriors of the CTC head, natural log, blank last; `None` without that head.
         encoded: `[B, D, T]` encoder output as a joint takes it; `None` for a model without a transducer head.
+        predicted: `[B, D', U+1]` output of the prediction network for the batch's labels; `None` where it was not computed.
     """
 
     lengths: torch.Tensor
     log_probs: torch.Tensor | None = None
     encoded: torch.Tensor | None = None
+    predicted: torch.Tensor | None = None
 
     @property
     def posteriors(self) -> torch.Tensor:
@@ -96,7 +98,8 @@ class EncodedAudio:
         rows = list(rows)
         log_probs = None if self.log_probs is None else self.log_probs[rows]
         encoded = None if self.encoded is None else self.encoded[rows]
-        return EncodedAudio(self.lengths[rows], log_probs, encoded)
+        predicted = None if self.predicted is None else self.predicted[rows]
+        return EncodedAudio(self.lengths[rows], log_probs, encoded, predicted)
 
 
 @dataclass(frozen=True)

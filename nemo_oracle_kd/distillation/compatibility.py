@@ -194,7 +194,8 @@ def _frame_problems(student, teacher, names, same: dict[str, bool], time_resampl
     if per_frame and 'ctc' not in student.heads:
         yield (
             f"{per_frame} compares frame posteriors, but the student ({student.name}) is not trained with a CTC head: use a "
-            "CTC student, a hybrid one with model.aux_ctc.ctc_loss_weight above 0, or the objective full_sum"
+            "CTC student, a hybrid one with model.aux_ctc.ctc_loss_weight above 0, or an objective for transducers, such as "
+            "one_best_path or full_sum"
         )
     if per_frame and 'ctc' not in teacher.heads:
         yield (

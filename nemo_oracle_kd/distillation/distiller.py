@@ -207,7 +207,7 @@ class Distiller:
 
     def _own_losses(self, step: StudentStep) -> Mapping[str, OwnLoss]:
         context = self._context
-        if self.teacher is None or step.head != 'ctc':
+        if self.teacher is None or step.head != self.teacher.follows:
             return {}
         return self.teacher.own_losses(step, context.batch, context.metrics if context.with_statistics else None)
 

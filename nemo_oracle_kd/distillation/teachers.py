@@ -54,6 +54,7 @@ class Teacher(ABC):
         directions: factor of the objectives in which the student learns from the teacher, and of the same objectives with the
             roles swapped, in which the teacher learns from the student; each stops the gradient of the side that teaches.
         label_share: factor of the student's own label loss.
+        follows: the student's head at whose loss :meth:`own_losses` is called, `ctc` or `transducer`.
     """
 
     config_class: type[TeacherOptions]
@@ -62,6 +63,7 @@ class Teacher(ABC):
     readiness: float = 1.0
     directions: tuple[float, float] = (1.0, 0.0)
     label_share: float = 1.0
+    follows: str = 'ctc'
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it

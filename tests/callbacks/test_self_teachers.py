@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from omegaconf import OmegaConf
-from tiny_self import CALM_ORACLE, callback, calm_config, fit, logged
+from tiny_self import CALM_ORACLE, callback, calm_config, calm_transducer, fit, logged
 
 from nemo_oracle_kd.bridge.hooks.encoder import EncoderWatch
 from nemo_oracle_kd.bridge.hooks.guest import GUEST, GuestModule
@@ -130,16 +130,18 @@ def test_missing_keys_of_the_student_itself_are_still_refused(tone_corpus):
         student.load_state_dict(state)
 
 
-@pytest.mark.parametrize('name', ['oracle_self', 'ema', 'cr_ctc'])
+@pytest.mark.parametrize('name', ['oracle_self', 'oracle_self_rnnt', 'ema', 'cr_ctc'])
 def test_the_presets_train_a_stock_recipe_and_check_says_so_first(tone_corpus, tmp_path, name, capsys):
-    config = calm_config(tone_corpus, augment=True)
-    tiny.ctc_model(config).save_to(str(tmp_path / 'student.nemo'))
+    config, make = calm_config(tone_corpus, augment=True), tiny.ctc_model
+    if name.endswith('rnnt'):
+        config, make = calm_transducer(tone_corpus), tiny.rnnt_model
+    make(config).save_to(str(tmp_path / 'student.nemo'))
     assert main(['check', str(tmp_path / 'student.nemo'), '--preset', name]) == 0
     assert 'ready to distil' in capsys.readouterr().out
     arguments = {}
     append_callback(arguments, OmegaConf.to_container(OmegaConf.create(preset_text(name))))
     trainer = tiny.trainer(2, log_every_n_steps=1, **arguments)
-    student = tiny.ctc_model(config, trainer)
+    student = make(config, trainer)
     trainer.fit(student)
     assert logged(trainer)['label_loss'] > 0 and not hasattr(student, GUEST)
 

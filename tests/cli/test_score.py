@@ -4,6 +4,7 @@
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import tiny
 import torch
 
 from nemo_oracle_kd.bridge.restore import restore_frozen
-from nemo_oracle_kd.cli.main import main
+from nemo_oracle_kd.cli.main import main, make_parser
+from nemo_oracle_kd.cli.score import _worker
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import dropped_path, journal_path
@@ -41,20 +43,13 @@ def rnnt_teacher(tmp_path_factory):
     return path
 
 
+def _words(teacher, manifest, output, *options):
+    required = ['--teacher', teacher, '--manifest', manifest, '--output', output, '--device', 'cpu']
+    return ['score', *map(str, required), *map(str, options)]
+
+
 def _score(teacher, manifest, output, *options):
-    arguments = [
-        'score',
-        '--teacher',
-        teacher,
-        '--manifest',
-        manifest,
-        '--output',
-        output,
-        '--device',
-        'cpu',
-        *options,
-    ]
-    return main([str(argument) for argument in arguments])
+    return main(_words(teacher, manifest, output, *options))
 
 
 @pytest.fixture(scope='module')
@@ -117,8 +112,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(rnnt_teacher, tone_
     whole, killed = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
     assert _score(rnnt_teacher, manifest, whole, *options) == 0
 
-    command = [sys.executable, '-m', 'nemo_oracle_kd', 'score', '--teacher', str(rnnt_teacher), '--manifest']
-    command += [str(manifest), '--output', str(killed), '--device', 'cpu', *options]
+    command = [sys.executable, '-m', 'nemo_oracle_kd', *_words(rnnt_teacher, manifest, killed, *options)]
     process = forks.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = journal_path(killed)
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') > 5):
@@ -156,7 +150,7 @@ def test_a_finished_run_returns_at_once_and_another_teacher_is_refused(
     assert scored.read_bytes() == content
 
 
-def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp_path):
+def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp_path, monkeypatch):
     options = ['--nbest', '2', '--max-symbols', '2', '--batch-size', '1']
     whole, parts, workers = (tmp_path / f'{name}.jsonl' for name in ('whole', 'parts', 'workers'))
     assert _score(rnnt_teacher, tone_corpus, whole, *options) == 0
@@ -164,6 +158,15 @@ def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp
         assert _score(rnnt_teacher, tone_corpus, parts, *options, '--shards', 3, '--shard', shard) == 0
     joined = b''.join((tmp_path / f'parts.jsonl.{shard}-of-3').read_bytes() for shard in range(3))
     assert joined == whole.read_bytes()
+    # one worker as the command starts it, in a fresh interpreter, but alone; the command then finds its part done
+    args = make_parser('score').parse_args(_words(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2))
+    worker = multiprocessing.get_context('spawn').Process(target=_worker, args=(args, 1))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    second = tmp_path / 'workers.jsonl.1-of-2'
+    assert second.read_bytes() and whole.read_bytes().endswith(second.read_bytes()) and not workers.exists()
+    forks.fork_workers(monkeypatch)
     assert _score(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2) == 0
     assert workers.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.glob('workers*')) == ['workers.jsonl', 'workers.jsonl.header.json']

@@ -3,6 +3,7 @@
 
 """Students that teach themselves: tiny real models, fits without randomness, steps that can be looked into."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def calm_config(train: Path, hidden: int = 16, augment: bool = False, **options:
             'freq_width': 4,
             'time_width': 6,
         }
+    return config
+
+
+def calm_transducer(train: Path, kind: str = 'rnnt', fused: bool = False, **options: Any) -> DictConfig:
+    """A transducer student whose training depends on nothing random but its initial weights."""
+    config = tiny.rnnt_config(train, kind=kind, **{'hidden': 16, **options})
+    config.train_ds.shuffle = False
+    config.preprocessor.dither = 0.0
+    config.joint.update(fuse_loss_wer=fused, fused_batch_size=3 if fused else None)
+    if kind == 'rnnt':
+        config.loss = {'loss_name': 'oracle_kd_rnnt'}
     return config
 
 
@@ -86,7 +98,8 @@ def fit(distillation: Any, config: DictConfig, max_steps: int = 2, look: Any = N
     callbacks += options.pop('callbacks', [])
     student = options.pop('student', None)
     trainer = tiny.trainer(max_steps, callbacks=callbacks, **{'log_every_n_steps': 1, **options})
-    student = student or tiny.ctc_model(config, trainer, seed=seed)
+    make = tiny.rnnt_model if 'joint' in config else tiny.ctc_model
+    student = student or make(config, trainer, seed=seed)
     trainer.fit(student, ckpt_path=path)
     return trainer, student
 
@@ -112,7 +125,7 @@ def logged(trainer: Any) -> dict[str, float]:
     return {name.removeprefix('train/kd/'): float(value) for name, value in terms if name.startswith('train/kd/')}
 
 
-def gradients_of(distillation: Any, config: DictConfig) -> dict[str, Any]:
+def gradients_of(distillation: Any, config: DictConfig, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Gradient of every parameter in the first step, those of the branch included; `None` where there is none."""
     found: dict[str, Any] = {}
 
@@ -120,5 +133,5 @@ def gradients_of(distillation: Any, config: DictConfig) -> dict[str, Any]:
         for name, parameter in student.named_parameters():
             found[name] = None if parameter.grad is None else parameter.grad.clone()
 
-    fit(distillation, config, 1, callbacks=[LambdaCallback(on_before_optimizer_step=keep)])
+    fit(distillation, config, 1, callbacks=[*callbacks, LambdaCallback(on_before_optimizer_step=keep)])
     return found

@@ -67,8 +67,10 @@ class LatticeFamily:
         student = self._side(self.student, step.encoded, step.predicted, step.lengths)
         with torch.no_grad():
             heard = context.hear()
-            predicted = predict_labels(self.teacher.model, transcripts) if 'lattice' in self._reads else None
-            teacher = self._side(self.teacher.model, heard.encoded, predicted, heard.lengths)
+            predicted = heard.predicted
+            if predicted is None and 'lattice' in self._reads:
+                predicted = predict_labels(self.teacher.model, transcripts)
+            teacher = self._side(self.teacher.model, heard.encoded, predicted, heard.lengths, dropout=False)
         student, teacher = common_frames(student, teacher, self.time_resampling)
         values = {}
         for name, loss in self.losses_by_name.items():
@@ -88,8 +90,10 @@ class LatticeFamily:
             if delay is not None:
                 delay.shift = int(shift)
 
-    def _side(self, model: Any, encoded: Tensor, predicted: Tensor | None, lengths: Tensor) -> TransducerSide:
-        joint = joint_tensors(model, encoded, predicted) if self._reads != {'encoder'} else None
+    def _side(
+        self, model: Any, encoded: Tensor, predicted: Tensor | None, lengths: Tensor, dropout: bool = True
+    ) -> TransducerSide:
+        joint = joint_tensors(model, encoded, predicted, dropout) if self._reads != {'encoder'} else None
         return TransducerSide(joint, encoded.transpose(1, 2), lengths)
 
 

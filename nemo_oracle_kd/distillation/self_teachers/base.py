@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What all self-teachers share: when they start, whose description they have, and the restriction to frame objectives."""
+"""What all self-teachers share: when they start, whose description they have, and which objectives they cannot serve."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,20 +58,26 @@ class StudentAsTeacher(Teacher):
 
     Args:
         config: options of the kind.
+
+    Attributes:
+        has_lattice: whether it serves objectives on lattices, for which `model` is read.
     """
 
     config_class = SelfTeacherConfig
     config: Any
+    has_lattice: bool = False
 
     def __init__(self, config: SelfTeacherConfig):
         self.config = config
         self.student: Any = None
+        self.model: Any = None
         self.start = Start(config.start_below)
         self.step = 0
 
     def bind(self, student: Any) -> None:
         """Keeps the student, and takes its description for that of the teacher."""
         self.student = student
+        self.model = student if self.has_lattice and hasattr(student, 'joint') else None
         self.description = describe(student)
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
@@ -79,12 +85,17 @@ class StudentAsTeacher(Teacher):
         if names := ', '.join(objectives_of('sequence', objectives)):
             yield (
                 f"{names} compares scores of texts, which a self-teacher does not give: use an objective on frames, such as "
-                "frame_kl, or a teacher with weights of its own (teacher.restore_from)"
+                "frame_kl, or on lattices, such as one_best_path, or a teacher with weights of its own (teacher.restore_from)"
             )
 
+    def expect(self, signals: set[str]) -> None:
+        """Chooses the student's head with which it goes: the transducer if an objective reads lattices."""
+        super().expect(signals)
+        self.follows = 'transducer' if 'encoded' in self.signals else 'ctc'
+
     def release(self, student: Any) -> None:
-        """Drops the reference to the student."""
-        self.student = None
+        """Drops the references to the student."""
+        self.student = self.model = None
 
     def begin(self, step: int) -> None:
         """Remembers the step."""

@@ -28,6 +28,7 @@ class ContextTeacher(StudentAsTeacher):
     """Runs the student's encoder a second time with unlimited attention. Convolutions stay as they are."""
 
     config_class = ContextConfig
+    has_lattice = True
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
         """Also refuses a student whose attention is not limited."""
@@ -42,7 +43,7 @@ class ContextTeacher(StudentAsTeacher):
 
     def attach(self, student: Any) -> None:
         """Collects the student's modules from waveform to posteriors."""
-        self._path = AudioPath(student)
+        self._path = self.model = AudioPath(student, self.signals)
 
     def release(self, student: Any) -> None:
         """Drops the references to the modules."""

@@ -8,7 +8,6 @@
 once per optimizer step. Buffers with floating-point values are averaged too; other buffers are copied.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,9 +43,10 @@ class EMAConfig(SelfTeacherConfig):
 
 
 class EMATeacher(StudentAsTeacher):
-    """A frozen copy of preprocessor, encoder and CTC decoder, which hears audio without augmentation, in eval mode."""
+    """A frozen copy of preprocessor, encoder and heads, which hears audio without augmentation, in eval mode."""
 
     config_class = EMAConfig
+    has_lattice = True
 
     def __init__(self, config: EMAConfig):
         super().__init__(config)
@@ -55,8 +55,8 @@ class EMATeacher(StudentAsTeacher):
 
     def attach(self, student: Any) -> None:
         """Copies the modules."""
-        self._path = AudioPath(student)
-        self.copy = copy.deepcopy(self._path).eval().requires_grad_(False)
+        self._path = AudioPath(student, self.signals)
+        self.copy = self.model = self._path.frozen_copy()
 
     def release(self, student: Any) -> None:
         """Drops the references to the modules and to the copy."""
@@ -82,7 +82,9 @@ class EMATeacher(StudentAsTeacher):
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        for mean, value in zip(self.copy.state_dict().values(), self._path.state_dict().values()):
+        values = self._path.state_dict()
+        for name, mean in self.copy.state_dict().items():
+            value = values[name]
             if mean.is_floating_point() and decay > 0:
                 mean.lerp_(value.to(mean.device), 1 - decay)
             else:

@@ -19,7 +19,9 @@ import torch
 from nemo.utils import logging
 from torch import Tensor
 
-from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
+from nemo_oracle_kd.bridge.audio_path import evaluating
+from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
+from nemo_oracle_kd.distillation.self_teachers.oracle_voices import OracleVoice
 
 __all__ = ['ListeningWatch', 'heard_share', 'texts_of_others']
 
@@ -54,30 +56,21 @@ class ListeningWatch:
         self._warned = False
 
     @torch.no_grad()
-    def look(self, branch: Any, audio: Tensor, step: StudentStep, metrics: dict[str, Any]) -> None:
+    def look(self, voice: OracleVoice, heard: EncodedAudio, step: StudentStep, metrics: dict[str, Any]) -> None:
         """Measures the heard share on the current batch.
 
         Args:
-            branch: an `OracleBranch`.
-            audio: output of the student's encoder, `[B, D, T]`.
-            step: outputs of the student's CTC head.
+            voice: the label branch.
+            heard: what the student heard.
+            step: outputs of the student's head.
             metrics: gets `oracle_own`, `oracle_wrong`, `oracle_chance` in nats per label and `oracle_heard_share`.
         """
-        others, differ = texts_of_others(step.transcripts)
-        training = branch.training
-        branch.eval()
-        try:
-            said = {
-                name: branch(audio, step.lengths, texts.labels, texts.lengths, step.log_probs)
-                for name, texts in (('own', step.transcripts), ('wrong', others))
-            }
-        finally:
-            branch.train(training)
-        scores = {
-            'own': (step.score_frames(said['own'], step.lengths, step.transcripts), step.transcripts),
-            'wrong': (step.score_frames(said['wrong'], step.lengths, others), others),
-            'chance': (step.score_frames(step.log_probs, step.lengths, others), others),
-        }
+        own = step.transcripts
+        others, differ = texts_of_others(own)
+        with evaluating(voice.branch):
+            said = {'own': voice.say(heard, own), 'wrong': voice.say(heard, others), 'chance': heard}
+        texts_of = {'own': own, 'wrong': others, 'chance': others}
+        scores = {name: (voice.losses(said[name], texts, step), texts) for name, texts in texts_of.items()}
         known = differ & torch.stack([losses.isfinite() for losses, _ in scores.values()]).all(0)
         if not bool(known.any()):
             return

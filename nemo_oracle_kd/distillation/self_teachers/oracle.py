@@ -8,7 +8,8 @@ multi-modal training" (AAAI 2025):
 
     L = L_student + loss_weight * L_oracle + sum_i w_i * objective_i
 
-`L_oracle` is the student's own CTC loss of the posteriors `P(. | t, x, y)` of a label branch on top of the student's encoder. The
+`L_oracle` is the loss of what a label branch on top of the student's encoder says: of its posteriors `P(. | t, x, y)` beside a CTC
+head, of the lattice `P(. | t, u, x, y)` that the student's joint makes of its output in a transducer (`oracle_voices.py`). The
 branch is a child of the student while it is trained and leaves no trace in what is saved.
 """
 
@@ -20,18 +21,20 @@ from typing import Any
 import torch
 from nemo.utils import logging
 
-from nemo_oracle_kd.bridge.hooks.encoder import EncoderWatch, encoder_width
+from nemo_oracle_kd.bridge.hooks.encoder import encoder_width
 from nemo_oracle_kd.bridge.hooks.guest import dismiss, invite
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
 from nemo_oracle_kd.distillation.self_teachers.base import SelfTeacherConfig, StudentAsTeacher
 from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch
+from nemo_oracle_kd.distillation.self_teachers.oracle_voices import FrameVoice, LatticeVoice, OracleVoice
 from nemo_oracle_kd.distillation.self_teachers.start import RunningLoss, ramp
 from nemo_oracle_kd.distillation.teachers import OwnLoss
+from nemo_oracle_kd.losses.objectives import objectives_of
 from nemo_oracle_kd.modules.label_corruption import LabelCorruptionConfig
 from nemo_oracle_kd.modules.label_encoder import LabelEncoderConfig
 from nemo_oracle_kd.modules.label_fusion import FusionConfig
 from nemo_oracle_kd.modules.label_reader import width_problems
-from nemo_oracle_kd.modules.oracle_branch import OracleBranch, OracleBranchOptions
+from nemo_oracle_kd.modules.oracle_branch import OracleBranchOptions
 
 __all__ = ['OracleSelfConfig', 'OracleSelfTeacher']
 
@@ -81,7 +84,7 @@ class OracleSelfConfig(SelfTeacherConfig):
         default=0.8,
         metadata={'help': "teach once the branch's running loss is below this share of the student's; null: at once"},
     )
-    loss_weight: float = field(default=1.0, metadata={'help': "factor of the branch's own CTC loss"})
+    loss_weight: float = field(default=1.0, metadata={'help': "factor of the branch's own loss"})
     gradients: str = field(
         default='student', metadata={'help': 'who gets the gradient of the objectives: student, or both (EM-Network)'}
     )
@@ -138,14 +141,14 @@ class OracleSelfTeacher(StudentAsTeacher):
     """
 
     config_class = OracleSelfConfig
+    has_lattice = True
 
     def __init__(self, config: OracleSelfConfig):
         super().__init__(config)
         self.directions = GRADIENTS[config.gradients]
         self.loss, self.student_loss = RunningLoss(), RunningLoss()
         self.teaches_since: int | None = None
-        self.branch: OracleBranch | None = None
-        self._watch: EncoderWatch | None = None
+        self.voice: OracleVoice | None = None
         self._listening, self._looks = ListeningWatch(), 0
         self._heard: EncodedAudio | None = None
 
@@ -155,8 +158,16 @@ class OracleSelfTeacher(StudentAsTeacher):
         self.description = replace(self.description, reads_transcript=True)
 
     def problems(self, objectives: Iterable[str]) -> Iterator[str]:
-        """Also refuses an encoder whose width is not known."""
+        """Also refuses an encoder whose width is not known, and objectives for which one branch does not suffice."""
         yield from super().problems(objectives)
+        frames, lattices = (', '.join(objectives_of(family, objectives)) for family in ('frame', 'lattice'))
+        if frames and lattices:
+            yield (
+                f"{frames} and {lattices} need two label branches, one for each head of the student: choose objectives of one "
+                "kind for teacher.self: oracle"
+            )
+        if lattices and self.config.gradients == 'both':
+            yield f"{lattices} has no gradient for its teacher: set teacher.gradients=student"
         if encoder_width(self.student) is None:
             yield (
                 f"the student's encoder ({type(self.student.encoder).__name__}) does not say how wide its output is, so no label "
@@ -176,26 +187,25 @@ class OracleSelfTeacher(StudentAsTeacher):
             config.label_corruption,
         )
         with torch.random.fork_rng():  # the student's random stream must not depend on its teacher
-            self.branch = OracleBranch(options)
-        invite(student, self.branch)
-        self._watch = EncoderWatch(student)
+            self.voice = (LatticeVoice if self.follows == 'transducer' else FrameVoice)(student, options)
+        invite(student, self.voice.branch)
 
     def release(self, student: Any) -> None:
         """Takes the branch out of the student."""
         super().release(student)
-        if self._watch is not None:
-            self._watch.remove()
+        if self.voice is not None:
+            self.voice.remove()
         dismiss(student)
-        self.branch = self._watch = self._heard = None
+        self.voice = self._heard = None
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """Parameters of the branch."""
-        return () if self.branch is None else self.branch.parameters()
+        return () if self.voice is None else self.voice.branch.parameters()
 
     def begin(self, step: int) -> None:
-        """Arms the watch on the encoder."""
+        """Announces the step to the branch."""
         super().begin(step)
-        self._watch.arm()
+        self.voice.arm()
 
     @property
     def readiness(self) -> float:
@@ -203,24 +213,23 @@ class OracleSelfTeacher(StudentAsTeacher):
         return ramp(self.teaches_since, self.step, self.config.ramp)
 
     def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
-        """Returns the branch's own CTC loss.
+        """Returns the branch's own loss of the transcripts.
 
         While the branch waits, several processes that exchange gradients get a zero that involves all its weights.
         """
-        encoded, texts = self._watch.take(), step.transcripts
+        heard, texts = self.voice.heard(step), step.transcripts
         if self.start.since is None:
             if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
                 return {}
             zero = sum((parameter * 0.0).sum() for parameter in self.parameters())
             return {'oracle_loss': OwnLoss(zero.expand(len(texts.lengths)), 1.0)}
-        audio = encoded if self.config.encoder_gradient else encoded.detach()
-        log_probs = self.branch(audio, step.lengths, texts.labels, texts.lengths, step.log_probs)
-        self._heard = EncodedAudio(step.lengths, log_probs)
-        losses = step.score_frames(log_probs, step.lengths, texts)
+        audio = heard.encoded if self.config.encoder_gradient else heard.encoded.detach()
+        self._heard = self.voice.say(replace(heard, encoded=audio), texts)
+        losses = self.voice.losses(self._heard, texts, step)
         self._begin_to_teach(losses, step)
         if metrics is not None and self.config.listen_every:
             if self._looks % self.config.listen_every == 0:
-                self._listening.look(self.branch, encoded, step, metrics)
+                self._listening.look(self.voice, heard, step, metrics)
             self._looks += 1
         return {'oracle_loss': OwnLoss(losses, self.config.loss_weight)}
 
@@ -241,13 +250,13 @@ class OracleSelfTeacher(StudentAsTeacher):
         self.teaches_since = self.step
 
     def hear(self, batch: AudioBatch) -> EncodedAudio:
-        """Returns the branch's posteriors of this step, with gradient."""
+        """Returns what the branch has said in this step, with gradient."""
         heard, self._heard = self._heard, None
         return heard
 
     def state(self) -> dict[str, Any]:
         """Also the weights of the branch, and its progress."""
-        weights = {name: value.detach().cpu().clone() for name, value in self.branch.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in self.voice.branch.state_dict().items()}
         progress = {
             'loss': self.loss.value,
             'student_loss': self.student_loss.value,
@@ -258,7 +267,7 @@ class OracleSelfTeacher(StudentAsTeacher):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state` returned."""
         super().load_state(state)
-        self.branch.load_state_dict(state['branch'])
+        self.voice.branch.load_state_dict(state['branch'])
         self.loss.value, self.student_loss.value = state['loss'], state['student_loss']
         self.teaches_since = state['teaches_since']
 

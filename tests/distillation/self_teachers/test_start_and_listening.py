@@ -6,8 +6,9 @@
 import pytest
 import torch
 
-from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
+from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch, heard_share, texts_of_others
+from nemo_oracle_kd.distillation.self_teachers.oracle_voices import FrameVoice
 from nemo_oracle_kd.distillation.self_teachers.start import RunningLoss, Start, ramp
 from nemo_oracle_kd.functional import ctc_full_sum
 
@@ -55,23 +56,22 @@ def test_the_heard_share():
     assert heard_share(2.1, 1.0, 2.2) is None
 
 
-class _Spoken(torch.nn.Module):
-    """A branch that says the labels it is given, with the certainty it is given, or those of the audio."""
+class _Spoken(FrameVoice):
+    """Says the labels that it is given, or those of the audio, with certainty."""
 
     def __init__(self, copies):
-        super().__init__()
-        self.copies = copies
+        self.copies, self.branch = copies, torch.nn.Linear(1, 1)
 
-    def forward(self, audio, lengths, labels, counts, log_probs):
-        assert not self.training, "no dropout and no corruption during the measurement"
+    def say(self, heard, texts):
+        assert not self.branch.training, "no dropout and no corruption during the measurement"
         if not self.copies:
-            return (3.0 * log_probs).log_softmax(-1)
-        frames = torch.zeros(len(labels), int(lengths.max()), 4)
+            return EncodedAudio(heard.lengths, (3.0 * heard.log_probs).log_softmax(-1))
+        frames = torch.zeros(len(texts.labels), int(heard.lengths.max()), 4)
         frames[:, :, 3] = 4.0
-        for row, (text, count) in enumerate(zip(labels.tolist(), counts.tolist())):
+        for row, (text, count) in enumerate(zip(texts.labels.tolist(), texts.lengths.tolist())):
             for place, label in enumerate(text[:count]):
                 frames[row, 2 * place, label] = 12.0
-        return frames.log_softmax(-1)
+        return EncodedAudio(heard.lengths, frames.log_softmax(-1))
 
 
 def _step():
@@ -94,10 +94,10 @@ def test_a_copying_branch_is_told_from_a_listening_one():
     shares = {}
     for copies in (True, False):
         watch, metrics = ListeningWatch(), {}
-        branch = _Spoken(copies).train()
-        watch.look(branch, torch.zeros(3, 2, 8), _step(), metrics)
+        voice, step = _Spoken(copies), _step()
+        watch.look(voice, EncodedAudio(step.lengths, step.log_probs), step, metrics)
         shares[copies] = metrics['oracle_heard_share']
-        assert branch.training and {'oracle_own', 'oracle_wrong', 'oracle_chance'} <= set(metrics)
+        assert voice.branch.training and {'oracle_own', 'oracle_wrong', 'oracle_chance'} <= set(metrics)
     assert shares[True] < 0.25 < 1.0 <= shares[False]
 
 
