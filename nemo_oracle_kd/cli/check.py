@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         found.problems += training_problems(student, config, beside, train_ds)
     print(found)
     names = ', '.join(config.objectives)
-    print(f'cannot distil {names} yet: mend the problems above' if found.problems else f'ready to distil {names}')
+    print(f'cannot distil {names} yet: solve the problems above' if found.problems else f'ready to distil {names}')
     return 1 if found.problems else 0
 
 

@@ -133,7 +133,7 @@ def _info(row: dict[str, Any]) -> Any:
         return soundfile.info(row[AUDIO_KEY])
     except (OSError, soundfile.LibsndfileError) as error:
         raise ValueError(
-            f"{row[AUDIO_KEY]} cannot be read as audio ({error}): mend it, or leave its row out"
+            f"{row[AUDIO_KEY]} cannot be read as audio ({error}): repair it, or leave its row out"
         ) from None
 
 
@@ -174,11 +174,11 @@ def _write_copy(copy: _Copy) -> float:
         signal, _ = soundfile.read(row[AUDIO_KEY], start=start, frames=frames, dtype='float32')
     except (OSError, soundfile.LibsndfileError) as error:
         raise ValueError(
-            f"{row[AUDIO_KEY]} cannot be read as audio ({error}): mend it, or leave its row out"
+            f"{row[AUDIO_KEY]} cannot be read as audio ({error}): repair it, or leave its row out"
         ) from None
     if not len(signal) or not np.isfinite(signal).all():
         what = 'samples that are not finite numbers' if len(signal) else f"no audio at {start / rate:g} s"
-        raise ValueError(f"{row[AUDIO_KEY]} holds {what}: mend it, or leave its row out")
+        raise ValueError(f"{row[AUDIO_KEY]} holds {what}: repair it, or leave its row out")
     # A recording at `rate * speed` played back at `rate` is `speed` times as fast.
     changed = soxr.resample(signal, rate * copy.speed, rate) if copy.speed != 1 else signal
     write_audio_atomically(copy.path, changed.clip(-1.0, 1.0), rate)

@@ -29,7 +29,7 @@ def make_teacher(config: TeacherOptions) -> Teacher | None:
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: a file that is no model.
+        ValueError: the file is not a model.
     """
     if not config.online:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+import tiny_aed
 import tiny_oracle
 
 from nemo_oracle_kd.evaluation.error_rates import read_transcriptions, score
@@ -200,6 +201,15 @@ def test_evaluate_refuses_a_model_whose_training_diverged(trained, tmp_path, cap
     error = capsys.readouterr().err
     assert f"'{path}' has NaN or infinity in 1 of its" in error and 'before its training diverged' in error
     assert not (tmp_path / 'out.jsonl').exists()
+
+
+@pytest.mark.integration
+def test_evaluate_refuses_an_attention_decoder(trained, tmp_path, capsys):
+    from nemo_oracle_kd.cli.main import main
+
+    tiny_aed.aed_model(tmp_path / 'tokenizers').save_to(str(tmp_path / 'aed.nemo'))
+    assert main(['evaluate', str(tmp_path / 'aed.nemo'), '--manifest', str(trained[1])]) == 2
+    assert 'EncDecMultiTaskModel has neither a CTC nor a transducer head: use a CTC' in capsys.readouterr().err
 
 
 @pytest.mark.integration
