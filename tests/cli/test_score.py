@@ -251,7 +251,7 @@ def test_an_empty_reference_is_none_and_a_filter_has_to_be_a_number(tone_teacher
     assert _score(tone_teacher, manifest, output, '--max-wer', '5') == 0
     assert [row['reference_text'] for row in read_manifest(output)] == [row['text'] for row in rows]
     assert _score(tone_teacher, manifest, tmp_path / 'nan.jsonl', '--min-log-prob-per-token', 'nan') == 2
-    assert 'min_log_prob_per_token is nan' in capsys.readouterr().err
+    assert '--min-log-prob-per-token must be a finite number, not nan' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('entries', [[{'txt': 'a'}], ['a b'], [{'text': None}]])
