@@ -36,8 +36,6 @@ OCCUPANCY = ['oracle_kd.objectives.occupancy.weight=0.5']
 CAUSAL = [f'+model.encoder.jasper.{block}.future_context=0' for block in range(5)]
 #: a causal student emits later than a teacher that hears both sides; by how much is estimated in the first batches
 ESTIMATE = ['oracle_kd.teacher.delay.mode=estimate', 'oracle_kd.teacher.delay.batches=16']
-#: the branch of a causal student hears no more than the student
-CAUSAL_BRANCH = ['oracle_kd.teacher.fusion.self_attention=false']
 STUDENTS = {
     ALONE: Student(),
     LONG: Student(),
@@ -49,7 +47,14 @@ STUDENTS = {
     'student_cr': Student(preset='cr_ctc'),
     'student_causal_alone': Student(network=CAUSAL),
     'student_causal_shifted': Student(CONVENTIONAL, 'frame_kl', [*FRAME_KL, *ESTIMATE], network=CAUSAL),
-    'student_causal_one_stage': Student(preset='oracle_self', overrides=CAUSAL_BRANCH, network=CAUSAL),
+    'student_causal_one_stage': Student(preset='oracle_self', network=CAUSAL),
+}
+#: option -> whom its overrides are for
+OVERRIDES = {
+    'start': 'every start',
+    'teacher': 'both teachers',
+    'oracle': 'the oracle teacher',
+    'student': 'every student',
 }
 #: speaking rate of the synthetic speech, in words a minute; readers are slower than the default of `synthesize`
 RATE = ['--rate', '80', '170']
@@ -75,9 +80,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--teacher-seconds', type=float, default=600, help='processor seconds of each teacher (default: 600)'
     )
-    for name in ('start', 'teacher', 'student'):
+    for name, whom in OVERRIDES.items():
         parser.add_argument(
-            f'--{name}-overrides', nargs='+', default=[], metavar='KEY=VALUE', help=f'overrides for every {name}'
+            f'--{name}-overrides', nargs='+', default=[], metavar='KEY=VALUE', help=f'overrides for {whom}'
         )
     return parser
 
@@ -116,7 +121,15 @@ def make_plan(args: argparse.Namespace, synthetic: Path) -> Plan:
         args.teacher_seconds,
         student_overrides=[width['student'], *args.student_overrides],
         teachers={
-            name: replace(teacher, start='teacher', overrides=[width['teacher'], *args.teacher_overrides])
+            name: replace(
+                teacher,
+                start='teacher',
+                overrides=[
+                    width['teacher'],
+                    *args.teacher_overrides,
+                    *(args.oracle_overrides if teacher.reads_transcript else []),
+                ],
+            )
             for name, teacher in TEACHERS.items()
         },
         starts={
@@ -152,7 +165,7 @@ def make_report(args: argparse.Namespace) -> Report:
             'seeds': args.seeds,
             **{
                 f'{name} overrides': ' '.join(words)
-                for name in ('start', 'teacher', 'student')
+                for name in OVERRIDES
                 if (words := getattr(args, f'{name}_overrides'))
             },
         },

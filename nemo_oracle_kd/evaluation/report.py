@@ -60,6 +60,15 @@ class Table:
     note: str = ''
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of the page with a title, paragraphs, tables and figures."""
+
+    title: str
+    text: Sequence[str] = ()
+    parts: Sequence[Panel | Table] = ()
+
+
 @dataclass
 class Report:
     """Content of a report; only ``title`` and ``results`` are required.
@@ -74,6 +83,7 @@ class Report:
             ``student_from_oracle_teacher`` if there is one.
         told: systems that read the transcript; the table says so, and they are not controls.
         settings: settings of the comparison, as name and value.
+        sections: further sections, after the results.
         alignments: figures of the models' emissions over time.
         attention: figures of the cross-attention.
         diagnosis: tables and figures of the copying diagnosis.
@@ -90,6 +100,7 @@ class Report:
     headline: str | None = None
     told: Sequence[str] = ('oracle_teacher',)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
     alignments: Sequence[Panel] = ()
     attention: Sequence[Panel] = ()
     diagnosis: Sequence[Panel | Table] = ()
@@ -248,6 +259,13 @@ def _paragraphs(texts: Sequence[str]) -> str:
     return ''.join(f'<p>{html.escape(text)}</p>' for text in texts)
 
 
+def _parts_html(parts: Sequence[Panel | Table], prefix: str) -> str:
+    return ''.join(
+        table_html(part) if isinstance(part, Table) else figure_html(part, f'{prefix}{number}')
+        for number, part in enumerate(parts)
+    )
+
+
 def build_report(report: Report) -> str:
     """Makes the page.
 
@@ -285,6 +303,9 @@ def build_report(report: Report) -> str:
     body += figure_html(Panel(bars, caption, 'bar chart of the word error rates'), 'bars')
     pairs = pair_table(report)
     sections.append(('results', 'Results', body + (table_html(pairs) if pairs else '')))
+    for number, section in enumerate(report.sections):
+        body = _paragraphs(section.text) + _parts_html(section.parts, f'section{number}-')
+        sections.append((f'section{number}', section.title, body))
     curves = {name: list(runs.values()) for name, runs in results.get('curves', {}).items() if any(runs.values())}
     if curves:
         figure = plots.learning_curves({name: curves[name] for name in names if name in curves}, labels, styles)
@@ -301,8 +322,7 @@ def build_report(report: Report) -> str:
             sections.append((key, title, body))
     if report.diagnosis or report.verdict:
         body = f'<p class="verdict">{html.escape(report.verdict)}</p>' if report.verdict else ''
-        for number, part in enumerate(report.diagnosis):
-            body += table_html(part) if isinstance(part, Table) else figure_html(part, f'diagnosis{number}')
+        body += _parts_html(report.diagnosis, 'diagnosis')
         sections.append(('diagnosis', 'Does the teacher listen, or copy?', body))
     if report.commands:
         body = '<pre><code>' + html.escape('\n'.join(report.commands)) + '</code></pre>'

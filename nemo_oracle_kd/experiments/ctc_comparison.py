@@ -130,10 +130,20 @@ def compare_and_report(
     return results
 
 
-def add_panels(report: Report, comparison: Comparison, where: Where, oracle: str | None) -> None:
-    """Adds what the models of the first seed emit, and the diagnosis of the oracle teacher, to a report."""
+def add_panels(
+    report: Report, comparison: Comparison, where: Where, oracle: str | None, drawn: Sequence[str] = DRAWN
+) -> None:
+    """Adds to a report what models of the first seed emit, and the diagnosis of an oracle teacher.
+
+    Args:
+        report: the report, which has its results.
+        comparison: the comparison that made them.
+        where: data, folder and seeds.
+        oracle: the oracle teacher that was diagnosed, if any.
+        drawn: the models that are drawn, if the comparison has them.
+    """
     seed = where.seeds[0]
-    shown = {report.label(name): comparison.model_path(name, seed) for name in DRAWN if name in comparison.names}
+    shown = {report.label(name): comparison.model_path(name, seed) for name in drawn if name in comparison.names}
     colours = {report.label(name): style.colour for name, style in report.styles.items()}
     report.alignments, report.attention = model_panels(shown, where.data['test'], colours=colours)
     if oracle is not None:

@@ -101,7 +101,7 @@ class Plan:
             Processor time does not depend on other work on the machine, so the teachers are treated alike.
         student_overrides: overrides for every student.
         teachers: name -> teacher. Those that no student learns from are not trained.
-        starts: name -> start. Those that no system needs are not trained.
+        starts: name -> start, or the path of a `.nemo` that exists. Starts that no system needs are not trained.
     """
 
     students: Mapping[str, Student]
@@ -109,7 +109,7 @@ class Plan:
     teacher_seconds: float
     student_overrides: Sequence[str] = ()
     teachers: Mapping[str, Teacher] = field(default_factory=lambda: dict(TEACHERS))
-    starts: Mapping[str, Start] = field(default_factory=dict)
+    starts: Mapping[str, Start | Path] = field(default_factory=dict)
 
     @property
     def teachers_used(self) -> dict[str, Teacher]:
@@ -144,7 +144,7 @@ class Plan:
         named = {system.start for system in systems}
         jobs = []
         for name, start in self.starts.items():
-            if name in named:
+            if name in named and isinstance(start, Start):
                 words = [*steps(start.updates, VALIDATIONS), *start.overrides]
                 training = Training(start.config, {'train': start.train, 'dev': dev}, words)
                 jobs.append(recipe_run(name, 0, out / 'starts', training, depends).job)
@@ -187,8 +187,12 @@ class Plan:
                         f"{name} names the {kind} '{wanted}': choose one of {', '.join(known) or 'none'}, or add it"
                     )
 
-    def _start_model(self, start: str, out: Path) -> str:
-        return quoted(out / 'starts' / 'training' / start / 'model.nemo')
+    def _start_model(self, name: str, out: Path) -> tuple[Path, list[Path]]:
+        """The model of a start, and what of it is an input that no job makes."""
+        start = self.starts[name]
+        if isinstance(start, Start):
+            return out / 'starts' / 'training' / name / 'model.nemo', []
+        return start, [start]
 
     def _teacher_training(self, teacher: Teacher, data: Mapping[str, Path], out: Path) -> Training:
         seconds = self.teacher_seconds if teacher.seconds is None else teacher.seconds
@@ -198,17 +202,21 @@ class Plan:
             'trainer.max_epochs=-1',
             'trainer.val_check_interval=200',
         ]
+        inputs: list[Path] = []
         if teacher.start is not None:
             key = 'model.oracle.init_audio_encoder_from' if teacher.reads_transcript else '+init_from_nemo_model'
-            overrides.append(f'{key}={self._start_model(teacher.start, out)}')
-        return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget])
+            start, inputs = self._start_model(teacher.start, out)
+            overrides.append(f'{key}={quoted(start)}')
+        return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget], inputs=inputs)
 
     def _student_training(self, student: Student, data: Mapping[str, Path], group: Path) -> Training:
         updates = student.updates or self.updates
         validations = min(max(VALIDATIONS * updates // self.updates, VALIDATIONS), MOST_VALIDATIONS)
         overrides = [*steps(updates, validations), *self.student_overrides, *student.network]
+        inputs: list[Path] = []
         if student.start is not None:
-            overrides.append(f'+init_from_nemo_model={self._start_model(student.start, group.parent)}')
+            start, inputs = self._start_model(student.start, group.parent)
+            overrides.append(f'+init_from_nemo_model={quoted(start)}')
         if student.preset is not None:
             overrides.append(f'+oracle_kd={student.preset}')
         if student.teacher is not None:
@@ -216,7 +224,7 @@ class Plan:
                 f'oracle_kd.teacher.restore_from={quoted(group / f"{student.teacher}.nemo")}',
                 'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
             ]
-        return Training(STUDENT, data, [*overrides, *student.overrides])
+        return Training(STUDENT, data, [*overrides, *student.overrides], inputs=inputs)
 
 
 def speed_job(train: Path, copies: Path) -> Job:

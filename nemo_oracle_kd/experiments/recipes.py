@@ -46,6 +46,7 @@ class Training:
         overrides: further arguments of the command line.
         callbacks: further `trainer.callbacks`, as YAML mappings.
         save_to: path of the trained model; by default `model.nemo` in the training's folder.
+        inputs: further files whose contents determine the outcome, such as a model to start from.
     """
 
     config: str
@@ -53,6 +54,7 @@ class Training:
     overrides: Sequence[str] = ()
     callbacks: Sequence[str] = ()
     save_to: Path | None = None
+    inputs: Sequence[Path] = ()
 
 
 def recipe_run(name: str, seed: int, group: Path, training: Training, depends: Sequence[str] = ()) -> SystemRun:
@@ -100,7 +102,7 @@ def recipe_run(name: str, seed: int, group: Path, training: Training, depends: S
         command,
         outputs=[model, folder / 'run.json'],
         depends=depends,
-        inputs=[config_file, *manifests, training.data['dev']],
+        inputs=[config_file, *manifests, training.data['dev'], *training.inputs],
         scratch=[folder],
         metrics=folder / 'curve.jsonl',
         directory=group,

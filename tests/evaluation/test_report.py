@@ -14,7 +14,7 @@ import pytest
 from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.figure_style import FOREGROUND, styles_of
 from nemo_oracle_kd.evaluation.headline import p_text
-from nemo_oracle_kd.evaluation.report import Panel, Report, Table, build_report, result_table, write_report
+from nemo_oracle_kd.evaluation.report import Panel, Report, Section, Table, build_report, result_table, write_report
 
 
 def make_results():
@@ -219,3 +219,14 @@ def test_a_system_has_one_colour_in_bars_and_curves_and_its_line_and_marker_are_
 def test_forty_systems_can_be_told_apart_without_colour():
     styles = styles_of([str(k) for k in range(40)])
     assert len({(style.line, style.marker) for style in styles.values()}) == 40
+
+
+@pytest.mark.unit
+def test_further_sections_stand_between_results_and_curves_with_texts_tables_and_figures():
+    figure = plots.wer_bars({'a': [1.0]})
+    section = Section('Over <time>', ['One & two.'], [Panel(figure, 'a caption'), Table(['k', 'v'], [['x', '1']])])
+    page = build_report(make_report(sections=[section]))
+    assert '<h2>Over &lt;time&gt;</h2><p>One &amp; two.</p><figure>' in page
+    assert page.index('id="results"') < page.index('id="section0"') < page.index('id="curves"')
+    assert '<a href="#section0">Over &lt;time&gt;</a>' in page and '<figcaption>a caption</figcaption>' in page
+    assert '<th scope="row">x</th><td>1</td>' in page
