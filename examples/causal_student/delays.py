@@ -9,31 +9,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
-from nemo_oracle_kd.bridge.emissions import emission_frames
-from nemo_oracle_kd.bridge.encode import encode_audio
-from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
-from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.corpus.manifest import read_manifest
+from nemo_oracle_kd.evaluation.emission_times import label_frames
 from nemo_oracle_kd.evaluation.transcription import load_model
 from nemo_oracle_kd.functional import estimate_delay
-
-BATCH = 25
-
-
-def emissions(model, rows) -> torch.Tensor:
-    """Frame of every label of the true texts on the model's best alignments, `[1, labels]`."""
-    head = find_head(model, 'rnnt')
-    codec, found = TextCodec(model, head.vocabulary), []
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        batch = audio_batch([read_audio(AudioSpan.of_row(row), model.cfg.sample_rate) for row in part])
-        texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in part])
-        labels, lengths = texts.labels[:, 0], texts.lengths[:, 0]
-        frames = emission_frames(model, head, encode_audio(model, batch), labels, lengths)
-        found += [row[:length] for row, length in zip(frames, lengths)]
-    return torch.cat(found)[None]
 
 
 @torch.no_grad()
@@ -70,13 +49,13 @@ def measure(teacher: Path, students: Mapping[str, Mapping[int, Path]], manifest:
     rows = read_manifest(manifest)
     rows = rows[:: max(len(rows) // limit, 1)][:limit]
     model = load_model(teacher)
-    reference = emissions(model, rows)
+    reference = label_frames(model, rows, 'rnnt')
     found = {'teacher': {'look_ahead': look_ahead(model)}}
     for name, of_seed in tqdm(students.items(), desc='emission delays'):
         facts = {'median': [], 'mean': [], 'quartiles': []}
         for path in of_seed.values():
             model = load_model(path)
-            delay = estimate_delay(emissions(model, rows), reference)
+            delay = estimate_delay(label_frames(model, rows, 'rnnt'), reference)
             facts['median'].append(delay.median)
             facts['mean'].append(delay.mean)
             facts['quartiles'].append(list(delay.quartiles))

@@ -48,7 +48,7 @@ LABELS = {
     'student_occupancy': "the conventional teacher's occupancy",
     'student_oracle_occupancy': "the oracle's occupancy",
     ONE_STAGE: 'one stage (oracle branch)',
-    ALONE: 'alone, other numbers of updates',
+    ALONE: 'alone, by number of updates',
 }
 #: kinds whose seconds are compared: the kind that is expected to need more, and the other; the first pair is the headline
 RATIOS = [

@@ -6,9 +6,7 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import tiny
 from load_script import load_script
 from recipes import composed
@@ -61,13 +59,3 @@ def test_a_causal_encoder_does_not_look_ahead_and_one_with_full_context_does():
                 block.future_context = 0
         found.append(look_ahead(EncDecRNNTModel(cfg=cfg).eval()))
     assert found[0] <= 0 < 60 < found[1]
-
-
-def test_emissions_are_those_of_the_part_of_the_file_that_a_row_names(tmp_path, monkeypatch):
-    delays, spans = load_script('examples/causal_student/delays.py'), []
-    soundfile.write(tmp_path / 'long.wav', tiny.tone_signal('abcabcabc', np.random.default_rng(0)), tiny.SAMPLE_RATE)
-    read = delays.read_audio
-    monkeypatch.setattr(delays, 'read_audio', lambda span, rate: spans.append(span) or read(span, rate))
-    row = {'audio_filepath': str(tmp_path / 'long.wav'), 'text': 'ab', 'offset': 0.25, 'duration': 0.3}
-    found = delays.emissions(tiny.rnnt_model(tiny.rnnt_config()).eval(), [row])
-    assert found.shape == (1, 2) and (spans[0].offset, spans[0].duration) == (0.25, 0.3)
