@@ -14,7 +14,7 @@ import torch
 
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 
-__all__ = ['AudioSpan', 'audio_batch', 'audio_seconds', 'read_audio']
+__all__ = ['AudioSpan', 'audio_batch', 'audio_seconds', 'read_audio', 'silence_like']
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,24 @@ def _begins_behind_the_end(span: AudioSpan) -> bool:
         return span.offset >= soundfile.info(span.path).duration
     except (OSError, soundfile.LibsndfileError):
         return False
+
+
+def silence_like(signal: torch.Tensor, lengths: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+    """Faint white noise (-80 dB of full scale) in the shape of `signal` `[B, S]`, always the same for a seed.
+
+    Zeros, or noise below the floor of the logarithm, would not do: the features would be constant, and their normalisation
+    would divide rounding errors by their own standard deviation.
+
+    Args:
+        signal: waveforms.
+        lengths: `[B]` valid samples.
+        seeds: one per utterance.
+    """
+    silence = torch.zeros(signal.shape)
+    for row, seed in enumerate(seeds):
+        length = int(lengths[row])
+        silence[row, :length] = 1e-4 * torch.randn(length, generator=torch.Generator().manual_seed(seed))
+    return silence.to(signal)
 
 
 def audio_batch(signals: Sequence[torch.Tensor], device: Any = 'cpu') -> AudioBatch:

@@ -25,7 +25,8 @@ class AudioPath(nn.Module):
 
     Args:
         model: a NeMo CTC, transducer or hybrid model.
-        signals: what it gives, fields of `EncodedAudio`: `log_probs` of the CTC head, `encoded` for the joint.
+        signals: what it gives besides the encoder's output: `log_probs` of the CTC head; with `encoded`, what the prediction
+            network makes of the labels.
     """
 
     def __init__(self, model: Any, signals: Collection[str] = ('log_probs',)):
@@ -44,7 +45,7 @@ class AudioPath(nn.Module):
             augment: apply SpecAugment, in a draw of its own.
 
         Returns:
-            Lengths `[B]` with log-posteriors `[B, T, V + 1]`, float32, or `encoded` and `predicted`, or all of them.
+            Lengths `[B]`, `encoded`, and log-posteriors `[B, T, V + 1]`, float32, or `predicted`, or both.
         """
         with _unrecorded(self._guid):
             features, lengths = self.preprocessor(input_signal=batch.signal, length=batch.lengths)
@@ -56,7 +57,7 @@ class AudioPath(nn.Module):
                 log_probs = self.ctc(encoder_output=encoded).float().log_softmax(dim=-1)
             if self.decoder is not None:
                 predicted = predict_labels(self, batch.transcripts)
-        return EncodedAudio(lengths.long(), log_probs, encoded if self.decoder is not None else None, predicted)
+        return EncodedAudio(lengths.long(), log_probs, encoded, predicted)
 
     def frozen_copy(self) -> 'AudioPath':
         """A copy in eval mode, without gradients, and without the loss and the metric that a fused joint holds."""

@@ -16,6 +16,7 @@ from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import describe, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
+from nemo_oracle_kd.callbacks.pictures import log_picture, takes_pictures
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['AlignmentPictures']
@@ -80,11 +81,15 @@ class AlignmentPictures(Callback, Serialization):
                 problems.append(
                     "AlignmentPictures draws teacher and student, but stored scores have no teacher: remove it"
                 )
+            elif teacher.model is pl_module:
+                problems.append(
+                    "AlignmentPictures draws two models, but here the student is its own teacher: remove it"
+                )
             elif not (has_ctc_head(teacher.model) and has_ctc_head(pl_module)):
                 problems.append(
                     "AlignmentPictures draws frame posteriors, so teacher and student both need a CTC head: remove it"
                 )
-        if not any(_takes_pictures(logger) for logger in trainer.loggers):
+        if not any(takes_pictures(logger) for logger in trainer.loggers):
             problems.append(
                 "AlignmentPictures needs a logger that accepts pictures: set exp_manager.create_tensorboard_logger=true or "
                 "exp_manager.create_wandb_logger=true"
@@ -127,7 +132,7 @@ class AlignmentPictures(Callback, Serialization):
             spectrogram = features[index, :, : int(feature_lengths[index])].float().cpu().numpy()
             figure = plots.alignments(spectrogram, hop, tracks)
             for logger in trainer.loggers:
-                _log_picture(logger, f'train/kd/alignment_{index}', figure, step)
+                log_picture(logger, f'train/kd/alignment_{index}', figure, step)
             plt.close(figure)
 
 
@@ -137,14 +142,3 @@ def _track(name: str, model: Any, answer: EncodedAudio, index: int):
     facts = describe(model)
     posteriors = answer.posteriors[index, : int(answer.lengths[index])].exp().cpu().numpy()
     return Track(name, posteriors, facts.vocabulary, facts.blanks['ctc'], facts.frame_seconds or 1.0)
-
-
-def _takes_pictures(logger: Any) -> bool:
-    return hasattr(logger, 'log_image') or hasattr(getattr(logger, 'experiment', None), 'add_figure')
-
-
-def _log_picture(logger: Any, name: str, figure: Any, step: int) -> None:
-    if hasattr(logger, 'log_image'):  # W&B
-        logger.log_image(key=name, images=[figure], step=step)
-    elif hasattr(logger.experiment, 'add_figure'):  # TensorBoard
-        logger.experiment.add_figure(name, figure, global_step=step, close=False)

@@ -12,6 +12,7 @@ from nemo.core.classes.common import Serialization
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_oracle_kd.callbacks.oracle_listening import OracleListening
 from nemo_oracle_kd.distillation.distiller import Distiller
 
 __all__ = ['KnowledgeDistillation']
@@ -68,12 +69,16 @@ class KnowledgeDistillation(Callback, Serialization):
         self._fitting = False
         self._resumed_from: dict | None = None
         self._guest_states: list | None = None
+        self._listening: OracleListening | None = None
         self.distiller.config.teacher.check()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restores the teacher, checks everything, hooks into the loss."""
         if stage == 'fit':
             report = self.distiller.attach(pl_module)
+            teacher = self.distiller.teacher
+            if teacher is not None and teacher.held_out_batches:
+                self._listening = OracleListening(teacher.held_out_batches, teacher.held_out_losses)
             logging.info(f'Distillation from {self.distiller.config.teacher.name}\n{report}')
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -100,6 +105,21 @@ class KnowledgeDistillation(Callback, Serialization):
             pl_module.log_dict(
                 {f'train/kd/{name}': value for name, value in metrics.items()}, on_step=True, on_epoch=False
             )
+
+    def on_validation_epoch_start(self, trainer, pl_module) -> None:
+        """Begins to measure whether a label branch listens."""
+        if self._listening is not None:
+            self._listening.on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        """Measures it on one of the first batches."""
+        if self._listening is not None:
+            self._listening.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        """Logs what was measured."""
+        if self._listening is not None:
+            self._listening.on_validation_epoch_end(trainer, pl_module)
 
     # not `state_dict`, with which Lightning refuses a second distillation in words of its own
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
@@ -145,5 +165,5 @@ class KnowledgeDistillation(Callback, Serialization):
         guests = self.distiller.guests()
         if guests is not None and self._fitting:
             self._guest_states = guests.leave(trainer.optimizers)
-        self._fitting, self._resumed_from = False, None
+        self._fitting, self._resumed_from, self._listening = False, None, None
         self.distiller.detach(pl_module)

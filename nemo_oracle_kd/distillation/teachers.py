@@ -20,6 +20,7 @@ from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.answer_memory import AnswerMemory
+from nemo_oracle_kd.distillation.contradictions import ContradictionLosses
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 
 __all__ = ['OnlineTeacher', 'OwnLoss', 'Teacher']
@@ -54,6 +55,7 @@ class Teacher(ABC):
         directions: factor of the objectives in which the student learns from the teacher, and of the same objectives with the
             roles swapped, in which the teacher learns from the student; each stops the gradient of the side that teaches.
         label_share: factor of the student's own label loss.
+        held_out_batches: batches of each validation on which :meth:`held_out_losses` is to be measured.
         follows: the student's head at whose loss :meth:`own_losses` is called, `ctc` or `transducer`.
     """
 
@@ -63,6 +65,7 @@ class Teacher(ABC):
     readiness: float = 1.0
     directions: tuple[float, float] = (1.0, 0.0)
     label_share: float = 1.0
+    held_out_batches: int = 0
     follows: str = 'ctc'
 
     def __deepcopy__(self, memo):
@@ -140,6 +143,10 @@ class Teacher(ABC):
             metrics: where statistics go; `None` on steps that are not written.
         """
         return {}
+
+    def held_out_losses(self, batch: AudioBatch) -> ContradictionLosses | None:
+        """Losses of an oracle in training on a batch of held-out rows; `None` where there is nothing to measure."""
+        return None
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """Parameters of its own that are trained together with the student."""

@@ -40,11 +40,17 @@ class OracleConfig:
         default=None, metadata={'help': 'written by the model: the source of its audio encoder'}
     )
 
+    held_out_batches: int = field(
+        default=4,
+        metadata={'help': 'validation batches on which each validation measures whether the teacher listens; 0: none'},
+    )
+
     def problems(self, path: str) -> Iterator[str]:
         if self.audio_ctc_weight < 0:
             yield f"`{path}.audio_ctc_weight` must be at least 0, not {self.audio_ctc_weight}"
-        if self.audio_only_steps < 0:
-            yield f"`{path}.audio_only_steps` must be at least 0, not {self.audio_only_steps}"
+        for name in ('audio_only_steps', 'held_out_batches'):
+            if getattr(self, name) < 0:
+                yield f"`{path}.{name}` must be at least 0, not {getattr(self, name)}"
         if self.audio_only_steps > 0 and self.audio_ctc_weight == 0:
             yield (
                 f"`{path}.audio_only_steps` is {self.audio_only_steps} but there is no audio branch: set {path}.audio_ctc_weight "

@@ -25,6 +25,7 @@ from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_da
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
+from nemo_oracle_kd.models.oracle_listening import OracleListeningMixin
 from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors
 from nemo_oracle_kd.models.oracle_transcription import TRANSCRIPT_NEEDED, OracleTranscriptionMixin
 from nemo_oracle_kd.modules.oracle_encoder import OracleEncoder
@@ -33,7 +34,7 @@ from nemo_oracle_kd.strict_config import build_or_raise
 __all__ = ['OracleMixin']
 
 
-class OracleMixin(OracleTranscriptionMixin):
+class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
     """Base of the mixins for the heads of oracle teachers. `model.oracle` configures it, see :class:`OracleConfig`.
 
     Raises:

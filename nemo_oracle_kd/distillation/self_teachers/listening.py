@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from nemo.utils import logging
-from torch import Tensor
 
 from nemo_oracle_kd.bridge.audio_path import evaluating
-from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
+from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep
+from nemo_oracle_kd.distillation.contradictions import texts_of_others
 from nemo_oracle_kd.distillation.self_teachers.oracle_voices import OracleVoice
 
-__all__ = ['ListeningWatch', 'heard_share', 'texts_of_others']
+__all__ = ['ListeningWatch', 'heard_share']
 
 #: heard share below which the branch copies
 COPIES = 0.25
@@ -31,14 +31,6 @@ COPIES = 0.25
 LEARNT = 0.1
 #: low shares in a row before a warning, because one batch holds few utterances
 IN_A_ROW = 3
-
-
-def texts_of_others(transcripts: Transcripts) -> tuple[Transcripts, Tensor]:
-    """Gives every utterance the labels of its neighbour in the batch; also `[B]` bool, true where these differ from its own."""
-    labels, lengths = transcripts.labels.roll(1, 0), transcripts.lengths.roll(1, 0)
-    inside = torch.arange(labels.shape[1], device=labels.device) < lengths[:, None]
-    other = (lengths != transcripts.lengths) | ((labels != transcripts.labels) & inside).any(1)
-    return Transcripts(labels, lengths), other
 
 
 def heard_share(own: float, wrong: float, chance: float) -> float | None:

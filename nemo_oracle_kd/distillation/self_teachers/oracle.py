@@ -21,9 +21,12 @@ from typing import Any
 import torch
 from nemo.utils import logging
 
+from nemo_oracle_kd.bridge.audio_path import AudioPath, evaluating
 from nemo_oracle_kd.bridge.hooks.encoder import encoder_width
 from nemo_oracle_kd.bridge.hooks.guest import dismiss, invite
+from nemo_oracle_kd.bridge.model import find_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
+from nemo_oracle_kd.distillation.contradictions import ContradictionLosses, contradiction_losses, score_texts
 from nemo_oracle_kd.distillation.self_teachers.base import SelfTeacherConfig, StudentAsTeacher
 from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch
 from nemo_oracle_kd.distillation.self_teachers.oracle_voices import FrameVoice, LatticeVoice, OracleVoice
@@ -109,6 +112,10 @@ class OracleSelfConfig(SelfTeacherConfig):
     label_corruption: LabelCorruptionConfig = field(
         default_factory=LabelCorruptionConfig, metadata={'help': 'what keeps the branch from copying'}
     )
+    held_out_batches: int = field(
+        default=4,
+        metadata={'help': 'validation batches on which each validation measures whether the branch listens; 0: none'},
+    )
     listen_every: int = field(
         default=1, metadata={'help': 'measure on every n-th logged step whether the branch listens; 0: never'}
     )
@@ -124,8 +131,9 @@ class OracleSelfConfig(SelfTeacherConfig):
             )
         if self.teach_below is not None and not (math.isfinite(self.teach_below) and self.teach_below > 0):
             yield f"`{path}.teach_below` must be a number above 0, or null to teach at once, not {self.teach_below}"
-        if self.listen_every < 0:
-            yield f"`{path}.listen_every` must be at least 0, not {self.listen_every}"
+        for name in ('held_out_batches', 'listen_every'):
+            if getattr(self, name) < 0:
+                yield f"`{path}.{name}` must be at least 0, not {getattr(self, name)}"
         if self.width is not None and self.width < 1:
             yield f"`{path}.width` must be at least 1, or null to choose it by the encoder, not {self.width}"
         elif self.width is not None:
@@ -146,6 +154,7 @@ class OracleSelfTeacher(StudentAsTeacher):
     def __init__(self, config: OracleSelfConfig):
         super().__init__(config)
         self.directions = GRADIENTS[config.gradients]
+        self.held_out_batches = config.held_out_batches
         self.loss, self.student_loss = RunningLoss(), RunningLoss()
         self.teaches_since: int | None = None
         self.voice: OracleVoice | None = None
@@ -253,6 +262,23 @@ class OracleSelfTeacher(StudentAsTeacher):
         """Returns what the branch has said in this step, with gradient."""
         heard, self._heard = self._heard, None
         return heard
+
+    @torch.no_grad()
+    def held_out_losses(self, batch: AudioBatch) -> ContradictionLosses | None:
+        """Losses on held-out audio with its own text, another and none, and with silence; `None` while the branch waits."""
+        if self.voice is None or self.start.since is None:
+            return None
+        signal = 'encoded' if self.follows == 'transducer' else 'log_probs'
+        path, head = AudioPath(self.student, {signal}), find_head(
+            self.student, 'rnnt' if signal == 'encoded' else 'ctc'
+        )
+        with evaluating(path), evaluating(self.voice.branch):
+            return contradiction_losses(
+                batch,
+                hear=lambda audio: path(audio, augment=False),
+                say=self.voice.say,
+                score=lambda said, texts: score_texts(self.student, head, said, texts),
+            )
 
     def state(self) -> dict[str, Any]:
         """Also the weights of the branch, and its progress."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nemo_oracle_kd.bridge.audio import silence_like
 from nemo_oracle_kd.bridge.emissions import greedy_labels
 from nemo_oracle_kd.bridge.model import Head, find_head
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
@@ -68,19 +69,6 @@ def _transcripts(rows: list[tuple[int, ...]], device: torch.device) -> Transcrip
     return Transcripts(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), lengths)
 
 
-def _silence(signal: torch.Tensor, lengths: torch.Tensor, indices: list[int]) -> torch.Tensor:
-    """Faint white noise (-80 dB of full scale) in the shape of `signal` `[B, S]`, always the same for an utterance.
-
-    Zeros, or noise below the floor of the logarithm, would not do: the features would be constant, and their normalisation
-    would divide rounding errors by their own standard deviation.
-    """
-    silence = torch.zeros(signal.shape)
-    for row, i in enumerate(indices):
-        length = int(lengths[row])
-        silence[row, :length] = 1e-4 * torch.randn(length, generator=torch.Generator().manual_seed(i))
-    return silence.to(signal)
-
-
 def _mean_attention(maps: list[torch.Tensor]) -> np.ndarray:
     """The mean over layers and heads, `[B, T, U + 1]`."""
     return torch.stack(maps).mean(dim=(0, 2)).cpu().numpy()
@@ -111,7 +99,7 @@ def run_batch(
 
     features, feature_lengths = teacher.preprocessor(input_signal=signal, length=lengths)
     audio, frames = encoder.encode_audio(features, feature_lengths)
-    silence, _ = teacher.preprocessor(input_signal=_silence(signal, lengths, indices), length=lengths)
+    silence, _ = teacher.preprocessor(input_signal=silence_like(signal, lengths, indices), length=lengths)
     silent_audio, _ = encoder.encode_audio(silence, feature_lengths)
 
     heard, nothing_heard = teacher.audio_posteriors(audio), teacher.audio_posteriors(silent_audio)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
-from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch, heard_share, texts_of_others
+from nemo_oracle_kd.distillation.contradictions import texts_of_others
+from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch, heard_share
 from nemo_oracle_kd.distillation.self_teachers.oracle_voices import FrameVoice
 from nemo_oracle_kd.distillation.self_teachers.start import RunningLoss, Start, ramp
 from nemo_oracle_kd.functional import ctc_full_sum
@@ -46,8 +47,16 @@ def test_the_ramp():
 def test_texts_of_others_are_marked_where_they_differ():
     texts = Transcripts(torch.tensor([[1, 2, 9], [1, 2, 0], [1, 3, 0]]), torch.tensor([2, 2, 2]))
     others, differ = texts_of_others(texts)
-    assert others.labels.tolist() == [[1, 3, 0], [1, 2, 9], [1, 2, 0]]
-    assert differ.tolist() == [True, False, True]
+    assert others.labels.tolist() == [[1, 2, 0], [1, 3, 0], [1, 2, 0]]
+    assert differ.tolist() == [False, True, True]
+
+
+def test_texts_of_similar_length_are_exchanged():
+    texts = Transcripts(torch.arange(20).view(4, 5), torch.tensor([5, 1, 4, 2]))
+    others, differ = texts_of_others(texts)
+    assert others.lengths.tolist() == [4, 2, 5, 4] and others.labels[:, 0].tolist() == [10, 15, 0, 10]
+    assert differ.all()
+    assert not texts_of_others(Transcripts(texts.labels[:1], texts.lengths[:1]))[1].any()
 
 
 def test_the_heard_share():

@@ -15,6 +15,8 @@ import tiny_oracle
 import torch
 from diagnoses import assert_copies, assert_listens
 
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
+from nemo_oracle_kd.callbacks.oracle_listening import summary
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis.attention import Example, rank_correlation
 from nemo_oracle_kd.evaluation.diagnosis.attention_picture import save_attention_picture
@@ -34,6 +36,17 @@ def test_a_teacher_that_listens_is_called_so(listener, held_out):
 
 def test_a_teacher_trained_to_copy_is_called_so(copier, held_out):
     assert_copies(diagnose(copier, read_utterances(copier, held_out), progress=False), label_errors=30)
+
+
+def test_the_numbers_that_a_training_watches_tell_the_two_apart(listener, copier, held_out):
+    utterances = read_utterances(listener, held_out)
+    indices, signal, lengths = next(batches(utterances, tiny.SAMPLE_RATE, len(utterances)))
+    labels = [torch.tensor(utterances[i].labels) for i in indices]
+    counts = torch.tensor([len(row) for row in labels])
+    texts = Transcripts(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), counts)
+    batch = AudioBatch(signal, lengths, texts)
+    shares = {model: summary(model.held_out_losses(batch))[1] for model in (listener, copier)}
+    assert shares[copier].high < 0.25 < 0.5 < shares[listener].low
 
 
 def test_a_teacher_whose_attention_is_cut_ignores_the_text(listener, held_out):
