@@ -10,14 +10,14 @@ be run by hand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nemo_oracle_kd.experiments.comparison import SystemRun
 from nemo_oracle_kd.experiments.jobs import CLI, Job
 from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-__all__ = ['STUDENT', 'TEACHERS', 'Plan', 'Start', 'Student', 'Teacher', 'speed_job']
+__all__ = ['STUDENT', 'TEACHERS', 'Plan', 'Start', 'Student', 'Teacher', 'speed_job', 'teacher_training']
 
 STUDENT = 'ctc/separable_ctc_char'
 #: validations of a student that gets the plan's number of updates, and the most that a longer training gets
@@ -170,7 +170,9 @@ class Plan:
         for seed in seeds:
             group = out / f'seed_{seed}'
             for name, teacher in self.teachers_used.items():
-                training = self._teacher_training(teacher, teacher_data, out)
+                seconds = self.teacher_seconds if teacher.seconds is None else teacher.seconds
+                start, inputs = self._start_model(teacher.start, out) if teacher.start else (None, [])
+                training = replace(teacher_training(teacher, seconds, teacher_data, start), inputs=inputs)
                 runs.append(recipe_run(name, seed, group, training, depends))
             for name, student in self.students.items():
                 waits = [*depends, *([f'{group.name}/{student.teacher}'] if student.teacher else [])]
@@ -194,21 +196,6 @@ class Plan:
             return out / 'starts' / 'training' / name / 'model.nemo', []
         return start, [start]
 
-    def _teacher_training(self, teacher: Teacher, data: Mapping[str, Path], out: Path) -> Training:
-        seconds = self.teacher_seconds if teacher.seconds is None else teacher.seconds
-        budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {seconds:g}, clock: cpu}}'
-        overrides = [
-            '~model.optim.sched',  # TimeBudget lowers the learning rate itself
-            'trainer.max_epochs=-1',
-            'trainer.val_check_interval=200',
-        ]
-        inputs: list[Path] = []
-        if teacher.start is not None:
-            key = 'model.oracle.init_audio_encoder_from' if teacher.reads_transcript else '+init_from_nemo_model'
-            start, inputs = self._start_model(teacher.start, out)
-            overrides.append(f'{key}={quoted(start)}')
-        return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget], inputs=inputs)
-
     def _student_training(self, student: Student, data: Mapping[str, Path], group: Path) -> Training:
         updates = student.updates or self.updates
         validations = min(max(VALIDATIONS * updates // self.updates, VALIDATIONS), MOST_VALIDATIONS)
@@ -225,6 +212,29 @@ class Plan:
                 'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
             ]
         return Training(STUDENT, data, [*overrides, *student.overrides], inputs=inputs)
+
+
+def teacher_training(
+    teacher: Teacher, seconds: float, data: Mapping[str, Path], start: Path | None = None
+) -> Training:
+    """The training of a teacher for a number of processor seconds.
+
+    Args:
+        teacher: what is trained.
+        seconds: processor seconds of training, without validation.
+        data: manifests `train` and `dev`.
+        start: model to start from. An oracle teacher takes encoder and CTC decoder of its audio branch from it.
+    """
+    budget = f'{{_target_: nemo_oracle_kd.callbacks.TimeBudget, seconds: {seconds:g}, clock: cpu}}'
+    overrides = [
+        '~model.optim.sched',  # TimeBudget lowers the learning rate itself
+        'trainer.max_epochs=-1',
+        'trainer.val_check_interval=200',
+    ]
+    if start is not None:
+        key = 'model.oracle.init_audio_encoder_from' if teacher.reads_transcript else '+init_from_nemo_model'
+        overrides.append(f'{key}={quoted(start)}')
+    return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget])
 
 
 def speed_job(train: Path, copies: Path) -> Job:

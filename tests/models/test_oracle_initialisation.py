@@ -3,6 +3,7 @@
 
 """An oracle teacher that starts from a trained NeMo encoder."""
 
+import lightning.pytorch as pl
 import pytest
 import tiny
 import tiny_oracle
@@ -46,6 +47,37 @@ def test_encoder_and_decoder_of_a_trained_model_are_copied_and_stay_frozen(tone_
     fresh = EncDecOracleCTCModel(cfg=_config(None, tone_teacher))
     fresh.initialise_audio_encoder()
     assert _same(fresh.audio_decoder, source.decoder)
+
+
+class _Watch(pl.Callback):
+    """Keeps, for every step, whether a part of the audio encoder was in training mode or had a gradient."""
+
+    def __init__(self):
+        self.trained = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        encoder = pl_module.encoder.audio_encoder
+        modes = any(module.training for module in encoder.modules())
+        self.trained.append(modes or any(parameter.grad is not None for parameter in encoder.parameters()))
+
+
+@pytest.mark.parametrize('freeze', [True, False])
+def test_on_a_frozen_encoder_the_label_branch_alone_is_trained_from_the_first_step(
+    tone_corpus, tone_teacher, source, freeze
+):
+    watch = _Watch()
+    trainer = tiny.trainer(3, callbacks=[watch])
+    config = _config(tone_corpus, tone_teacher, freeze_audio_encoder=freeze, audio_only_steps=0)
+    teacher = EncDecOracleCTCModel(cfg=config, trainer=trainer)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    trainer.fit(teacher)
+    assert watch.trained == [not freeze] * 3
+    statistics = [name for name in source.encoder.state_dict() if name.endswith(('running_mean', 'running_var'))]
+    assert statistics and _same(teacher.encoder.audio_encoder, source.encoder) == freeze
+    parts = ('encoder.label_encoder.', 'encoder.fusion.', 'decoder.')
+    changed = [name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])]
+    for part in parts:
+        assert any(name.startswith(part) for name in changed), part
 
 
 def test_the_source_is_needed_neither_at_restore_nor_when_training_goes_on(
