@@ -30,10 +30,10 @@ from nemo_oracle_kd.bridge.model import frame_seconds
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
 from nemo_oracle_kd.evaluation.emission_times import alignment_distance, label_frames
 from nemo_oracle_kd.evaluation.transcription import load_model
-from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun, print_table
+from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
 from nemo_oracle_kd.experiments.ctc_comparison import diagnosis_job
 from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, teacher_training
-from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, one_sentence, positive
+from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
 from nemo_oracle_kd.experiments.recipes import recipe_run
 
 FROZEN = 'label_branch'
@@ -171,11 +171,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Runs everything and prints the tables."""
-    parser = make_parser()
-    args = parser.parse_args()
-    with one_sentence(parser):
-        results = run(args)
-    print_table(results)
+    args, results = run_recipe(make_parser(), run)
     for kind, found in results['alignments'].items():
         print(f'\n{kind}: alignments against those after {found["budgets"][-1]:g} seconds')
         for seconds, distances, shares in zip(found['budgets'], found['distance_ms'], found['within_frame']):

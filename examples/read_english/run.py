@@ -23,11 +23,10 @@ from pathlib import Path
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation.report import Report
-from nemo_oracle_kd.experiments.comparison import print_table
 from nemo_oracle_kd.experiments.ctc_comparison import Where, compare_and_report
 from nemo_oracle_kd.experiments.ctc_plan import STUDENT, TEACHERS, Plan, Start, Student, speed_job
 from nemo_oracle_kd.experiments.jobs import CLI, Job
-from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, one_sentence, positive
+from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
 
 ALONE, LONG = 'student_alone', 'student_alone_long'
 CONVENTIONAL, ORACLE = 'conventional_teacher', 'oracle_teacher'
@@ -142,8 +141,10 @@ def make_plan(args: argparse.Namespace, synthetic: Path) -> Plan:
 
 def make_report(args: argparse.Namespace) -> Report:
     """The texts of the page."""
+    told = [name for name in ('student_from_oracle_teacher', 'student_one_stage') if name in args.systems]
     return Report(
         title='Oracle distillation on read English',
+        headline=told[0] if told else None,
         results={},
         lead=(
             'A small speech recogniser learns from a teacher that was allowed to read the transcript while it listened, in two '
@@ -195,11 +196,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Runs the comparison and prints the table."""
-    parser = make_parser()
-    args = parser.parse_args()
-    with one_sentence(parser):
-        results = run(args)
-    print_table(results)
+    args, results = run_recipe(make_parser(), run)
     print(f'results: {args.out / "results.json"}\nreport:  {args.out / "report.html"}')
 
 

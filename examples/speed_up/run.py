@@ -27,10 +27,10 @@ from nemo_oracle_kd.evaluation.figure_style import save_png, to_svg
 from nemo_oracle_kd.evaluation.report import Panel, Report, Section, Table, write_report
 from nemo_oracle_kd.evaluation.speed_plot import BudgetPoint, student_over_seconds
 from nemo_oracle_kd.evaluation.speed_up import BudgetCurve, compare_speed
-from nemo_oracle_kd.experiments.comparison import Comparison, print_table
+from nemo_oracle_kd.experiments.comparison import Comparison
 from nemo_oracle_kd.experiments.ctc_comparison import Where, add_panels, oracle_of, run_plan
 from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, Plan, Student, speed_job
-from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, one_sentence, positive
+from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
 
 ALONE, ONE_STAGE = 'student_alone', 'student_one_stage'
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
@@ -264,11 +264,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Runs the comparison, and prints the table and the ratios."""
-    parser = make_parser()
-    args = parser.parse_args()
-    with one_sentence(parser):
-        results = run(args)
-    print_table(results)
+    args, results = run_recipe(make_parser(), run)
     for one in results['speed_up']['ratios']:
         print(one['sentence'])
     print(f'results: {args.out / "results.json"}\nfigure:  {args.out / "figure.png"}')

@@ -1,19 +1,27 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Arguments that the command lines of the recipes share, and the report of a user's mistakes in one sentence."""
+"""Shared parts of the recipes' command lines: arguments, the table of results, and a user's mistakes in one sentence."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nemo_oracle_kd.experiments.comparison import print_table
 from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted
 from nemo_oracle_kd.folder_lock import FolderBusy
 
-__all__ = ['add_data_arguments', 'add_run_arguments', 'add_update_arguments', 'one_sentence', 'positive']
+__all__ = [
+    'add_data_arguments',
+    'add_run_arguments',
+    'add_update_arguments',
+    'one_sentence',
+    'positive',
+    'run_recipe',
+]
 
 
 def positive(text: str) -> int:
@@ -74,3 +82,22 @@ def one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
         raise SystemExit(str(error)) from None
     except (ValueError, OSError) as error:
         parser.exit(2, f'{parser.prog}: error: {error}\n')
+
+
+def run_recipe(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], dict]
+) -> tuple[argparse.Namespace, dict]:
+    """Reads the command line, runs the recipe and prints the table of its results.
+
+    Args:
+        parser: parser of the recipe.
+        run: function that runs the recipe and returns the content of `results.json`.
+
+    Returns:
+        The arguments, and the content of `results.json`.
+    """
+    args = parser.parse_args()
+    with one_sentence(parser):
+        results = run(args)
+    print_table(results)
+    return args, results

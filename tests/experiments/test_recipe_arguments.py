@@ -12,12 +12,16 @@ from nemo_oracle_kd.experiments.recipe_arguments import one_sentence
 from nemo_oracle_kd.folder_lock import locked
 
 
-@pytest.mark.parametrize('recipe', ['an4', 'noisy_teachers', 'causal_student'])
+RECIPES = ['an4', 'noisy_teachers', 'causal_student', 'read_english', 'speed_up', 'label_branch']
+
+
+@pytest.mark.parametrize('recipe', RECIPES)
 def test_a_recipe_copied_alone_starts_and_data_that_are_not_there_are_one_sentence(recipe, tmp_path):
     missing = ['--data', tmp_path / 'none', '--test', 'test.jsonl', '--out', tmp_path / 'out']
+    missing += ['--model', 'trained.nemo'] if recipe == 'label_branch' else []
     ended = run_alone(f'{recipe}/run.py', tmp_path, *missing)
     assert ended.returncode == 2 and 'Traceback' not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith('run.py: error: Manifest') and 'train.jsonl' in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith('run.py: error: the manifest') and 'train.jsonl' in ended.stderr
 
 
 def test_the_demo_copied_alone_starts(tmp_path):
