@@ -86,3 +86,22 @@ def test_two_processes_distil_together_and_the_teacher_is_synchronised_by_none(t
     checkpoint = torch.load(tmp_path / 'last.ckpt', weights_only=False)
     assert sorted(checkpoint['state_dict']) == sorted(student.state_dict())
     assert str(tone_teacher) not in str({**checkpoint, 'state_dict': None})
+
+    for head in ('ctc', 'transducer'):
+        _assert_one_branch(
+            *(json.loads((tmp_path / f'oracle_{head}_rank_{rank}.json').read_text()) for rank in (0, 1))
+        )
+
+
+def _assert_one_branch(first, second):
+    """Both processes start the branch at the same step, though on different batches, and train the same weights."""
+    assert first['started'] == second['started'] and first['taught'] == second['taught'] == first['started']
+    waits = first['started'].count(False)
+    assert 0 < waits < len(first['started']) and first['started'] == sorted(first['started'])
+    assert first['batches'] != second['batches'] and first['running'] == pytest.approx(second['running'], rel=1e-6)
+    for side in ('student', 'branch'):
+        assert first[side] == pytest.approx(second[side], rel=1e-6)
+    assert len(set(first['branch'][:waits])) == 1 and len(set(first['branch'])) == 1 + len(first['started']) - waits
+    assert first['held_out'] == second['held_out'] and {'val_oracle_own', 'val_oracle_silence'} <= set(
+        first['held_out']
+    )

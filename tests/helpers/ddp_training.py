@@ -5,7 +5,8 @@
 
     python ddp_training.py MANIFEST TEACHER.nemo OUT
 
-Each process writes what it saw to `OUT/rank_N.json`; the first one also writes `OUT/last.ckpt` and `OUT/student.nemo`.
+Each process writes what it saw to `OUT/rank_N.json`; the first one also writes `OUT/last.ckpt` and `OUT/student.nemo`. Then a CTC
+student and an RNN-T each train with a label branch that starts in the middle, and `OUT/oracle_HEAD_rank_N.json` says how.
 """
 
 import json
@@ -15,10 +16,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import tiny
 import torch
+from tiny_self import calm_config, calm_transducer
 
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 
 UPDATES = 3
+#: head -> config of the student, loss below which its branch starts in the fourth or fifth update, objective
+ORACLES = {'ctc': (calm_config, 5.6, 'softmax_l2'), 'transducer': (calm_transducer, 10.0, 'one_best_path')}
+ORACLE_UPDATES = 6
 
 
 def tensor_names(module: torch.nn.Module) -> list[str]:
@@ -59,6 +64,46 @@ class Witness(pl.Callback):
         (self.folder / f'rank_{trainer.global_rank}.json').write_text(json.dumps(self.seen))
 
 
+class OracleWitness(pl.Callback):
+    """Notes when a label branch starts and teaches, and what it and its student have learned."""
+
+    def __init__(self, distillation: KnowledgeDistillation, path: Path):
+        self.distillation, self.path = distillation, path
+        self.seen = {'batches': [], 'running': [], 'started': [], 'taught': [], 'branch': [], 'student': []}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        distiller = self.distillation.distiller
+        branch = {id(parameter) for parameter in distiller.teacher.parameters()}
+        for side in ('branch', 'student'):
+            own = [p for p in pl_module.parameters() if (id(p) in branch) == (side == 'branch')]
+            self.seen[side].append(sum(float(parameter.detach().double().abs().sum()) for parameter in own))
+        self.seen['batches'].append(batch[1].tolist())
+        self.seen['running'].append(distiller.teacher.start.loss.value)
+        self.seen['started'].append(distiller.teacher.start.since is not None)
+        self.seen['taught'].append(
+            any(name.endswith('_weighted') and 'loss' not in name for name in distiller.metrics())
+        )
+
+    def on_train_end(self, trainer, pl_module):
+        metrics = trainer.callback_metrics.items()
+        self.seen['held_out'] = {name: float(value) for name, value in metrics if name.startswith('val_oracle_')}
+        self.path.write_text(json.dumps(self.seen))
+
+
+def train_oracle(manifest: str, folder: Path, head: str) -> None:
+    """Trains a student with a label branch, and validates it at the end of each epoch."""
+    make, start_below, objective = ORACLES[head]
+    teacher = {'self': 'oracle', 'start_below': start_below, 'teach_below': None, 'ramp': 0}
+    distillation = KnowledgeDistillation(teacher, {objective: {}})
+    witness = OracleWitness(distillation, folder)
+    options = {'devices': 2, 'strategy': 'ddp', 'limit_val_batches': 1.0, 'log_every_n_steps': 1}
+    trainer = tiny.trainer(ORACLE_UPDATES, callbacks=[distillation, witness], **options)
+    witness.path = folder / f'oracle_{head}_rank_{trainer.global_rank}.json'
+    config = make(manifest, validation=manifest)
+    student = (tiny.ctc_model if head == 'ctc' else tiny.rnnt_model)(config, trainer)
+    trainer.fit(student)
+
+
 def main(manifest: str, teacher: str, folder: Path) -> None:
     """Trains."""
     torch.set_num_threads(1)
@@ -72,6 +117,8 @@ def main(manifest: str, teacher: str, folder: Path) -> None:
     trainer.save_checkpoint(folder / 'last.ckpt')
     if trainer.is_global_zero:
         student.save_to(str(folder / 'student.nemo'))
+    for head in ORACLES:
+        train_oracle(manifest, folder, head)
 
 
 if __name__ == '__main__':
