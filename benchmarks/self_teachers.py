@@ -6,7 +6,8 @@
     python benchmarks/self_teachers.py --json self_teachers.json
 
 Two stock CTC students of two sizes are trained on noise, as they are and with each of `oracle`, `ema` and `view`, all of which teach
-from the first step on with `frame_kl`; `oracle_occupancy` teaches the occupancy, as the preset `oracle_self` does. One process holds all systems of a size and gives each of them one step in turn, so that a busy machine
+from the first step on with `frame_kl`; `oracle_occupancy` teaches the occupancy, as the preset `oracle_self` does. With `--head rnnt`
+the students are RNN-Ts with a joint of 64 units, and the teachers `oracle` with `one_best_path`, as in `oracle_self_rnnt`, and `ema`. One process holds all systems of a size and gives each of them one step in turn, so that a busy machine
 slows all of them down alike.
 
     time_ratio      processor time of a step over that of the plain student in the same turn, median over the turns
@@ -14,7 +15,7 @@ slows all of them down alike.
                     count) over those of the plain student
     branch_share    weights that are added for the training, as a share of the student's
 
-The target for both oracles is 1.5 in time and memory.
+The target for all oracles is 1.5 in time and memory.
 """
 
 import argparse
@@ -37,22 +38,29 @@ TEACHERS = {
     'ema': ({'self': 'ema', 'start_below': None, 'ramp': 0}, 'frame_kl'),
     'view': ({'self': 'view'}, 'frame_kl'),
 }
-TARGETS = {name: {'time_ratio': 1.5, 'memory_ratio': 1.5} for name in ('oracle', 'oracle_occupancy')}
+TRANSDUCER_TEACHERS = {
+    'oracle_rnnt': (ORACLE, 'one_best_path'),
+    'ema_rnnt': ({'self': 'ema', 'start_below': None, 'ramp': 0}, 'one_best_path'),
+}
+TARGETS = {name: {'time_ratio': 1.5, 'memory_ratio': 1.5} for name in ('oracle', 'oracle_occupancy', 'oracle_rnnt')}
 
 
-def make_student(width, blocks, labels):
-    """A stock CTC student of separable convolutions, 40 ms a frame."""
+def make_student(width, blocks, labels, head='ctc'):
+    """A stock student of separable convolutions, 40 ms a frame."""
     import tiny
     from omegaconf import OmegaConf
 
     config = tiny.ctc_config(hidden=width, labels=labels)
+    if head == 'rnnt':
+        config = tiny.rnnt_config(hidden=width, labels=labels, joint_hidden=64)
+        config.loss = {'loss_name': 'oracle_kd_rnnt'}
     block = OmegaConf.to_container(config.encoder.jasper[1])
     config.encoder.jasper = [{**block, 'stride': [2]}] * 2 + [{**block, 'residual': True}] * blocks
     config.preprocessor.features = config.encoder.feat_in = 64
     config.preprocessor.n_fft = 512
     config.spec_augment = {'_target_': 'nemo.collections.asr.modules.SpectrogramAugmentation', 'freq_masks': 1}
     config.spec_augment.update(time_masks=1, freq_width=10, time_width=10)
-    return tiny.ctc_model(config)
+    return tiny.rnnt_model(config) if head == 'rnnt' else tiny.ctc_model(config)
 
 
 class System:
@@ -77,7 +85,10 @@ class System:
         if self.distiller is not None:
             self.distiller.begin_step(batch, self.step)
         signal, lengths, labels, counts = batch
-        log_probs, frames, _ = self.student(input_signal=signal.clone(), input_signal_length=lengths)
+        log_probs, frames = self.student(input_signal=signal.clone(), input_signal_length=lengths)[:2]
+        if hasattr(self.student, 'joint'):
+            predicted = self.student.decoder(targets=labels, target_length=counts)[0]
+            log_probs = self.student.joint(encoder_outputs=log_probs, decoder_outputs=predicted)
         return self.student.loss(log_probs=log_probs, targets=labels, input_lengths=frames, target_lengths=counts)
 
     def train(self, batch):
@@ -110,8 +121,8 @@ class System:
         return total
 
 
-def measure(width, blocks, turns, batch_size, seconds):
-    """Ratios of one size."""
+def measure(size, turns, batch_size, seconds, head='ctc'):
+    """Ratios of one size, (channels, blocks)."""
     import torch
 
     labels = list(" abcdefghijklmnopqrstuvwxyz'")
@@ -124,8 +135,9 @@ def measure(width, blocks, turns, batch_size, seconds):
         torch.randint(0, len(labels), (batch_size, int(counts.max()))),
         counts,
     )
+    teachers = TEACHERS if head == 'ctc' else TRANSDUCER_TEACHERS
     systems = {
-        name: System(make_student(width, blocks, labels), *TEACHERS.get(name, ())) for name in ('plain', *TEACHERS)
+        name: System(make_student(*size, labels, head), *teachers.get(name, ())) for name in ('plain', *teachers)
     }
     for _ in range(2):  # first steps allocate
         for system in systems.values():
@@ -136,7 +148,7 @@ def measure(width, blocks, turns, batch_size, seconds):
         for name, system in systems.items():
             times[name].append(system.train(batch))
     found = {'weights': systems['plain'].own_weights, 'plain_ms': round(1000 * statistics.median(times['plain']), 1)}
-    for name in TEACHERS:
+    for name in teachers:
         ratios = [mine / plain for mine, plain in zip(times[name], times['plain'])]
         found[name] = {
             'time_ratio': round(statistics.median(ratios), 3),
@@ -154,14 +166,16 @@ def main(arguments=None):
     parser.add_argument('--batch', type=int, default=8, help='utterances per step')
     parser.add_argument('--seconds', type=float, default=6.0, help='length of an utterance')
     parser.add_argument('--sizes', nargs='+', default=['64x4', '256x8'], help='channels x residual blocks')
+    parser.add_argument('--head', choices=['ctc', 'rnnt'], default='ctc', help='of the students')
     options = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(1)
     results = {'targets': TARGETS, 'sizes': {}}
     for size in options.sizes:
-        width, blocks = map(int, size.split('x'))
-        results['sizes'][size] = measure(width, blocks, options.turns, options.batch, options.seconds)
+        channels_blocks = tuple(map(int, size.split('x')))
+        found = measure(channels_blocks, options.turns, options.batch, options.seconds, options.head)
+        results['sizes'][size] = found
         print(size, json.dumps(results['sizes'][size], indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + '\n')

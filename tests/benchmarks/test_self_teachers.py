@@ -17,5 +17,9 @@ def test_every_teacher_is_measured_beside_the_plain_student(tmp_path):
     for name in benchmark.TEACHERS:
         assert found[name]['time_ratio'] > 1 and found[name]['memory_ratio'] >= 1
     assert found['oracle']['branch_share'] > 0 and found['ema']['branch_share'] == found['view']['branch_share'] == 0
+    benchmark.main([*arguments, '--head', 'rnnt'])
+    of_transducers = json.loads(out.read_text())['sizes']['16x1']
+    for name in benchmark.TRANSDUCER_TEACHERS:
+        assert of_transducers[name]['time_ratio'] > 1 and of_transducers[name]['memory_ratio'] > 1
     # twice the student, and what the divergence keeps, which weighs more in so small a model
     assert 1.8 < found['view']['memory_ratio'] < 2.6
