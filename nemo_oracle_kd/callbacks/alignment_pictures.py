@@ -17,6 +17,7 @@ from nemo_oracle_kd.bridge.model import describe, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 from nemo_oracle_kd.callbacks.knowledge_distillation import KnowledgeDistillation
 from nemo_oracle_kd.callbacks.pictures import log_picture, takes_pictures
+from nemo_oracle_kd.distillation.self_teachers.base import StudentAsTeacher
 from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['AlignmentPictures']
@@ -81,7 +82,7 @@ class AlignmentPictures(Callback, Serialization):
                 problems.append(
                     "AlignmentPictures draws teacher and student, but stored scores have no teacher: remove it"
                 )
-            elif teacher.model is pl_module:
+            elif isinstance(teacher, StudentAsTeacher):
                 problems.append(
                     "AlignmentPictures draws two models, but here the student is its own teacher: remove it"
                 )

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import Any
 
 import lightning.pytorch as pl
@@ -93,7 +94,7 @@ class OracleListening(Callback):
 
     def _draw(self, trainer: pl.Trainer) -> None:
         loggers = [logger for logger in trainer.loggers if takes_pictures(logger)]
-        if not loggers:
+        if not loggers or find_spec('matplotlib') is None:
             return
         from nemo_oracle_kd.evaluation.listening_plot import listening_plot
 

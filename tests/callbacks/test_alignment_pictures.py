@@ -62,3 +62,14 @@ def test_without_frame_posteriors_on_both_sides_it_says_so_before_the_first_step
     student = tiny.rnnt_model(tiny.rnnt_config(tone_corpus, hidden=16), trainer)
     with pytest.raises(ConfigError, match='teacher and student both need a CTC head'):
         trainer.fit(student)
+
+
+def test_a_student_that_is_its_own_teacher_is_no_second_model_to_draw(tone_corpus, tmp_path):
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    config = tiny.rnnt_config(tone_corpus, hidden=16, hybrid=True)
+    for objective in ('frame_kl', 'one_best_path'):
+        distillation = KnowledgeDistillation({'self': 'oracle'}, {objective: {}})
+        trainer = tiny.trainer(1, callbacks=[distillation, AlignmentPictures()], logger=TensorBoardLogger(tmp_path))
+        with pytest.raises(ConfigError, match='here the student is its own teacher: remove it'):
+            trainer.fit(tiny.rnnt_model(config, trainer))

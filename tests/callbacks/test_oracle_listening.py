@@ -11,7 +11,7 @@ import torch
 from nemo.utils import logging as nemo_logging
 from tiny_self import CALM_ORACLE, callback, calm_config, calm_transducer, fit
 
-from nemo_oracle_kd.bridge.signals import AudioBatch
+from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.callbacks.oracle_listening import PREFIX, OracleListening
 from nemo_oracle_kd.distillation.contradictions import ContradictionLosses, texts_of_others
 from nemo_oracle_kd.evaluation.diagnosis.conditions import Results, run_batch
@@ -89,6 +89,21 @@ def test_while_the_branch_waits_there_is_nothing_to_measure(tone_corpus):
     config = calm_config(tone_corpus, validation=tone_corpus)
     trainer, _ = fit(callback({'self': 'oracle', 'start_below': 1e-3}), config, 4, **VALIDATE)
     assert not _watched(trainer)
+
+
+def test_held_out_texts_that_the_branch_cannot_read_do_not_end_the_training(tone_corpus):
+    found = []
+
+    def look(trainer, student):
+        signal, labels = 0.1 * torch.randn(2, 16000), torch.tensor([[1, 2, 3, 4] * 5, [2, 3, 4, 1] * 5])
+        for count in (8, 20):
+            texts = Transcripts(labels[:, :count], torch.tensor([count, count]))
+            batch = AudioBatch(signal, torch.tensor([16000, 16000]), texts)
+            found.append(distillation.distiller.teacher.held_out_losses(batch))
+
+    distillation = callback({**CALM_ORACLE, 'label_encoder': {'max_positions': 8}})
+    fit(distillation, calm_config(tone_corpus), 1, look)
+    assert found[0].own.isfinite().all() and found[1] is None
 
 
 def _losses(own, other, chance, silence):

@@ -265,8 +265,12 @@ class OracleSelfTeacher(StudentAsTeacher):
 
     @torch.no_grad()
     def held_out_losses(self, batch: AudioBatch) -> ContradictionLosses | None:
-        """Losses on held-out audio with its own text, another and none, and with silence; `None` while the branch waits."""
-        if self.voice is None or self.start.since is None:
+        """Losses on held-out audio with its own text, another and none, and with silence.
+
+        `None` while the branch waits, and for texts that it cannot read because they are longer than any of the training.
+        """
+        readable = int(batch.transcripts.lengths.max()) <= self.config.label_encoder.max_positions
+        if self.voice is None or self.start.since is None or not readable:
             return None
         signal = 'encoded' if self.follows == 'transducer' else 'log_probs'
         path, head = AudioPath(self.student, {signal}), find_head(
