@@ -61,12 +61,12 @@ def test_the_branch_of_a_student_is_measured_at_every_validation_and_drawn(tone_
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     make, objectives = (calm_transducer, {'one_best_path': {}}) if transducer else (calm_config, {'occupancy': {}})
-    config = make(tone_corpus, validation=tone_corpus, batch_size=8)
+    config = make(tone_corpus, validation=tone_corpus, batch_size=16)
     distillation, random = callback({**CALM_ORACLE, 'held_out_batches': 1}, objectives), []
     trainer, student = fit(
         distillation,
         config,
-        4,
+        2,
         lambda *_: random.append(torch.get_rng_state()),
         logger=TensorBoardLogger(tmp_path),
         **VALIDATE,
@@ -75,11 +75,11 @@ def test_the_branch_of_a_student_is_measured_at_every_validation_and_drawn(tone_
     assert seen.keys() >= {'own', 'other', 'chance', 'silence'} and all(np.isfinite(list(seen.values())))
     assert seen['own'] != seen['other'] and seen['own'] != seen['silence']
     events = EventAccumulator(trainer.logger.log_dir).Reload()
-    assert [event.step for event in events.Scalars(f'{PREFIX}own')] == [1, 3]
-    assert [image.step for image in events.Images(f'{PREFIX}listening')] == [2, 4]
+    assert [event.step for event in events.Scalars(f'{PREFIX}own')] == [0, 1]
+    assert [image.step for image in events.Images(f'{PREFIX}listening')] == [1, 2]
     assert student.training and distillation._listening is None
     unwatched = callback({**CALM_ORACLE, 'held_out_batches': 0}, objectives)
-    plain, other = fit(unwatched, config, 4, **VALIDATE)
+    plain, other = fit(unwatched, config, 2, **VALIDATE)
     assert not _watched(plain)
     for left, right in zip(student.state_dict().values(), other.state_dict().values()):
         torch.testing.assert_close(left, right)  # to watch changes nothing

