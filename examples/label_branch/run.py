@@ -33,7 +33,14 @@ from nemo_oracle_kd.evaluation.transcription import load_model
 from nemo_oracle_kd.experiments.comparison import Comparison, SystemRun
 from nemo_oracle_kd.experiments.ctc_comparison import diagnosis_job
 from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, teacher_training
-from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
+from nemo_oracle_kd.experiments.recipe_arguments import (
+    add_budget_argument,
+    add_data_arguments,
+    add_run_arguments,
+    budgets_of,
+    positive,
+    run_recipe,
+)
 from nemo_oracle_kd.experiments.recipes import recipe_run
 
 FROZEN = 'label_branch'
@@ -51,14 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--model', type=Path, required=True, help='trained CTC model, a .nemo file')
     add_data_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument(
-        '--budgets',
-        nargs='+',
-        type=float,
-        default=[5.0, 10.0, 20.0, 40.0, 80.0],
-        metavar='SECONDS',
-        help='processor seconds of the teachers (default: 5 10 20 40 80)',
-    )
+    add_budget_argument(parser, (5, 10, 20, 40, 80))
     parser.add_argument(
         '--kinds', nargs='+', choices=list(KINDS), default=[FROZEN], help=f'kinds of teachers (default: {FROZEN})'
     )
@@ -85,14 +85,12 @@ def teacher_runs(args: argparse.Namespace, data: Mapping[str, Path], out: Path) 
     Raises:
         ValueError: fewer than two budgets, or one that is not above 0.
     """
-    if len(set(args.budgets)) < 2 or min(args.budgets) <= 0:
-        raise ValueError(f"--budgets is {' '.join(map(str, args.budgets))}: give at least two numbers above 0")
     runs, model = [], args.model.resolve()
     for seed in args.seeds:
         for kind in dict.fromkeys(args.kinds):
             from_model, overrides = KINDS[kind]
             teacher = replace(TEACHERS['oracle_teacher'], config=args.config, overrides=[*overrides, *args.overrides])
-            for seconds in sorted(set(args.budgets)):
+            for seconds in budgets_of(args):
                 training = teacher_training(teacher, seconds, data, model if from_model else None)
                 training = replace(training, inputs=[model] if from_model else [])
                 runs.append(recipe_run(at(kind, seconds), seed, out / f'seed_{seed}', training))
@@ -143,7 +141,7 @@ def measure(comparison: Comparison, kind: str, budgets: Sequence[float], rows: S
 
 def run(args: argparse.Namespace) -> dict:
     """Trains, scores and measures; returns the content of `results.json`."""
-    out, budgets = args.out.resolve(), sorted(set(args.budgets))
+    out, budgets = args.out.resolve(), budgets_of(args)
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
     test = args.test.resolve()
     for manifest in (*data.values(), test):

@@ -30,7 +30,14 @@ from nemo_oracle_kd.evaluation.speed_up import BudgetCurve, compare_speed
 from nemo_oracle_kd.experiments.comparison import Comparison
 from nemo_oracle_kd.experiments.ctc_comparison import Where, add_panels, oracle_of, run_plan
 from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, Plan, Student, speed_job
-from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
+from nemo_oracle_kd.experiments.recipe_arguments import (
+    add_budget_argument,
+    add_data_arguments,
+    add_run_arguments,
+    budgets_of,
+    positive,
+    run_recipe,
+)
 
 ALONE, ONE_STAGE = 'student_alone', 'student_one_stage'
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
@@ -69,14 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument(
-        '--budgets',
-        nargs='+',
-        type=float,
-        default=[25.0, 50.0, 100.0, 200.0, 400.0],
-        metavar='SECONDS',
-        help='processor seconds of the teachers (default: 25 50 100 200 400)',
-    )
+    add_budget_argument(parser, (25, 50, 100, 200, 400))
     parser.add_argument('--updates', type=positive, default=640, help='updates of every student (default: 640)')
     parser.add_argument(
         '--one-stage-updates',
@@ -104,18 +104,6 @@ def make_parser() -> argparse.ArgumentParser:
 def at(name: str, seconds: float) -> str:
     """The name of a system with a budget."""
     return f'{name}_at_{seconds:g}'
-
-
-def budgets_of(args: argparse.Namespace) -> list[float]:
-    """The budgets in increasing order.
-
-    Raises:
-        ValueError: fewer than two, or one that is not above 0.
-    """
-    budgets = sorted(set(args.budgets))
-    if len(budgets) < 2 or not budgets[0] > 0:
-        raise ValueError(f"--budgets is {' '.join(map(str, args.budgets))}: give at least two numbers above 0")
-    return budgets
 
 
 def make_plan(args: argparse.Namespace) -> Plan:

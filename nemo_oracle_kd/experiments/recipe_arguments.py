@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from nemo_oracle_kd.experiments.runner import JobsFailed, JobsInterrupted
 from nemo_oracle_kd.folder_lock import FolderBusy
 
 __all__ = [
+    'add_budget_argument',
     'add_data_arguments',
     'add_run_arguments',
     'add_update_arguments',
+    'budgets_of',
     'one_sentence',
     'positive',
     'run_recipe',
@@ -61,6 +63,30 @@ def add_update_arguments(parser: argparse.ArgumentParser, updates: int, warm_upd
         ('--warm-updates', warm_updates, 'the model that the students of a seed start from'),
     ):
         parser.add_argument(name, type=positive, default=default, help=f'optimizer steps of {of} (default: {default})')
+
+
+def add_budget_argument(parser: argparse.ArgumentParser, default: Sequence[float]) -> None:
+    """Adds `--budgets`, processor seconds of training, with a default."""
+    parser.add_argument(
+        '--budgets',
+        nargs='+',
+        type=float,
+        default=list(default),
+        metavar='SECONDS',
+        help=f'processor seconds of the teachers (default: {" ".join(f"{one:g}" for one in default)})',
+    )
+
+
+def budgets_of(args: argparse.Namespace) -> list[float]:
+    """The budgets in increasing order, each once.
+
+    Raises:
+        ValueError: fewer than two, or one that is not above 0.
+    """
+    budgets = sorted(set(args.budgets))
+    if len(budgets) < 2 or not budgets[0] > 0:
+        raise ValueError(f"--budgets is {' '.join(map(str, args.budgets))}: give at least two numbers above 0")
+    return budgets
 
 
 class _Distinct(argparse.Action):
