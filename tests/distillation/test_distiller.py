@@ -96,7 +96,7 @@ def test_check_looks_at_the_options_of_the_user(tone_teacher, hybrid_teacher, tm
     assert main(['check', student, '--config', str(recipe)]) == 2
     assert 'no teacher is named' in capsys.readouterr().err
     assert main(['check', student, str(hybrid_teacher), '--config', str(recipe)]) == 0
-    for content, sentence in (('a: [', 'no YAML'), ('a: 1\n', 'has 0 distillations')):
+    for content, sentence in (('a: [', 'is not YAML'), ('a: 1\n', 'has 0 distillations')):
         recipe.write_text(content)
         assert main(['check', student, '--config', str(recipe)]) == 2
         assert sentence in capsys.readouterr().err
