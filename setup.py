@@ -63,7 +63,7 @@ setup(
         'hydra-core>=1.3,<1.5',
         'wrapt>=1.15',
         'numpy',
-        'scipy',
+        'scipy>=1.12',
         'soundfile',
         'jiwer>=3.1',
         'matplotlib',

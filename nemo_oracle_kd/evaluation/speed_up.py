@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 __all__ = ['BudgetCurve', 'SpeedUp', 'compare_speed']
 
@@ -196,12 +197,5 @@ def _log_seconds(seconds: np.ndarray, curve: np.ndarray, wers: np.ndarray) -> np
 
 
 def non_increasing(values: Sequence[float]) -> np.ndarray:
-    """The nearest non-increasing sequence in least squares (isotonic regression, pool adjacent violators)."""
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        mean, count = float(value), 1
-        while blocks and blocks[-1][0] < mean:
-            other, size = blocks.pop()
-            mean, count = (mean * count + other * size) / (count + size), count + size
-        blocks.append((mean, count))
-    return np.concatenate([np.full(count, mean) for mean, count in blocks])
+    """The nearest non-increasing sequence in least squares (isotonic regression)."""
+    return isotonic_regression(np.asarray(values, dtype=float), increasing=False).x
