@@ -86,6 +86,14 @@ def _one_thread_and_a_fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Commands fork their workers, because a fresh interpreter takes seconds."""
+    import forks
+
+    forks.fork_workers(monkeypatch)
+
+
 @pytest.fixture(scope='session')
 def tone_corpus(tmp_path_factory):
     """Manifest of 16 training utterances of tones (see tests/helpers/tiny.py)."""

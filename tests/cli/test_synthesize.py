@@ -10,7 +10,7 @@ import pytest
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus import read_manifest
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures('forked_workers')]
 SIZES = ['--train', '3', '--dev', '1', '--test', '2', '--workers', '1']
 
 

@@ -18,7 +18,7 @@ from nemo_oracle_kd.corpus.texts import ALPHABET
 from nemo_oracle_kd.corpus.utterances import draw_utterance
 from nemo_oracle_kd.errors import ConfigError
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures('forked_workers')]
 TEXTS = (
     'we call it bear',
     'the bear ate a red apple',

@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,7 +28,7 @@ from nemo_oracle_kd.corpus.utterances import render
 from nemo_oracle_kd.corpus.voices import ACCENTS
 from nemo_oracle_kd.errors import ConfigError
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures('forked_workers')]
 ROOT = Path(__file__).parents[2]
 SMALL = CorpusSettings(train=24, dev=6, test=10, seed=3)
 
@@ -48,8 +47,9 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_two_runs_give_the_same_bytes_with_one_worker_and_with_two(corpus, tmp_path):
+def test_two_runs_give_the_same_bytes_with_one_worker_and_with_two(corpus, tmp_path, monkeypatch):
     synthesize_corpus(tmp_path / 'again', SMALL, progress=False)
+    monkeypatch.undo()  # two workers as users have them, in fresh interpreters, like the one that made the first corpus
     synthesize_corpus(tmp_path / 'parallel', SMALL, workers=2, progress=False)
     expected = _hashes(corpus)
     assert len(expected) == 40 + 3 + 1
@@ -70,8 +70,7 @@ def test_an_utterance_rendered_alone_equals_its_file(corpus):
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_is_continued_to_the_same_bytes(corpus, tmp_path, how, monkeypatch):
-    forks.fork_workers(monkeypatch)
+def test_an_interrupted_run_is_continued_to_the_same_bytes(corpus, tmp_path, how):
     folder = tmp_path / 'out'
     workers = 1 if how == signal.SIGKILL else 2
     command = [sys.executable, '-m', 'nemo_oracle_kd.cli.main', 'synthesize', str(folder), '--workers', str(workers)]
@@ -252,8 +251,6 @@ def _crashing_render(settings, split, index, calm=False):
 def test_an_utterance_in_which_the_synthesiser_crashes_is_spoken_calmly_and_the_others_as_ever(
     corpus, tmp_path, monkeypatch
 ):
-    fork = multiprocessing.get_context('fork')  # so that the processes know of the crash
-    monkeypatch.setattr(synthesis.multiprocessing, 'get_context', lambda name: fork)
     monkeypatch.setattr(synthesis, 'render', _crashing_render)
     parts = synthesize_corpus(tmp_path, SMALL, workers=2, progress=False)
     assert sum(part['rendered'] for part in parts.values()) == 40
@@ -265,8 +262,6 @@ def test_an_utterance_in_which_the_synthesiser_crashes_is_spoken_calmly_and_the_
 
 
 def test_a_process_that_is_ended_from_outside_is_no_crash_of_the_synthesiser(tmp_path, monkeypatch):
-    fork = multiprocessing.get_context('fork')
-    monkeypatch.setattr(synthesis.multiprocessing, 'get_context', lambda name: fork)
     monkeypatch.setattr(synthesis, 'render', lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(OSError, match="a worker process was killed, perhaps for lack of memory"):
         synthesize_corpus(tmp_path, SMALL, progress=False)
