@@ -71,6 +71,6 @@ def aed_model(folder: Path) -> Any:
             'pad_id': None,
         },
     }
-    # A restore that NeMo refused in an earlier test leaves this on, and the model would then look for its timestamp model.
-    AppState().is_model_being_restored = False
+    # NeMo keeps the path of the model that was restored last, and would look there for the timestamp model of this one.
+    AppState()._model_restore_path = None
     return EncDecMultiTaskModel(cfg=OmegaConf.create(config))
