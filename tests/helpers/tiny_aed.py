@@ -71,6 +71,6 @@ def aed_model(folder: Path) -> Any:
             'pad_id': None,
         },
     }
-    # NeMo keeps the path of the model that was restored last, and would look there for the timestamp model of this one.
-    AppState()._model_restore_path = None
+    # NeMo keeps the paths of the models that were restored, and would look there for the timestamp model of this one.
+    AppState()._all_model_restore_paths.clear()
     return EncDecMultiTaskModel(cfg=OmegaConf.create(config))
