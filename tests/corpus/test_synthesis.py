@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from processes import children_of, have_ended
 
-from nemo_oracle_kd.corpus import read_manifest, synthesis
+from nemo_oracle_kd.corpus import read_manifest, synthesis, utterances
 from nemo_oracle_kd.corpus.acoustics import speech_rms
 from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.synthesis import audio_name, synthesize_corpus
@@ -44,6 +44,9 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp('corpus') / 'one'
     parts = synthesize_corpus(folder, SMALL, progress=False)
     assert {split: part['rendered'] for split, part in parts.items()} == {'train': 24, 'dev': 6, 'test': 10}
+    for split in SPLITS:  # the babble of this process, which forked workers find ready
+        for track in range(utterances._BABBLE_TRACKS):
+            utterances._babble(SMALL.check(), split, track)
     return folder
 
 
