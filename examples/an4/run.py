@@ -25,12 +25,15 @@ from nemo_oracle_kd.experiments.recipe_arguments import (
 )
 
 FRAME_KL = ['oracle_kd.objectives.frame_kl.weight=1.2', 'oracle_kd.objectives.frame_kl.temperature=2.0']
+OCCUPANCY = ['oracle_kd.objectives.occupancy.weight=0.5']
 STUDENTS = {
     'student_alone': Student(),
     'student_from_conventional_teacher': Student('conventional_teacher', 'frame_kl', FRAME_KL),
     'student_from_oracle_teacher': Student('oracle_teacher', 'frame_kl', FRAME_KL),
     'student_guided_ctc': Student('oracle_teacher', 'guided_ctc'),
-    'student_occupancy': Student('conventional_teacher', 'occupancy', ['oracle_kd.objectives.occupancy.weight=0.5']),
+    'student_occupancy': Student('conventional_teacher', 'occupancy', OCCUPANCY),
+    'student_oracle_occupancy': Student('oracle_teacher', 'occupancy', OCCUPANCY),
+    'student_one_stage': Student(preset='oracle_self'),
 }
 
 
@@ -43,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--updates', type=positive, default=640, help='optimizer steps of every student (default: 640)'
     )
     parser.add_argument(
-        '--teacher-seconds', type=float, default=200, help='training seconds of each teacher (default: 200)'
+        '--teacher-seconds', type=float, default=300, help='training seconds of each teacher (default: 300)'
     )
     return parser
 
