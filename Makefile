@@ -25,7 +25,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks setup.py
 PIP   := $(PY) -m pip install --no-compile --disable-pip-version-check --progress-bar on -c constraints.txt $(PIP_ARGS)
 
-UNCOMPILED := /transformers/models/|/tests?/|/testing/|/(wandb|onnx|fontTools|opentelemetry|aistore|indic_numtowords|setuptools|pip)/
+UNCOMPILED := /transformers/models/|/tests?/|/testing/|/pygments/lexers/|/sympy/physics/|/nemo/collections/(tts|speechlm2)/|/(wandb|onnx|fontTools|opentelemetry|aistore|indic_numtowords|setuptools|pip)/
 COMPILE = $(PY) -m compileall -q -x '$(UNCOMPILED)' $(VENV)/lib
 
 .PHONY: help venv demo test lint format benchmark clean

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import warnings
 from pathlib import Path
 
@@ -65,7 +66,11 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     gc.freeze()
     gc.enable()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 20, 50)
+    # NeMo's telemetry has nobody to tell, and clears all caches of `logging` at each of its many steps.
+    telemetry = sys.modules.get('nemo.lightning.callback_group')
+    if telemetry is not None:
+        telemetry.CallbackGroup.get_instance()._callbacks.clear()
 
 
 def pytest_runtest_setup(item):

@@ -43,8 +43,6 @@ def teachers(tmp_path_factory):
 def student_config(train, kind='rnnt', fused=False, **options):
     config = tiny.rnnt_config(train, kind=kind, hidden=16, **options)
     config.joint.update(fuse_loss_wer=fused, fused_batch_size=3 if fused else None)
-    if kind == 'rnnt':
-        config.loss = {'loss_name': 'oracle_kd_rnnt'}
     return config
 
 

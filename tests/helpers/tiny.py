@@ -116,6 +116,7 @@ def rnnt_config(
     joint_hidden: int = 24,
     durations: Sequence[int] = (0, 1, 2),
     big_blanks: Sequence[int] = (2, 4),
+    rnnt_loss: str = 'oracle_kd_rnnt',
     **options: Any,
 ) -> DictConfig:
     """Config of a character transducer over the encoder of `ctc_config` (its options are `options`).
@@ -128,6 +129,7 @@ def rnnt_config(
         joint_hidden: width of prediction network and joint.
         durations: of a TDT model.
         big_blanks: durations of a multi-blank model.
+        rnnt_loss: name of the loss where `kind` is 'rnnt'. NeMo's own, 'default', takes twenty times as long on a CPU.
     """
     config = ctc_config(train, validation, **options)
     hidden = config.decoder.feat_in
@@ -147,6 +149,7 @@ def rnnt_config(
         'fuse_loss_wer': False,
         'jointnet': {'joint_hidden': joint_hidden, 'activation': 'relu', 'dropout': 0.0},
     }
+    config.loss = {'loss_name': rnnt_loss}
     if kind == 'tdt':
         config.joint.num_extra_outputs = len(durations)
         config.loss = {'loss_name': 'tdt', 'tdt_kwargs': {'durations': list(durations), 'sigma': 0.05}}

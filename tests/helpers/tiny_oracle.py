@@ -72,8 +72,6 @@ def oracle_rnnt_config(
     config.encoder.self_conditioning = oracle.get('audio_ctc_weight', 1.0) > 0
     config.model_defaults.enc_hidden = config.encoder.d_model
     config.joint.update(fuse_loss_wer=fused, fused_batch_size=3)
-    if kind == 'rnnt':
-        config.loss = {'loss_name': 'oracle_kd_rnnt'}
     config.oracle = oracle
     return config
 

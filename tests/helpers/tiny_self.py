@@ -45,8 +45,6 @@ def calm_transducer(train: Path, kind: str = 'rnnt', fused: bool = False, **opti
     config.train_ds.shuffle = False
     config.preprocessor.dither = 0.0
     config.joint.update(fuse_loss_wer=fused, fused_batch_size=3 if fused else None)
-    if kind == 'rnnt':
-        config.loss = {'loss_name': 'oracle_kd_rnnt'}
     return config
 
 

@@ -21,7 +21,6 @@ def _student(name, train, section, tokenizer, callbacks=()):
     """A fitted student, by class if `section` is given; otherwise NeMo's own with the callbacks."""
     cls = getattr(models, name)
     config = tiny.rnnt_config(train, hidden=16, hybrid='Hybrid' in name)
-    config.loss = {'loss_name': 'oracle_kd_rnnt'}
     config = tiny.with_tokenizer(config, tokenizer) if 'BPE' in name else config
     with open_dict(config):
         if section is not None:

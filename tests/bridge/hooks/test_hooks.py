@@ -72,7 +72,7 @@ def test_without_an_announcement_or_without_gradients_the_loss_is_nemos():
 
 
 def _transducer(train, kind, fused, hybrid=False):
-    config = tiny.rnnt_config(train, kind=kind, hybrid=hybrid, hidden=16)
+    config = tiny.rnnt_config(train, kind=kind, hybrid=hybrid, hidden=16, rnnt_loss='default')
     config.joint.fuse_loss_wer, config.joint.fused_batch_size = fused, 2
     config.preprocessor.dither = 0.0
     return tiny.rnnt_model(config)
