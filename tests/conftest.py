@@ -44,7 +44,6 @@ SLOWEST_FIRST = (
     'tests/evaluation/diagnosis/test_diagnosis.py',
     'tests/callbacks/test_stock_student.py',
     'tests/losses/test_nemo_cuda_kernels.py',
-    'tests/docs/test_adding_an_objective.py',
     'tests/functional/lattice/test_triton.py',
     'tests/corpus/test_corruption.py',
     'tests/bridge/rows/test_batch.py',

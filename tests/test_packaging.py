@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import page_plug_ins
 import pytest
 from clean_environment import ROOT, CleanEnvironment, build_wheel, copy_of_the_source
 
@@ -79,24 +80,46 @@ def test_the_wheel_holds_every_module_of_the_package(wheel):
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / 'nemo_oracle_kd').rglob('*.py')} <= names
 
 
-def test_importing_nemo_alone_registers_the_package(environment, request):
-    # both ways of installing reach NeMo through their own .pth file; all of NeMo, which takes ten seconds, only once
-    losses = 'wheel' in request.node.name
+@pytest.fixture(scope='module')
+def with_nemo(environment, tone_corpus, tone_teacher):
+    """What a process says that imports NeMo alone; from the wheel, all of NeMo, with which it then trains.
+
+    Importing all of NeMo takes ten seconds, so it happens once; both ways of installing reach NeMo through a .pth file.
+    """
+    whole, arguments = environment.kind == 'wheel', []
+    if whole:
+        page_plug_ins.install_the_page(environment.folder / 'dependencies')
+        arguments = [tone_corpus, tone_teacher]
     code = (
         "import gc, sys\n"
         "gc.disable()  # or a third of the time would go into a search for garbage\n"
-        f"import {'nemo.collections.asr' if losses else 'nemo.core'}\n"
+        f"import {'nemo.collections.asr' if whole else 'nemo.core'}\n"
         "from nemo.core.classes import common\n"
         "from nemo.utils import exp_manager, trainer_utils\n"
         "wrapped = [trainer_utils.resolve_trainer_cfg, exp_manager.exp_manager]\n"
-        f"{'import nemo.collections.asr.losses.rnnt as rnnt; wrapped.append(rnnt.resolve_rnnt_loss)' if losses else ''}\n"
+        f"{'import nemo.collections.asr.losses.rnnt as rnnt; wrapped.append(rnnt.resolve_rnnt_loss)' if whole else ''}\n"
         "print('allowed', common._is_target_allowed('nemo_oracle_kd.callbacks.KnowledgeDistillation'))\n"
         "print('wrapped', all(hasattr(function, '__wrapped__') for function in wrapped))\n"
         "print('from', sys.modules['nemo_oracle_kd'].__file__)\n"
     )
-    output = environment.run_python(code).stdout
-    assert 'allowed True' in output and 'wrapped True' in output
-    assert str(ROOT) not in output, "the package was taken from the repository"
+    code += page_plug_ins.TRAINING if whole else ''
+    return environment.run(environment.python, '-c', code, *arguments)
+
+
+def test_importing_nemo_alone_registers_the_package(with_nemo):
+    assert 'allowed True' in with_nemo.stdout and 'wrapped True' in with_nemo.stdout
+    assert str(ROOT) not in with_nemo.stdout, "the package was taken from the repository"
+
+
+@pytest.mark.parametrize('environment', ['wheel'], indirect=True)
+def test_the_plug_ins_of_the_page_train_a_student_beside_plug_ins_that_fail(with_nemo):
+    logged = dict(line.split() for line in with_nemo.stdout.splitlines() if line.startswith('train/kd/'))
+    assert float(logged['train/kd/reverse_kl']) > 0
+    weighted = float(logged['train/kd/reverse_kl_weighted'])
+    assert weighted == pytest.approx(0.2 * float(logged['train/kd/reverse_kl']), rel=1e-5)
+    told = with_nemo.stderr + with_nemo.stdout
+    assert "The objective 'no_loss' of the package no_loss cannot be used: " in told and "'NoSuchLoss'" in told
+    assert "The teacher 'no_teacher' of the package no_teacher cannot be used: broken" in told
 
 
 @pytest.fixture(scope='module')

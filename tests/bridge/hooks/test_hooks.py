@@ -201,7 +201,7 @@ def test_a_loss_without_reduction_is_refused(tone_corpus):
 
 
 def test_a_sampled_joint_still_reaches_the_kernel_of_its_loss(tone_corpus):
-    config = tiny.rnnt_config(tone_corpus, hidden=16)
+    config = tiny.rnnt_config(tone_corpus, hidden=16, rnnt_loss='default')
     config.joint.update(_target_='nemo.collections.asr.modules.SampledRNNTJoint', n_samples=3)
     config.joint.update(fuse_loss_wer=True, fused_batch_size=2)
     model = tiny.rnnt_model(config)
