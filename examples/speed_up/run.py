@@ -79,6 +79,13 @@ def make_parser() -> argparse.ArgumentParser:
     add_budget_argument(parser, (25, 50, 100, 200, 400))
     parser.add_argument('--updates', type=positive, default=640, help='updates of every student (default: 640)')
     parser.add_argument(
+        '--objectives',
+        nargs='+',
+        choices=['frame_kl', 'occupancy'],
+        default=['frame_kl', 'occupancy'],
+        help='what the students of the teachers learn by (default: both)',
+    )
+    parser.add_argument(
         '--one-stage-updates',
         nargs='+',
         type=positive,
@@ -101,6 +108,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def kinds_of(args: argparse.Namespace) -> dict[str, Student]:
+    """The kinds of students that the arguments choose."""
+    return {name: student for name, student in KINDS.items() if student.preset in args.objectives}
+
+
 def at(name: str, seconds: float) -> str:
     """The name of a system with a budget."""
     return f'{name}_at_{seconds:g}'
@@ -119,7 +131,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
                 words.insert(0, f'model.oracle.audio_only_steps={round(args.audio_only_rate * seconds)}')
             start = 'teacher' if 'teacher' in starts else None
             teachers[at(name, seconds)] = replace(teacher, seconds=seconds, overrides=words, start=start)
-        for name, student in KINDS.items():
+        for name, student in kinds_of(args).items():
             students[at(name, seconds)] = replace(student, teacher=at(student.teacher, seconds))
     students[ONE_STAGE] = Student(preset='oracle_self')
     for updates in sorted(set(args.one_stage_updates) - {args.updates}):
@@ -130,9 +142,14 @@ def make_plan(args: argparse.Namespace) -> Plan:
     return Plan(students, args.updates, budgets[-1], args.student_overrides, teachers, starts)
 
 
-def make_pairs(plan: Plan, budgets: list[float]) -> list[tuple[str, str]]:
+def ratios_of(kinds: dict[str, Student]) -> list[tuple[str, str]]:
+    """The pairs of these kinds whose seconds are compared."""
+    return [pair for pair in RATIOS if set(pair) <= set(kinds)]
+
+
+def make_pairs(plan: Plan, kinds: dict[str, Student], budgets: list[float]) -> list[tuple[str, str]]:
     """Students of the two kinds of teachers at each budget, and one stage against alone for each number of updates."""
-    pairs = [(at(slow, seconds), at(fast, seconds)) for seconds in budgets for slow, fast in RATIOS]
+    pairs = [(at(slow, seconds), at(fast, seconds)) for seconds in budgets for slow, fast in ratios_of(kinds)]
     longer = [name for name in plan.students if name.startswith(f'{ONE_STAGE}_')]
     return pairs + [(name.replace(ONE_STAGE, ALONE), name) for name in longer]
 
@@ -149,7 +166,7 @@ def curve_of(comparison: Comparison, kind: str, budgets: list[float]) -> BudgetC
     return BudgetCurve(np.array(budgets), np.array(errors), words[0].reference_lengths)
 
 
-def points_of(results: dict, budgets: list[float]) -> dict[str, list[BudgetPoint]]:
+def points_of(results: dict, kinds: dict[str, Student], budgets: list[float]) -> dict[str, list[BudgetPoint]]:
     """The points of each curve of the figure: the kinds of students, one stage, and the student alone for its updates."""
     systems = results['systems']
 
@@ -160,7 +177,7 @@ def points_of(results: dict, budgets: list[float]) -> dict[str, list[BudgetPoint
 
     points = {
         kind: [point(at(kind, seconds), at(student.teacher, seconds), seconds) for seconds in budgets]
-        for kind, student in KINDS.items()
+        for kind, student in kinds.items()
     }
     for kind in (ONE_STAGE, ALONE):
         names = [name for name in systems if name == kind or name.startswith(f'{kind}_') and name.endswith('_updates')]
@@ -168,27 +185,27 @@ def points_of(results: dict, budgets: list[float]) -> dict[str, list[BudgetPoint
     return points
 
 
-def measure(comparison: Comparison, results: dict, budgets: list[float]) -> dict:
+def measure(comparison: Comparison, results: dict, kinds: dict[str, Student], budgets: list[float]) -> dict:
     """The curves and ratios that `results.json` holds under `speed_up`.
 
     Returns:
         `curves` (kind -> points, WER in percent) and `ratios`, of which the first is the headline.
     """
-    curves = {kind: curve_of(comparison, kind, budgets) for kind in KINDS}
+    curves = {kind: curve_of(comparison, kind, budgets) for kind in kinds}
     ratios = []
-    for slow, fast in RATIOS:
+    for slow, fast in ratios_of(kinds):
         found = compare_speed(curves[slow], curves[fast])
         sentence = found.sentence(NAMES[slow], NAMES[fast])
         ratios.append({'slow': slow, 'fast': fast, **asdict(found), 'sure': found.sure, 'sentence': sentence})
-    points = points_of(results, budgets)
+    points = points_of(results, kinds, budgets)
     return {'curves': {kind: [asdict(one) for one in row] for kind, row in points.items()}, 'ratios': ratios}
 
 
 def write_pages(args: argparse.Namespace, plan: Plan, comparison: Comparison, where: Where, results: dict) -> None:
     """Draws the figure and writes the report."""
-    budgets, out, systems = budgets_of(args), where.out, results['systems']
+    budgets, kinds, out, systems = budgets_of(args), kinds_of(args), where.out, results['systems']
     ratios = results['speed_up']['ratios']
-    points = points_of(results, budgets)
+    points = points_of(results, kinds, budgets)
     figure = student_over_seconds({LABELS[kind]: row for kind, row in points.items()}, systems[ALONE]['wer'])
     save_png(figure, out / 'figure.png')
     write_text_atomically(out / 'figure.svg', to_svg(figure))
@@ -206,7 +223,7 @@ def write_pages(args: argparse.Namespace, plan: Plan, comparison: Comparison, wh
     ]
     table = Table(['seconds at equal WER', 'ratio', '95 % from', 'to', 'can be given'], rows)
     last = budgets[-1]
-    shown = [ALONE, ONE_STAGE, *(at(name, last) for name in (*TEACHERS, *KINDS))]
+    shown = [ALONE, ONE_STAGE, *(at(name, last) for name in (*TEACHERS, *kinds))]
     told = [name for name, teacher in plan.teachers_used.items() if teacher.reads_transcript]
     report = Report(
         title='Seconds of the teacher',
@@ -217,7 +234,7 @@ def write_pages(args: argparse.Namespace, plan: Plan, comparison: Comparison, wh
             'ratio compares the seconds after which the students reach the same word error rate; it is given only if its 95 % interval, '
             'which resamples seeds and utterances, does not contain 1.'
         ],
-        headline=at('student_from_oracle_teacher', last),
+        headline=at(ratios[0]['fast'], last),
         told=told,
         settings=results['settings'],
         sections=[
@@ -235,7 +252,7 @@ def write_pages(args: argparse.Namespace, plan: Plan, comparison: Comparison, wh
 
 def run(args: argparse.Namespace) -> dict:
     """Makes the data, trains, scores, measures and writes the pages; returns the content of `results.json`."""
-    out, budgets = args.out.resolve(), budgets_of(args)
+    out, kinds, budgets = args.out.resolve(), kinds_of(args), budgets_of(args)
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
     data['test'] = args.test.resolve()
     for manifest in data.values():
@@ -243,8 +260,9 @@ def run(args: argparse.Namespace) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     plan, speeds = make_plan(args), speed_job(data['train'], out / 'data')
     where = Where({**data, 'teacher_train': out / 'data' / 'train.jsonl'}, out, args.seeds, args.parallel, [speeds])
-    comparison, results = run_plan(plan, where, make_pairs(plan, budgets), {'budgets': budgets, 'seeds': args.seeds})
-    results['speed_up'] = measure(comparison, results, budgets)
+    pairs, settings = make_pairs(plan, kinds, budgets), {'budgets': budgets, 'seeds': args.seeds}
+    comparison, results = run_plan(plan, where, pairs, settings)
+    results['speed_up'] = measure(comparison, results, kinds, budgets)
     write_text_atomically(comparison.results_path, json.dumps(results, indent=2) + '\n')
     write_pages(args, plan, comparison, where, results)
     return results

@@ -69,6 +69,6 @@ def transducer_config(manifest, kind='rnnt', hybrid=False, fused=False, **option
     """Config of a transducer whose loss is the plain `-log P`."""
     config = tiny.rnnt_config(manifest, kind=kind, hybrid=hybrid, hidden=16, **{'stride': 4, **options})
     config.joint.fuse_loss_wer, config.joint.fused_batch_size = fused, 3
-    if 'loss' in config:
+    if kind != 'rnnt':
         config.loss[f'{config.loss.loss_name}_kwargs'].sigma = 0.0
     return config
