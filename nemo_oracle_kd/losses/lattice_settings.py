@@ -130,11 +130,11 @@ class LatticeConfig:
     """`sum_{t,u} D( P~(.|t,u), P(.|t,u) )`: soft distillation over the whole vocabulary (arXiv 2210.05793).
 
     `losses/lattice.py` computes it; D is in `functional/lattice/distances.py`. The default weight suits a sum over the cells
-    of an utterance. With `normalization: cells` a weight of 0.1 to 1 is suitable.
+    of an utterance: 0.01 to 0.03 taught in every experiment (docs/experiments/causal_student.md). With `normalization: cells` a weight of 0.1 to 1 is suitable.
     """
 
     weight: WeightSchedule = field(
-        default_factory=lambda: WeightSchedule(1e-3), metadata={'help': 'factor in the training loss'}
+        default_factory=lambda: WeightSchedule(0.01), metadata={'help': 'factor in the training loss'}
     )
     divergence: str = field(
         default='kl', metadata={'help': f'{", ".join(LATTICE_DIVERGENCES)}; kl is from teacher to student'}
@@ -187,6 +187,10 @@ class TopKLatticeConfig(LatticeConfig):
 @dataclass
 class CollapsedLatticeConfig(LatticeConfig):
     """Like `lattice`, over three classes: next label, blank, and all others (arXiv 2011.06110, with the paper's weight)."""
+
+    weight: WeightSchedule = field(
+        default_factory=lambda: WeightSchedule(1e-3), metadata={'help': 'factor in the training loss'}
+    )
 
 
 @dataclass
