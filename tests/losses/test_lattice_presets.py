@@ -23,7 +23,7 @@ def lines(preset):
     'preset, own',
     [
         ('lattice_topk', {'top_k'}),
-        ('lattice_collapsed', set()),
+        ('lattice_collapsed', {'weight'}),
         ('one_best_path', {'weight', 'mode'}),
     ],
 )
