@@ -124,10 +124,11 @@ def scored_tones(tone_corpus, tone_teacher, tmp_path_factory):
     """Folder of the corpus as the teacher labels it (decode.jsonl, four texts each) and as it scores it (reference.jsonl)."""
     from nemo_oracle_kd.bridge.restore import restore_frozen
     from nemo_oracle_kd.labelling.manifest import score_manifest
-    from nemo_oracle_kd.labelling.scorer import Scorer, ScoringSettings
+    from nemo_oracle_kd.labelling.model_scorer import model_scorer
+    from nemo_oracle_kd.labelling.scorer import ScoringSettings
 
     folder = tmp_path_factory.mktemp('scored')
     teacher = restore_frozen(str(tone_teacher))
     for name, settings in {'decode': {'nbest': 4}, 'reference': {'source': 'reference'}}.items():
-        score_manifest(Scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
+        score_manifest(model_scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
     return folder

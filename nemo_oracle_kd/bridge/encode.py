@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Runs the encoder of any NeMo model with a CTC or transducer head on a batch of audio.
+"""Runs the encoder of any NeMo model with a CTC head, a transducer head or an attention decoder on a batch of audio.
 
 Everything else that is computed from a model (frame posteriors, scores of texts, its lattice, its emissions) starts from the
 result of :func:`encode_audio`. The encoder, by far the most expensive part, therefore runs once per batch.
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo_oracle_kd.bridge.attention_prompt import is_attention_model
 from nemo_oracle_kd.bridge.model import ctc_decoder, has_ctc_head
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 
@@ -21,7 +22,8 @@ __all__ = ['encode_audio', 'predict_labels']
 def encode_audio(model: Any, batch: AudioBatch) -> EncodedAudio:
     """Runs the encoder, and the CTC head if there is one.
 
-    This works for CTC, RNN-T, TDT, multi-blank and hybrid models. An oracle also reads the transcripts of the batch.
+    This works for CTC, RNN-T, TDT, multi-blank and hybrid models, and for attention encoder-decoders, whose `encoded` is what their
+    decoder attends to. An oracle also reads the transcripts of the batch.
 
     Args:
         model: a NeMo ASR model in eval mode.
@@ -35,6 +37,9 @@ def encode_audio(model: Any, batch: AudioBatch) -> EncodedAudio:
     audio = {'input_signal': batch.signal, 'input_signal_length': batch.lengths}
     if getattr(model, 'reads_transcript', False):
         audio.update(transcript=batch.transcripts.labels, transcript_length=batch.transcripts.lengths)
+    if is_attention_model(model):
+        _, lengths, states, _ = model.forward(**audio)
+        return EncodedAudio(lengths.long(), encoded=states.transpose(1, 2))
     if not hasattr(model, 'joint'):
         log_probs, lengths, _ = model.forward(**audio)
         return EncodedAudio(lengths.long(), _normalised(log_probs))

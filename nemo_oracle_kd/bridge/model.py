@@ -67,7 +67,8 @@ class ModelDescription:
         sample_rate: samples per second.
         frame_seconds: seconds of audio per encoder frame, `None` if the model does not say.
         reads_transcript: whether the model is an oracle, whose forward pass needs the transcript.
-        heads: `ctc`, `transducer` or both: the keys of `blanks`, or for a student the heads that it is trained with.
+        heads: `ctc`, `transducer` or both: the keys of `blanks`, or for a student the heads that it is trained with; `attention`
+            for an attention decoder.
     """
 
     name: str

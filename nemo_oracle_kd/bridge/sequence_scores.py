@@ -31,6 +31,7 @@ __all__ = [
     'MAX_CELLS',
     'Hypotheses',
     'Lattices',
+    'portions',
     'score_encoded',
     'score_labels',
 ]
@@ -135,7 +136,7 @@ def score_encoded(
             scores[:, n] = torch.where(present[:, n].to(nll.device), -nll, -math.inf)
         return scores
     lattices = Lattices(model, head, audio)
-    for chosen in _portions(audio.lengths, hypotheses.lengths, max_cells):
+    for chosen in portions(audio.lengths, hypotheses.lengths, max_cells):
         b, n = chosen.unbind(1)
         scores[b, n] = lattices.score(b, hypotheses.labels[b, n], hypotheses.lengths[b, n], max_cells, own)
     return scores
@@ -155,7 +156,7 @@ def _ctc_nll(audio: EncodedAudio, labels: Tensor, lengths: Tensor, blank: int, o
     return ctc_full_sum(audio.log_probs, labels, audio.lengths, lengths, blank)
 
 
-def _portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tensor]:
+def portions(frames: Tensor, lengths: Tensor, max_cells: int) -> Iterator[Tensor]:
     """Yields pairs (utterance, hypothesis), `[P, 2]`, of at most `max_cells` cells including padding, or a single pair."""
     frames, lengths = frames.tolist(), lengths.tolist()
     pairs = [(b, n) for b, of_one in enumerate(lengths) for n, length in enumerate(of_one) if length >= 0]

@@ -73,7 +73,7 @@ class EncodedAudio:
     Attributes:
         lengths: `[B]` valid frames (T may exceed the longest).
         log_probs: `[B, T, V]` frame posteriors of the CTC head, natural log, blank last; `None` without that head.
-        encoded: `[B, D, T]` encoder output as a joint takes it; `None` where nobody asked for it.
+        encoded: `[B, D, T]` encoder output as a joint or an attention decoder takes it; `None` where nobody asked for it.
         predicted: `[B, D', U+1]` output of the prediction network for the batch's labels; `None` where it was not computed.
     """
 

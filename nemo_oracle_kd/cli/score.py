@@ -12,6 +12,7 @@ HELP = 'label a manifest with a teacher: N-best texts and their log-probabilitie
 EPILOG = """examples:
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --nbest 8
   nemo-oracle-kd score --teacher t.nemo --manifest train.jsonl --output scored.jsonl --reference
+  nemo-oracle-kd score --teacher canary.nemo --manifest in.jsonl --output out.jsonl --prompt source_lang=en target_lang=en pnc=no
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --shards 4 --shard 0   # one of four machines
   nemo-oracle-kd score --merge out.jsonl                                                        # when all four are done
 
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='auto',
         choices=['auto', 'ctc', 'rnnt'],
         help='head of a hybrid model (default: auto, the transducer)',
+    )
+    source.add_argument(
+        '--prompt',
+        nargs='+',
+        default=[],
+        metavar='SLOT=VALUE',
+        help='prompt of an attention decoder (Canary), such as source_lang=en target_lang=en pnc=no',
     )
     source.add_argument(
         '--skip-unwritable', action='store_true', help='drop rows whose given text the teacher cannot write'
@@ -176,8 +184,20 @@ def settings(args: argparse.Namespace):
         max_symbols=args.max_symbols,
         head=args.head,
         kernel=args.kernel,
+        prompt=_prompt(args.prompt),
         **options,
     )
+
+
+def _prompt(slots: list[str]) -> dict[str, str]:
+    from nemo_oracle_kd.errors import ConfigError
+
+    ConfigError.raise_if_any(
+        f"{slot!r} is not a slot of a prompt: write SLOT=VALUE, such as source_lang=en"
+        for slot in slots
+        if '=' not in slot
+    )
+    return dict(slot.split('=', 1) for slot in slots)
 
 
 def options(args: argparse.Namespace, part: int = 0, parts: int = 1):
@@ -204,13 +224,13 @@ def score_one(args: argparse.Namespace, part: int, parts: int):
 
     from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
     from nemo_oracle_kd.labelling.manifest import score_manifest
-    from nemo_oracle_kd.labelling.scorer import Scorer
+    from nemo_oracle_kd.labelling.model_scorer import model_scorer
 
     device = args.device
     if device == 'auto':
         device = f'cuda:{part % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
     with quiet_nemo():
-        scorer = Scorer(restore_frozen(args.teacher, device), settings(args))
+        scorer = model_scorer(restore_frozen(args.teacher, device), settings(args))
         return score_manifest(scorer, args.manifest, args.output, options(args, part, parts))
 
 

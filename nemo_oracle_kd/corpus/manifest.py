@@ -18,7 +18,11 @@ REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is somethi
 LOG_PROB_KEY, NBEST_KEY = 'teacher_log_prob', 'teacher_nbest'
 TOKENS_KEY, FINGERPRINT_KEY = 'teacher_tokens', 'teacher_fingerprint'
 ROW_KEY = 'teacher_row'  # short hash of the row as it was scored
-TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY, ROW_KEY)
+#: what some teachers say about their text besides: probabilities from 0 to 1, bytes over compressed bytes, and the temperature
+CONFIDENCE_KEY, NO_SPEECH_KEY = 'teacher_confidence', 'teacher_no_speech_prob'
+COMPRESSION_KEY, TEMPERATURE_KEY = 'teacher_compression_ratio', 'teacher_temperature'
+FIELD_KEYS = (CONFIDENCE_KEY, NO_SPEECH_KEY, COMPRESSION_KEY, TEMPERATURE_KEY)
+TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY, ROW_KEY, *FIELD_KEYS)
 SUPERVISED_KEY = 'supervised'  # whether `text` is a true transcript, which needs no score
 
 

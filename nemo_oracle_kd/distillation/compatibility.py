@@ -89,6 +89,8 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
         found.problems += weight_problems(teacher.model, 'the teacher')
     found.problems += teacher.problems(config.objectives) if teacher is not None else ()
     lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
+    if teacher is not None and 'attention' in teacher.description.heads:
+        return found
     if lattice and teacher is not None and teacher.model is None:
         found.problems.append(
             f"{', '.join(lattice)} reads the joint or the encoder of a NeMo model, which this kind of teacher "
@@ -132,6 +134,9 @@ def compare(
             f"the teacher was trained on {teacher.sample_rate} Hz audio and the student reads {student.sample_rate} Hz: set "
             f"model.sample_rate={teacher.sample_rate} (NeMo resamples when it loads audio) or use another teacher"
         )
+    if 'attention' in teacher.heads:
+        found.problems += _attention_problems(teacher, names)
+        return found
     found.problems += _class_problems(student, teacher, names, same)
     found.problems += _frame_problems(student, teacher, names, same, time_resampling)
     scores = [name for name in names if OBJECTIVES[name].loss.needs_true_likelihood]
@@ -164,6 +169,23 @@ def _fill_rows(found: CompatibilityReport, student: ModelDescription, teacher: M
     for fact, text in texts.items():
         found.rows.append((fact, text(student), text(teacher), same.get(fact, True)))
     return same
+
+
+def _attention_problems(teacher: ModelDescription, names: list[str]) -> Iterator[str]:
+    """Yields what an attention decoder can serve, and what it cannot."""
+    texts = objectives_of('sequence', names)
+    others = ', '.join(name for name in names if name not in texts)
+    if texts:
+        yield (
+            f"{', '.join(texts)} can learn from the stored scores of an attention decoder ({teacher.name}), but not with the model "
+            "beside the student: label the training manifest with `nemo-oracle-kd score --prompt ...`, and set teacher.scores "
+            "to manifest instead of teacher.restore_from"
+        )
+    if others:
+        yield (
+            f"{others} compares frames, lattices or encoders, which cannot be read from an attention decoder ({teacher.name}): use a "
+            "CTC, transducer or hybrid teacher, or learn from stored scores with hard, full_sum or full_sum_norm"
+        )
 
 
 def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -> Iterator[str]:

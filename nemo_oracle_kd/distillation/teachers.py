@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from nemo_oracle_kd.bridge.attention_prompt import describe_attention, is_attention_model
 from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.model import Head, ModelDescription, describe, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
@@ -194,7 +195,8 @@ class OnlineTeacher(Teacher):
     def __init__(self, config: TeacherConfig):
         self.source = config.restore_from
         self.model: Any = restore_frozen(config.restore_from)
-        self.description: ModelDescription = describe(self.model)
+        facts = describe_attention if is_attention_model(self.model) else describe
+        self.description: ModelDescription = facts(self.model)
         self.memory = AnswerMemory(config.memory_mb) if config.memory_mb > 0 else None
         self._scores_with = config.head
         self._head: Head | None = None

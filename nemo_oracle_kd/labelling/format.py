@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ __all__ = [
     'read_header',
     'round_log_prob',
     'row_hash',
+    'scored_row',
     'teacher_identity',
     'word_error_rate',
 ]
@@ -123,13 +124,45 @@ def row_hash(row: Mapping[str, Any]) -> str:
     return '%08x' % zlib.crc32(whole.encode('utf-8', 'surrogatepass'))  # finds accidents, and is asked of every row
 
 
+def scored_row(
+    row: Mapping[str, Any],
+    texts: Sequence[tuple[float | None, str, int | None]],
+    fingerprint: Fingerprint | str,
+    keep_reference: bool = True,
+    fields: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Makes a row of a scored manifest.
+
+    Args:
+        row: the row that was labelled; what another teacher wrote into it is left out.
+        texts: log-probability in nats, text and number of tokens of each text, the best first; a single text whose
+            log-probability is `None` is written without a score.
+        fingerprint: whose texts and scores these are.
+        keep_reference: whether the row's own `text` is kept as its reference, unless it has one.
+        fields: what else is known about the best text, under keys of `FIELD_KEYS`.
+    """
+    log_prob, best, tokens = texts[0]
+    scored = {key: value for key, value in row.items() if key not in (*TEACHER_KEYS, 'text')}
+    if keep_reference and isinstance(row.get('text'), str) and not isinstance(row.get(REFERENCE_KEY), str):
+        scored[REFERENCE_KEY] = row['text']
+    scored['text'] = best
+    if log_prob is not None:
+        scored[NBEST_KEY] = [{'text': text, 'log_prob': value} for value, text, _ in texts]
+        scored[LOG_PROB_KEY] = log_prob
+        scored[TOKENS_KEY] = tokens
+    scored.update(fields or {})
+    scored[FINGERPRINT_KEY] = str(fingerprint)
+    scored[ROW_KEY] = row_hash(scored)
+    return scored
+
+
 def teacher_identity(model: Any) -> str:
     """Hash of a model's weights and of the parts of its config that determine its outputs; paths are not included."""
     import torch
     from omegaconf import OmegaConf
 
     digest = hashlib.sha256()
-    for name in ('preprocessor', 'encoder', 'decoder', 'joint', 'aux_ctc'):
+    for name in ('preprocessor', 'encoder', 'decoder', 'joint', 'aux_ctc', 'transf_encoder', 'transf_decoder', 'head'):
         part = model.cfg.get(name)
         if part is not None:
             part = OmegaConf.to_container(part, resolve=True)

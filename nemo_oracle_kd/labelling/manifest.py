@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import AudioSpan, audio_seconds, read_audio
-from nemo_oracle_kd.bridge.model import frame_seconds
 from nemo_oracle_kd.bridge.vocabulary import UnwritableText
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.errors import ConfigError
@@ -116,15 +115,7 @@ def _header(scorer: Scorer, manifest: str | Path, options: RunOptions) -> dict[s
     return {
         'format': FORMAT,
         'fingerprint': str(scorer.fingerprint),
-        'teacher': {
-            'class': type(scorer.model).__name__,
-            'identity': scorer.identity,
-            'head': scorer.head.kind,
-            'vocabulary': scorer.codec.fingerprint,
-            'vocabulary_size': len(scorer.head.vocabulary),
-            'sample_rate': scorer.sample_rate,
-            'frame_seconds': frame_seconds(scorer.model),
-        },
+        'teacher': scorer.teacher,
         'source': options.source,
         'decoding': scorer.decoding,
         'filter': {**asdict(options.row_filter), 'skip_unwritable': options.skip_unwritable},

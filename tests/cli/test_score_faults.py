@@ -24,7 +24,8 @@ from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.labelling.files import dropped_path, journal_path
 from nemo_oracle_kd.labelling.format import header_path, read_header
 from nemo_oracle_kd.labelling.manifest import score_manifest
-from nemo_oracle_kd.labelling.scorer import Scorer, ScoringSettings
+from nemo_oracle_kd.labelling.model_scorer import model_scorer
+from nemo_oracle_kd.labelling.scorer import ScoringSettings
 
 
 def _score(teacher, manifest, output, *options):
@@ -172,7 +173,7 @@ def test_a_teacher_that_gives_no_numbers_is_refused_and_a_row_that_does_is_not_t
         return forward(**arguments) * (float('nan') if len(calls) in odd else 1.0)
 
     model.decoder.forward = sometimes_nan
-    scorer = Scorer(model, ScoringSettings(source='reference'))
+    scorer = model_scorer(model, ScoringSettings(source='reference'))
     odd = {1}
     report = score_manifest(scorer, tone_corpus, tmp_path / 'some.jsonl')
     assert report.dropped == {"the teacher's score is not a number": 8} and report.rows == 8

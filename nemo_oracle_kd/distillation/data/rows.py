@@ -9,6 +9,7 @@ from typing import Any
 from nemo.utils import logging
 from torch import Tensor
 
+from nemo_oracle_kd.bridge.attention_prompt import is_attention_model
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.rows.batch import UtteranceRows
@@ -122,6 +123,8 @@ def training_problems(
         teacher: a teacher beside the student, or `None`.
         train_ds: config of the data, or `None`.
     """
+    if teacher is not None and 'attention' in teacher.description.heads:
+        return []  # it cannot teach beside the student, as the report on the models says
     try:
         checks, problems = _checks(student, config, teacher, train_ds)
     except ConfigError as error:
@@ -184,6 +187,11 @@ def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:
     if teacher.restore_from is None:
         return None if named is None else ScoringTeacher(named)
     model = restore_frozen(teacher.restore_from)
+    if is_attention_model(model):
+        raise ConfigError(
+            f"the scores of {teacher.restore_from} ({type(model).__name__}) depend on its prompt as well, so that the model alone does "
+            "not identify them: leave teacher.restore_from out, and set teacher.fingerprint to that in the header of the manifest"
+        )
     own = model_fingerprint(model, teacher.head)
     if named is not None and not own.same_scores(named):
         raise ConfigError(
