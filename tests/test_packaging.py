@@ -12,6 +12,7 @@ from pathlib import Path
 import page_plug_ins
 import pytest
 from clean_environment import ROOT, CleanEnvironment, build_wheel, copy_of_the_source
+from registration import IMPORT_NEMO_ALONE, assert_registered
 
 pytestmark = pytest.mark.packaging
 
@@ -82,32 +83,19 @@ def test_the_wheel_holds_every_module_of_the_package(wheel):
 
 @pytest.fixture(scope='module')
 def with_nemo(environment, tone_corpus, tone_teacher):
-    """What a process says that imports NeMo alone; from the wheel, all of NeMo, with which it then trains.
+    """What a process says that imports NeMo alone, and then trains with the plug-ins of docs/adding_an_objective.md.
 
-    Importing all of NeMo takes ten seconds, so it happens once; both ways of installing reach NeMo through a .pth file.
+    Of the wheel only: tests/losses/test_nemo_cuda_kernels.py does the same in the environment of `make venv`, where the
+    installation is editable.
     """
-    whole, arguments = environment.kind == 'wheel', []
-    if whole:
-        page_plug_ins.install_the_page(environment.folder / 'dependencies')
-        arguments = [tone_corpus, tone_teacher]
-    code = (
-        "import gc, sys\n"
-        "gc.disable()  # or a third of the time would go into a search for garbage\n"
-        f"import {'nemo.collections.asr' if whole else 'nemo.core'}\n"
-        "from nemo.core.classes import common\n"
-        "from nemo.utils import exp_manager, trainer_utils\n"
-        "wrapped = [trainer_utils.resolve_trainer_cfg, exp_manager.exp_manager]\n"
-        f"{'import nemo.collections.asr.losses.rnnt as rnnt; wrapped.append(rnnt.resolve_rnnt_loss)' if whole else ''}\n"
-        "print('allowed', common._is_target_allowed('nemo_oracle_kd.callbacks.KnowledgeDistillation'))\n"
-        "print('wrapped', all(hasattr(function, '__wrapped__') for function in wrapped))\n"
-        "print('from', sys.modules['nemo_oracle_kd'].__file__)\n"
-    )
-    code += page_plug_ins.TRAINING if whole else ''
-    return environment.run(environment.python, '-c', code, *arguments)
+    page_plug_ins.install_the_page(environment.folder / 'dependencies')
+    code = IMPORT_NEMO_ALONE + page_plug_ins.TRAINING
+    return environment.run(environment.python, '-c', code, tone_corpus, tone_teacher)
 
 
+@pytest.mark.parametrize('environment', ['wheel'], indirect=True)
 def test_importing_nemo_alone_registers_the_package(with_nemo):
-    assert 'allowed True' in with_nemo.stdout and 'wrapped True' in with_nemo.stdout
+    assert_registered(with_nemo.stdout)
     assert str(ROOT) not in with_nemo.stdout, "the package was taken from the repository"
 
 
