@@ -3,9 +3,9 @@
 
 """Entry point of the ``nemo-oracle-kd`` command: finds the subcommand, parses, runs, and turns errors into one sentence.
 
-Every module of this folder is a subcommand, except this one and those whose names begin with an underscore. It has
-``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``, inside which it imports what is slow to import.
-Only the module of the requested command is imported.
+Every module of this folder is a subcommand, except this one and those whose names begin with an underscore. (The module of
+``import``, a word of Python's, ends in one.) It has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``,
+inside which it imports what is slow to import. Only the module of the requested command is imported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def command_modules() -> dict[str, str]:
     package = importlib.import_module('nemo_oracle_kd.cli')
     names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
     return {
-        name.replace('_', '-'): f'nemo_oracle_kd.cli.{name}'
+        name.rstrip('_').replace('_', '-'): f'nemo_oracle_kd.cli.{name}'
         for name in names
         if name != 'main' and not name.startswith('_')
     }

@@ -18,11 +18,9 @@ REFERENCE_KEY = 'reference_text'  # the true transcript, where `text` is somethi
 LOG_PROB_KEY, NBEST_KEY = 'teacher_log_prob', 'teacher_nbest'
 TOKENS_KEY, FINGERPRINT_KEY = 'teacher_tokens', 'teacher_fingerprint'
 ROW_KEY = 'teacher_row'  # short hash of the row as it was scored
-#: what some teachers say about their text besides: probabilities from 0 to 1, bytes over compressed bytes, and the temperature
-CONFIDENCE_KEY, NO_SPEECH_KEY = 'teacher_confidence', 'teacher_no_speech_prob'
-COMPRESSION_KEY, TEMPERATURE_KEY = 'teacher_compression_ratio', 'teacher_temperature'
-FIELD_KEYS = (CONFIDENCE_KEY, NO_SPEECH_KEY, COMPRESSION_KEY, TEMPERATURE_KEY)
-TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FINGERPRINT_KEY, ROW_KEY, *FIELD_KEYS)
+#: what else is known about `text`: the confidence and other fields of an imported row, and stored measures of a filter
+FIELDS_KEY = 'teacher_fields'
+TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FIELDS_KEY, FINGERPRINT_KEY, ROW_KEY)
 SUPERVISED_KEY = 'supervised'  # whether `text` is a true transcript, which needs no score
 
 
@@ -89,13 +87,7 @@ def read_manifest(
     path = Path(path)
     check_manifest_path(path)
     rows = []
-    try:
-        lines = path.read_text(encoding='utf-8-sig').split('\n')
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path} is not UTF-8 text ({error.reason}): give the path of a manifest, not of an audio file or an archive"
-        ) from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, 'a manifest'), start=1):
         if line.strip():
             rows.append(_parse(line, path, number, require_text, check_audio))
     if not rows:
@@ -103,16 +95,47 @@ def read_manifest(
     return rows
 
 
-def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: bool) -> dict[str, Any]:
-    where = f"{path}, line {number}"
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file, without a byte order mark.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message.
+
+    Raises:
+        ManifestError: it is not UTF-8 text.
+    """
     try:
-        row = json.loads(line)
+        return path.read_text(encoding='utf-8-sig').split('\n')
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{path} is not UTF-8 text ({error.reason}): give the path of {what}, not of an audio file or an archive"
+        ) from None
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parses JSON.
+
+    Args:
+        text: the JSON.
+        where: file and line, for the message.
+
+    Raises:
+        ManifestError: it is not valid JSON.
+    """
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ManifestError(
             f"{where}: not valid JSON ({error.msg} at column {error.colno}); write one JSON object per line"
         ) from None
     except RecursionError:
         raise ManifestError(f"{where}: the JSON is nested too deeply; write a flat JSON object") from None
+
+
+def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: bool) -> dict[str, Any]:
+    where = f"{path}, line {number}"
+    row = parse_json(line, where)
     if not isinstance(row, dict):
         raise ManifestError(
             f"{where}: {line[:60]!r} is not a JSON object; write an object such as {{\"audio_filepath\": ...}}"
@@ -125,10 +148,10 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
         raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}")
     # bool is an int to Python and NaN passes a `<= 0` test, so both are ruled out by name.
     duration = row.get('duration', 1.0)
-    if not _is_number(duration) or duration <= 0:
+    if not is_number(duration) or duration <= 0:
         raise ManifestError(f"{where}: `duration` is {duration!r}; give the length of {audio} in seconds")
     offset = row.get('offset')
-    if offset is not None and (not _is_number(offset) or offset < 0):
+    if offset is not None and (not is_number(offset) or offset < 0):
         raise ManifestError(
             f"{where}: `offset` is {offset!r}; give the second of {audio} at which the utterance begins, at least 0"
         )
@@ -143,7 +166,8 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
     return {**row, AUDIO_KEY: absolute, **({} if text is None else {'text': text})}
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a finite number."""
     return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
 
 

@@ -12,7 +12,7 @@ from nemo_oracle_kd.distillation.teacher_kinds import config_class_of
 from nemo_oracle_kd.distillation.teacher_settings import TeacherOptions
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.lattice_settings import DelayConfig
-from nemo_oracle_kd.losses.objectives import OBJECTIVES
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of
 from nemo_oracle_kd.losses.schedule import WeightSchedule
 from nemo_oracle_kd.strict_config import build
 
@@ -140,6 +140,11 @@ def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path
         yield (
             f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: set "
             f"{path}.teacher.scores to null and give {path}.teacher.restore_from"
+        )
+    if teacher.online and (fields := needs_of({name: found for name, found in objectives.items() if found}).fields):
+        yield (
+            f"`{path}`: `confidence.field` ({', '.join(fields)}) is read from rows with stored scores: set {path}.teacher.scores "
+            "to manifest, or leave the field out"
         )
     shifted = getattr(teacher, 'shift', 0) or getattr(teacher, 'delay', DelayConfig()).mode == 'estimate'
     if shifted and not any(loss.family == 'frame' for loss in classes.values()):

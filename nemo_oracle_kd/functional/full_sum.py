@@ -42,7 +42,7 @@ FULL_SUM_NORMALIZATIONS = ('none', 'token')
 NBEST_OVER = ('first', 'all')
 """Which texts of an N-best list are compared: the best one, or all of them (their mean)."""
 
-CONFIDENCE_MODES = ('constant', 'probability', 'sigmoid')
+CONFIDENCE_MODES = ('constant', 'probability', 'sigmoid', 'value')
 """How the teacher's confidence becomes a weight, see `confidence_weight`."""
 
 
@@ -214,14 +214,17 @@ def confidence_weight(
     sharpness: float = 1.0,
     threshold: float = 1.0,
     floor: float = 0.0,
+    values: Tensor | None = None,
 ) -> Tensor:
     """Weight of each utterance by the teacher's confidence, a fixed form of adaptive loss mixing (arXiv 2202.03250).
 
-    With `r = teacher_nll / tokens` in nats per token (tokens at least 1):
+    With `r = teacher_nll / tokens` in nats per token (tokens at least 1), or with `r = values` if there are any:
 
     * 'constant': 1;
     * 'probability': `exp(-sharpness r)`, the teacher's (geometric) mean probability per token to the power of the sharpness;
-    * 'sigmoid': `1 / (1 + exp(sharpness (r - threshold)))`, a soft cut at the threshold.
+      at most 1;
+    * 'sigmoid': `1 / (1 + exp(sharpness (r - threshold)))`, a soft cut at the threshold;
+    * 'value': `r` to the power of the sharpness, for `r` from 0 to 1, such as a confidence or an agreement.
 
     The weight lies between 0 and 1, so it can also mix two losses: `w distillation + (1 - w) label loss`.
 
@@ -231,7 +234,8 @@ def confidence_weight(
         mode: one of `CONFIDENCE_MODES`.
         sharpness: see above; positive, in tokens per nat.
         threshold: nats per token at which 'sigmoid' is one half.
-        floor: the weights of the last two modes are moved from `[0, 1]` to `[floor, 1]`.
+        floor: the weights of all modes but 'constant' are moved from `[0, 1]` to `[floor, 1]`.
+        values: `[B]` another measure of doubt, or, in mode 'value', of confidence.
 
     Returns:
         `[B]` without gradient, float64 for float64 input and float32 otherwise. An infinite score gives `floor` (in
@@ -246,11 +250,16 @@ def confidence_weight(
         raise ValueError(f"The sharpness of confidence weights must be positive, got {sharpness}.")
     if not 0 <= floor <= 1:
         raise ValueError(f"The floor of confidence weights must lie between 0 and 1, got {floor}.")
+    if mode == 'value' and values is None:
+        raise ValueError("Confidence weights of mode 'value' need values, such as a confidence from 0 to 1.")
     nll = teacher_nll.to(compute_dtype(teacher_nll.dtype))
-    rate = nll / _tokens(target_lengths, nll)
+    rate = nll / _tokens(target_lengths, nll) if values is None else values.to(nll)
     if mode == 'constant':
         return torch.ones_like(rate)
-    weight = torch.exp(-sharpness * rate) if mode == 'probability' else torch.sigmoid(sharpness * (threshold - rate))
+    if mode == 'sigmoid':
+        weight = torch.sigmoid(sharpness * (threshold - rate))
+    else:
+        weight = torch.exp(-sharpness * rate.clamp(min=0)) if mode == 'probability' else rate.clamp(0, 1) ** sharpness
     return floor + (1.0 - floor) * weight
 
 

@@ -32,10 +32,12 @@ __all__ = [
     'merge_parts',
     'part_path',
     'parts_of',
+    'refuse_changed',
     'remove_part',
     'write_scored',
 ]
 
+SCORED_FORMAT = 'nemo_oracle_kd scored manifest, version 1'
 CHECKSUM = 'sha256'
 #: keys of the header that describe the outcome of a run and not its settings
 OUTCOME = ('rows', 'dropped', 'source', CHECKSUM)
@@ -108,11 +110,16 @@ def finished_report(output: Path, header: dict[str, Any]) -> ScoringReport:
         raise ConfigError(
             f"{output} was made by a different run ({difference}): give another --output, or use --overwrite"
         )
-    _refuse_changed(output, before)
+    refuse_changed(output, before)
     return ScoringReport(before['rows'], before['dropped'])
 
 
-def _refuse_changed(output: Path, header: dict[str, Any]) -> None:
+def refuse_changed(output: Path, header: dict[str, Any]) -> None:
+    """Refuses a scored manifest that is no longer what its header says.
+
+    Raises:
+        ConfigError: its checksum differs.
+    """
     if header.get(CHECKSUM, None) not in (None, _checksum(output.read_bytes())):
         raise ConfigError(
             f"{output} was changed after it was scored, so that its texts and scores may not belong together: score it again "
@@ -209,7 +216,7 @@ def _part_header(part: Path) -> dict[str, Any]:
     header = read_header(part)
     if header is None or not isinstance(header.get('shard'), list):
         raise ConfigError(f"{part} has no header {header_path(part)}: copy it from where the part was scored")
-    _refuse_changed(part, header)
+    refuse_changed(part, header)
     return header
 
 

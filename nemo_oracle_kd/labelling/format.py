@@ -18,6 +18,7 @@ from typing import Any
 
 from nemo_oracle_kd.corpus.manifest import (
     AUDIO_KEY,
+    FIELDS_KEY,
     FINGERPRINT_KEY,
     LOG_PROB_KEY,
     NBEST_KEY,
@@ -33,12 +34,14 @@ __all__ = [
     'LOG_PROB_KEY',
     'NBEST_KEY',
     'TOKENS_KEY',
+    'FIELDS_KEY',
     'FINGERPRINT_KEY',
     'REFERENCE_KEY',
     'ROW_KEY',
     'TEACHER_KEYS',
     'Fingerprint',
     'RowFilter',
+    'character_error_rate',
     'fingerprint_of',
     'header_path',
     'model_fingerprint',
@@ -46,6 +49,7 @@ __all__ = [
     'round_log_prob',
     'row_hash',
     'scored_row',
+    'short_hash',
     'teacher_identity',
     'word_error_rate',
 ]
@@ -98,7 +102,8 @@ class Fingerprint:
         return (self.teacher, self.vocabulary) == (other.teacher, other.vocabulary)
 
 
-def _short_hash(value: Any) -> str:
+def short_hash(value: Any) -> str:
+    """Eight hexadecimal digits that stand for a value of JSON's types."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode('utf-8')).hexdigest()[:_SHORT]
 
@@ -139,7 +144,7 @@ def scored_row(
             log-probability is `None` is written without a score.
         fingerprint: whose texts and scores these are.
         keep_reference: whether the row's own `text` is kept as its reference, unless it has one.
-        fields: what else is known about the best text, under keys of `FIELD_KEYS`.
+        fields: what else is known about the best text: name -> value, such as a `confidence` from 0 to 1.
     """
     log_prob, best, tokens = texts[0]
     scored = {key: value for key, value in row.items() if key not in (*TEACHER_KEYS, 'text')}
@@ -150,7 +155,8 @@ def scored_row(
         scored[NBEST_KEY] = [{'text': text, 'log_prob': value} for value, text, _ in texts]
         scored[LOG_PROB_KEY] = log_prob
         scored[TOKENS_KEY] = tokens
-    scored.update(fields or {})
+    if fields:
+        scored[FIELDS_KEY] = dict(fields)
     scored[FINGERPRINT_KEY] = str(fingerprint)
     scored[ROW_KEY] = row_hash(scored)
     return scored
@@ -183,7 +189,7 @@ def fingerprint_of(identity: str, head: str, vocabulary: str, decoding: Mapping[
         vocabulary: `TextCodec.fingerprint`.
         decoding: settings that determine which texts are found.
     """
-    return Fingerprint(_short_hash([identity, head]), vocabulary[:_SHORT], _short_hash(dict(decoding)))
+    return Fingerprint(short_hash([identity, head]), vocabulary[:_SHORT], short_hash(dict(decoding)))
 
 
 def model_fingerprint(model: Any, head: str = 'auto') -> Fingerprint:
@@ -223,6 +229,13 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     if not reference.split():
         return float('inf') if hypothesis.split() else 0.0
     return float(jiwer.wer(reference, hypothesis))
+
+
+def character_error_rate(reference: str, hypothesis: str) -> float:
+    """Character errors per reference character; otherwise as `word_error_rate`."""
+    import jiwer
+
+    return float(jiwer.cer(reference, hypothesis)) if reference.split() else word_error_rate(reference, hypothesis)
 
 
 @dataclass(frozen=True)

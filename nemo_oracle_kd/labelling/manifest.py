@@ -20,6 +20,7 @@ from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import (
     OUTCOME,
+    SCORED_FORMAT,
     ScoringReport,
     check_output,
     finished_report,
@@ -35,8 +36,6 @@ __all__ = ['RunOptions', 'score_manifest']
 
 #: reasons for which a row is dropped before it is scored, without the details after a colon
 UNHEARD = ('unreadable audio', 'too short', 'too long', NOT_WRITABLE)
-
-FORMAT = 'nemo_oracle_kd scored manifest, version 1'
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def score_manifest(
 
 def _header(scorer: Scorer, manifest: str | Path, options: RunOptions) -> dict[str, Any]:
     return {
-        'format': FORMAT,
+        'format': SCORED_FORMAT,
         'fingerprint': str(scorer.fingerprint),
         'teacher': scorer.teacher,
         'source': options.source,

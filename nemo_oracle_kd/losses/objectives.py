@@ -91,12 +91,14 @@ class Needs:
         nbest: name -> number of texts that the objective compares.
         true_likelihood: objectives with `needs_true_likelihood`, see `ObjectiveTraits`.
         sequence: objectives over whole texts.
+        fields: entries of `teacher_fields` by which objectives weight rows -> whether they are weights themselves, 0 to 1.
     """
 
     scores: tuple[str, ...]
     nbest: Mapping[str, int]
     true_likelihood: tuple[str, ...]
     sequence: tuple[str, ...]
+    fields: Mapping[str, bool]
 
     @property
     def most_texts(self) -> int:
@@ -112,17 +114,20 @@ def needs_of(objectives: Mapping[str, Any]) -> Needs:
     """
     sequence = objectives_of('sequence', objectives)
     classes = {name: OBJECTIVES[name].loss for name in sequence}
-    weighed = [name for name in sequence if _confidence_mode(objectives[name]) != 'constant']
+    confidences = {name: getattr(objectives[name], 'confidence', None) for name in sequence}
+    confidences = {name: found for name, found in confidences.items() if found and found.mode != 'constant'}
+    weighed = [name for name, found in confidences.items() if found.field is None]
+    fields: dict[str, bool] = {}
+    for found in confidences.values():
+        if found.field is not None:
+            fields[found.field] = fields.get(found.field, False) or found.mode == 'value'
     return Needs(
         scores=tuple(name for name in sequence if classes[name].reads_score or name in weighed),
         nbest={name: objectives[name].nbest for name in sequence if classes[name].needs_nbest},
         true_likelihood=tuple(name for name in sequence if classes[name].needs_true_likelihood),
         sequence=tuple(sequence),
+        fields=fields,
     )
-
-
-def _confidence_mode(config: Any) -> str:
-    return getattr(getattr(config, 'confidence', None), 'mode', 'constant')
 
 
 def _add_plug_ins() -> None:

@@ -42,11 +42,17 @@ class ConfidenceConfig:
 
     mode: str = field(
         default='constant',
-        metadata={'help': 'constant (1 for all), probability (mean per token), or sigmoid (a soft cut)'},
+        metadata={
+            'help': 'constant (1 for all), probability (mean per token), sigmoid (a soft cut), or value (of a field)'
+        },
     )
     sharpness: float = field(default=1.0, metadata={'help': 'how fast the weight falls with the nats per token'})
     threshold: float = field(default=1.0, metadata={'help': 'sigmoid: nats per token at which the weight is one half'})
     floor: float = field(default=0.0, metadata={'help': 'the smallest weight, 0 to 1'})
+    field: str | None = field(
+        default=None,
+        metadata={'help': "an entry of the rows' teacher_fields that is read instead of the nats per token"},
+    )
 
     @classmethod
     def from_scalar(cls, mode) -> 'ConfidenceConfig':
@@ -61,10 +67,18 @@ class ConfidenceConfig:
             yield f"`{path}.threshold` must be a finite number, not {self.threshold}"
         if not 0 <= self.floor <= 1:
             yield f"`{path}.floor` must lie between 0 and 1, not {self.floor}"
+        if self.mode == 'value' and self.field is None:
+            yield f"`{path}.field` is missing: name the entry of the rows' teacher_fields that is the weight, such as confidence"
+        if self.mode == 'constant' and self.field is not None:
+            yield f"`{path}.field` has no effect with mode constant: set the mode to value, probability or sigmoid"
 
-    def weights(self, teacher_nll: torch.Tensor, teacher_lengths: torch.Tensor) -> torch.Tensor:
-        """`[B]` weights between 0 and 1, without gradient."""
-        return F.confidence_weight(teacher_nll, teacher_lengths, self.mode, self.sharpness, self.threshold, self.floor)
+    def weights(
+        self, teacher_nll: torch.Tensor, teacher_lengths: torch.Tensor, values: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`[B]` weights between 0 and 1, without gradient; `values` are those of `field`."""
+        return F.confidence_weight(
+            teacher_nll, teacher_lengths, self.mode, self.sharpness, self.threshold, self.floor, values
+        )
 
 
 @dataclass
@@ -161,11 +175,18 @@ class SequenceDistillationLoss(ObjectiveTraits, Loss):
         """Neural types of the outputs."""
         return {"losses": NeuralType(tuple('B'), LossType())}
 
-    def weighted(self, losses, teacher_nll, teacher_lengths):
-        """Losses `[B]` weighted by the teacher's confidence in a text, given its score `[B]` in nats and its tokens `[B]`."""
+    def weighted(self, losses, teacher_nll, teacher_lengths, field=None):
+        """Losses `[B]` weighted by the teacher's confidence in a text.
+
+        Args:
+            losses: `[B]`.
+            teacher_nll: `[B]` score of the text, nats.
+            teacher_lengths: `[B]` its tokens.
+            field: `[B]` values of the config's `confidence.field`, where it names one.
+        """
         if self.config.confidence.mode == 'constant':
             return losses
-        return losses * self.config.confidence.weights(teacher_nll, teacher_lengths).to(losses)
+        return losses * self.config.confidence.weights(teacher_nll, teacher_lengths, field).to(losses)
 
 
 class TextDistillationLoss(SequenceDistillationLoss):
@@ -179,10 +200,11 @@ class TextDistillationLoss(SequenceDistillationLoss):
             "teacher_nll": NeuralType(tuple('B'), VoidType()),
             "target_lengths": NeuralType(tuple('B'), LengthsType()),
             "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
+            "field": NeuralType(tuple('B'), VoidType(), optional=True),
         }
 
     @typecheck()
-    def forward(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
+    def forward(self, student_nll, teacher_nll, target_lengths, teacher_lengths, field=None):
         """The objective of each utterance.
 
         Args:
@@ -190,12 +212,13 @@ class TextDistillationLoss(SequenceDistillationLoss):
             teacher_nll: `[B]` the same under the teacher, a constant; `inf` where there is no alignment.
             target_lengths: `[B]` tokens of the text in the student's vocabulary.
             teacher_lengths: `[B]` tokens of the text in the teacher's vocabulary.
+            field: `[B]` values of `confidence.field`, where it names one.
 
         Returns:
             `[B]`, before the factor `weight`.
         """
         losses = self.per_utterance(student_nll, teacher_nll.detach(), target_lengths, teacher_lengths)
-        return self.weighted(losses, teacher_nll, teacher_lengths)
+        return self.weighted(losses, teacher_nll, teacher_lengths, field)
 
     @abstractmethod
     def per_utterance(self, student_nll, teacher_nll, target_lengths, teacher_lengths):
@@ -253,10 +276,11 @@ class FullSumNormLoss(SequenceDistillationLoss):
             "teacher_nll": NeuralType(('B', 'D'), VoidType()),
             "mask": NeuralType(('B', 'D'), MaskType()),
             "teacher_lengths": NeuralType(tuple('B'), LengthsType()),
+            "field": NeuralType(tuple('B'), VoidType(), optional=True),
         }
 
     @typecheck()
-    def forward(self, student_nll, teacher_nll, mask, teacher_lengths):
+    def forward(self, student_nll, teacher_nll, mask, teacher_lengths, field=None):
         """The objective of each utterance.
 
         Args:
@@ -264,6 +288,7 @@ class FullSumNormLoss(SequenceDistillationLoss):
             teacher_nll: `[B, N]` the same under the teacher, with its best text first; constants.
             mask: `[B, N]` true where there is a text.
             teacher_lengths: `[B]` tokens of the first text in the teacher's vocabulary.
+            field: `[B]` values of `confidence.field`, where it names one.
 
         Returns:
             `[B]`, before the factor `weight`; 0 where there is nothing to compare.
@@ -272,7 +297,7 @@ class FullSumNormLoss(SequenceDistillationLoss):
         losses = F.full_sum_norm_distance(
             student_nll, teacher_nll, mask, config.distance, config.huber_width, config.dead_zone, config.over
         )
-        return self.weighted(losses, teacher_nll[:, 0], teacher_lengths)
+        return self.weighted(losses, teacher_nll[:, 0], teacher_lengths, field)
 
     def comparable(self, student_nll, teacher_nll, mask):
         """`[B]` bool: utterances with at least two texts to compare."""

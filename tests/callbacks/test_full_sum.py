@@ -44,6 +44,25 @@ def test_stored_scores_make_the_student_that_the_teacher_itself_makes(scored_ton
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-3, msg=name)
 
 
+def test_rows_are_weighted_by_a_field_of_their_own(scored_tones, tmp_path):
+    rows = read_rows(scored_tones / 'decode.jsonl')
+    for number, row in enumerate(rows[:4]):  # the first batch
+        row['teacher_fields'] = {'agreement': float(number == 1)}
+    for row in rows[4:]:
+        row['teacher_fields'] = {'agreement': 0.0}
+    confidence = {'confidence': {'mode': 'value', 'field': 'agreement'}}
+    for name, options in (('hard', {}), ('full_sum', {}), ('full_sum_norm', {'nbest': 2})):
+        values = []
+        for config in (
+            options,
+            options | confidence,
+            options | confidence | {'confidence': {**confidence['confidence'], 'floor': 1.0}},
+        ):
+            manifest = write_rows(rows, tmp_path / 'weighed.jsonl')
+            values.append(fit(manifest, distillation({name: config}, **ONLY), 1, 'ctc')[0][name])
+        assert values[2] == pytest.approx(values[0], rel=1e-6) and 0 < values[1] < values[0]
+
+
 def test_supervised_rows_have_the_label_loss_and_the_others_the_distillation(tone_corpus, tmp_path):
     rows = read_rows(with_score(tone_corpus, tmp_path / 'all.jsonl', -0.5))
     for row in rows[1:4]:  # of the first batch: one row distilled, three supervised

@@ -92,6 +92,13 @@ def test_a_config_becomes_dataclasses_with_defaults():
             'choose one of constant, probability, sigmoid',
         ),
         (
+            {
+                'teacher': {'restore_from': 't.nemo'},
+                'objectives': {'full_sum': {'confidence': {'mode': 'value', 'field': 'agreement'}}},
+            },
+            'is read from rows with stored scores',
+        ),
+        (
             {'teacher': {'scores': 'manifest'}, 'objectives': {'hard': {}}, 'label_loss': {'on': 'marked'}},
             'choose one of all, supervised',
         ),

@@ -4,6 +4,7 @@
 """Full-sum distances: the paper's gradients, the defined values where there is nothing to compare, and the errors."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -270,9 +271,22 @@ def test_confidence_weights_are_constant_by_default_and_fall_with_the_score_per_
     assert confidence_weight(nll, lengths, 'probability').tolist() == pytest.approx(expected)
     found = confidence_weight(nll, lengths, 'sigmoid', sharpness=2.0, threshold=1.0)
     assert found.tolist() == pytest.approx([1 / (1 + math.exp(-2)), 0.5, 1 / (1 + math.exp(6)), 0.0, 0.5])
+    values = tensor(0.9, 0.5, 1.0, 0.0, 0.1)
     for mode in CONFIDENCE_MODES:
-        weight = confidence_weight(nll, lengths, mode, floor=0.2)
+        weight = confidence_weight(nll, lengths, mode, floor=0.2, values=values if mode == 'value' else None)
         assert weight[3] == (1.0 if mode == 'constant' else 0.2) and ((weight >= 0.2) & (weight <= 1)).all()
+
+
+def test_confidence_weights_may_be_those_of_another_measure():
+    nll, lengths, values = tensor(1.0, 2.0, 3.0), torch.tensor([1, 1, 1]), tensor(0.0, 0.25, 1.0)
+    weights = partial(confidence_weight, nll, lengths, values=values)
+    assert weights(mode='value', sharpness=2.0).tolist() == [0.0, 0.0625, 1.0]
+    assert weights(mode='value', floor=0.5).tolist() == [0.5, 0.625, 1.0]
+    assert weights(mode='probability').tolist() == pytest.approx([1.0, math.exp(-0.25), math.exp(-1.0)])
+    assert weights(mode='sigmoid', threshold=0.25).tolist()[1] == 0.5
+    assert weights(mode='constant').tolist() == [1.0] * 3
+    with pytest.raises(ValueError, match="mode 'value' need values"):
+        confidence_weight(nll, lengths, 'value')
 
 
 @pytest.mark.parametrize(

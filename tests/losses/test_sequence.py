@@ -118,6 +118,17 @@ def test_the_confidence_is_that_of_the_teacher_in_the_text_per_token_of_its_own(
     assert given['teacher_nll'].grad is None
 
 
+@pytest.mark.parametrize('name, case', [('hard', _texts), ('full_sum', _texts), ('full_sum_norm', _lists)])
+def test_the_weight_may_be_a_field_of_the_rows(name, case):
+    values = _scores(0.25, 1.0, 0.5, 0.0)
+    given = case()
+    plain = _loss(name)(**given)
+    weighted = _loss(name, confidence={'mode': 'value', 'field': 'agreement'})(**given, field=values)
+    assert weighted.tolist() == pytest.approx((plain * values).tolist(), rel=1e-12)
+    doubtful = _loss(name, confidence={'mode': 'probability', 'field': 'doubt'})(**given, field=values)
+    assert doubtful.tolist() == pytest.approx((plain * (-values).exp()).tolist(), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     'name, options, sentence',
     [
@@ -132,6 +143,8 @@ def test_the_confidence_is_that_of_the_teacher_in_the_text_per_token_of_its_own(
         ('hard', {'confidence': {'mode': 'sigmoid', 'sharpness': math.inf}}, 'sharpness` must be a finite number'),
         ('hard', {'confidence': {'mode': 'sigmoid', 'threshold': math.nan}}, 'threshold` must be a finite number'),
         ('hard', {'confidence': {'floor': 1.5}}, 'floor` must lie between 0 and 1'),
+        ('hard', {'confidence': 'value'}, 'confidence.field` is missing: name the entry'),
+        ('hard', {'confidence': {'field': 'agreement'}}, 'field` has no effect with mode constant'),
         ('hard', {'distance': 'l1'}, "Unknown key 'distance'"),
     ],
 )

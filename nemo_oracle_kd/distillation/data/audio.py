@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine
-from nemo_oracle_kd.distillation.data.findings import Findings, Sample
+from nemo_oracle_kd.corpus.findings import Findings, Sample
 
 __all__ = ['AudioCheck']
 

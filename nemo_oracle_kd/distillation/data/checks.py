@@ -8,7 +8,7 @@ what is wrong.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine, read_through
@@ -44,6 +44,7 @@ class DataNeeds:
         nbest: number of hypotheses per row that an objective compares; 0 if none does.
         likelihood: names of the objectives that need true likelihoods in the rows, which an oracle teacher cannot give.
         teacher: the teacher whose scores are expected, if known.
+        fields: entries of `teacher_fields` that the rows need -> whether they lie from 0 to 1.
     """
 
     text: bool = True
@@ -53,6 +54,7 @@ class DataNeeds:
     nbest: int = 0
     likelihood: tuple[str, ...] = ()
     teacher: ScoringTeacher | None = None
+    fields: Mapping[str, bool] = field(default_factory=dict)
 
 
 class DataChecks:
@@ -80,7 +82,7 @@ class DataChecks:
     ):
         self.manifests: TrainingManifests = training_manifests(train_ds)
         expected = needs.teacher.fingerprint if needs.teacher is not None else None
-        self.rules = ScoreRules(needs.scores, needs.nbest > 0, expected)
+        self.rules = ScoreRules(needs.scores, needs.nbest > 0, expected, needs.fields)
         self.scores = (
             ScoreCheck(self.rules, needs.likelihood, needs.teacher) if needs.flags or self.rules.scores else None
         )

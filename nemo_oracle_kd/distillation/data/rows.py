@@ -169,6 +169,7 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
         nbest=needs.most_texts if stored else 0,
         likelihood=needs.true_likelihood if stored else (),
         teacher=scoring_teacher(config.teacher) if stored else None,
+        fields=needs.fields,
     )
 
 

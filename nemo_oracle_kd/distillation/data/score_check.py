@@ -6,16 +6,17 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nemo.utils import logging
 
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine
-from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
-from nemo_oracle_kd.distillation.data.findings import Findings
+from nemo_oracle_kd.corpus.findings import Findings
+from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY, is_number
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import (
+    FIELDS_KEY,
     FINGERPRINT_KEY,
     LOG_PROB_KEY,
     NBEST_KEY,
@@ -61,6 +62,10 @@ _SENTENCES = {
         f"have an audio file, `duration`, `text` or score that changed after scoring (`{ROW_KEY}` no longer matches): "
         "score the manifest with `nemo-oracle-kd score --overwrite`, or restore the old values"
     ),
+    'field': (
+        f"have no number {{fields}} in `{FIELDS_KEY}`, by which `confidence.field` weights them (a weight itself, mode value, lies "
+        "from 0 to 1): import it with `nemo-oracle-kd import --fields`, or store a measure with `nemo-oracle-kd filter --store`"
+    ),
     'duplicates': (
         f"have the same text twice in `{NBEST_KEY}`, which would count twice: merge them with "
         "`nemo-oracle-kd score --rescore`"
@@ -89,11 +94,13 @@ class ScoreRules:
         scores: whether `teacher_log_prob` is read; always so with `nbest`.
         nbest: whether an objective compares several hypotheses.
         expected: fingerprint of the only teacher whose scores are accepted; `None` accepts any.
+        fields: entries of `teacher_fields` that rows need -> whether they lie from 0 to 1.
     """
 
     scores: bool
     nbest: bool = False
     expected: Fingerprint | None = None
+    fields: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scores = self.scores or self.nbest
@@ -115,12 +122,12 @@ class ScoreRules:
         """The kinds of mistakes in a row that is not supervised."""
         if not isinstance(row.get(SUPERVISED_KEY, False), bool):
             return ['flag']
+        found = ['field'] if self.fields and not self._has_fields(row) else []
         if not self.scores:
-            return []
+            return found
         log_prob = row.get(LOG_PROB_KEY)
         if log_prob is None:
-            return ['no score']
-        found = []
+            return found + ['no score']
         if not _is_log_prob(log_prob):
             found.append('log-prob')
         tokens = row.get(TOKENS_KEY)
@@ -152,10 +159,21 @@ class ScoreRules:
             found.append('duplicates')
         return found
 
+    def _has_fields(self, row: Mapping[str, Any]) -> bool:
+        values = row.get(FIELDS_KEY)
+        if not isinstance(values, dict):
+            return False
+        return all(
+            is_number(values.get(name)) and (not share or 0 <= values[name] <= 1)
+            for name, share in self.fields.items()
+        )
 
-def mistake_sentence(kind: str, expected: Fingerprint | None) -> str:
+
+def mistake_sentence(kind: str, rules: ScoreRules) -> str:
     """The end of the sentence about rows with a kind of mistake."""
-    return _SENTENCES[kind].format(expected=expected) if kind == 'other teacher' else _SENTENCES[kind]
+    if kind == 'field':
+        return _SENTENCES[kind].format(fields=' and '.join(rules.fields))
+    return _SENTENCES[kind].format(expected=rules.expected) if kind == 'other teacher' else _SENTENCES[kind]
 
 
 class ScoreCheck:
@@ -176,7 +194,7 @@ class ScoreCheck:
         self.rules, self.likelihood, self.teacher = rules, likelihood, teacher
         self.rows = self.supervised_rows = 0
         self.fingerprint = rules.expected
-        self._findings = Findings({kind: mistake_sentence(kind, rules.expected) for kind in _SENTENCES})
+        self._findings = Findings({kind: mistake_sentence(kind, rules) for kind in _SENTENCES})
         self._teachers: Counter[Any] = Counter()
         self._files: dict[str, None] = {}
         self._alone = 0

@@ -13,7 +13,7 @@ from torch import Tensor
 from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.score_check import ScoreRules, mistake_sentence
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.labelling.format import LOG_PROB_KEY, NBEST_KEY, TOKENS_KEY
+from nemo_oracle_kd.labelling.format import FIELDS_KEY, LOG_PROB_KEY, NBEST_KEY, TOKENS_KEY
 
 __all__ = ['StoredScores']
 
@@ -84,6 +84,16 @@ class StoredScores:
         nll = torch.tensor(nll, dtype=torch.float64).reshape(len(rows), width)
         return texts, nll, nll.isfinite()
 
+    def field(self, rows: Sequence[Mapping[str, Any]], name: str) -> Tensor:
+        """The values of an entry of `teacher_fields`, `[B]` float64; 0 in supervised rows.
+
+        Raises:
+            ConfigError: a row of unchecked data that breaks the rules.
+        """
+        self._check_batch(rows)
+        values = [0.0 if row.get(SUPERVISED_KEY) is True else float(row[FIELDS_KEY][name]) for row in rows]
+        return torch.tensor(values, dtype=torch.float64)
+
     def _check_batch(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if self.checked:
             return
@@ -94,7 +104,7 @@ class StoredScores:
             if found:
                 raise ConfigError(
                     f"training utterances such as {row.get('audio_filepath')} (text {str(row.get('text'))[:40]!r}) "
-                    f"{mistake_sentence(found[0], self.rules.expected)}"
+                    f"{mistake_sentence(found[0], self.rules)}"
                 )
             if self.rules.scores and self.rules.expected is None:
                 # no config named the teacher: the first row decides which one the others must have

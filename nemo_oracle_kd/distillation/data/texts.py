@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
+from nemo_oracle_kd.corpus.findings import Findings, Sample
 from nemo_oracle_kd.corpus.manifest import NBEST_KEY, SUPERVISED_KEY
-from nemo_oracle_kd.distillation.data.findings import Findings, Sample
 from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']

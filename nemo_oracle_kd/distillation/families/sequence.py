@@ -97,6 +97,7 @@ class SequenceFamily:
                     teacher_nll=teacher_nll,
                     target_lengths=step.transcripts.lengths,
                     teacher_lengths=teacher_tokens,
+                    **self._field(loss, context, works_on),
                 ).masked_fill(~works_on, 0.0)
                 if context.with_statistics:
                     comparable = loss.comparable(step.label_losses, teacher_nll) & works_on
@@ -157,7 +158,13 @@ class SequenceFamily:
             context.metrics.update(_statistics(logged, works_on, comparable, delta[:, 0]))
             if scores.cells is not None:
                 context.metrics[f'{logged}_cells_saved'] = 1.0 - scores.cells.ratio
-        return loss(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens)
+        given = self._field(loss, context, works_on)
+        return loss(student_nll=scores.nll, teacher_nll=teacher_nll, mask=mask, teacher_lengths=tokens, **given)
+
+    def _field(self, loss: nn.Module, context: StepContext, works_on: Tensor) -> dict[str, Tensor]:
+        """The values by which an objective weights the rows, `[B]`, where it reads them from the rows."""
+        name = getattr(getattr(loss.config, 'confidence', None), 'field', None)
+        return {} if name is None else {'field': self.stored.field(context.rows, name).to(works_on.device)}
 
     def _nbest(self, context: StepContext, works_on: Tensor, most: int) -> tuple[Hypotheses, Tensor, Tensor]:
         """The teacher's texts in the student's labels, their `-log P` in nats `[B, N]`, and the first text's tokens `[B]`."""

@@ -206,6 +206,27 @@ def test_tags_of_lhotse_may_mark_a_source_as_supervised(tmp_path):
         read_scores({'use_lhotse': True, 'input_cfg': sources}, TEACHER, True, True)
 
 
+def test_rows_are_weighted_by_a_field_that_all_of_them_have(tmp_path):
+    def problems(share, *rows):
+        path = tmp_path / 'rows.jsonl'
+        path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        checks = DataChecks(
+            {'manifest_filepath': str(path)}, DataNeeds(flags=True, fields={'doubt': share}), audio=False
+        )
+        return checks, checks.read() + checks.problems()
+
+    rows = [scored(n, teacher_log_prob=..., teacher_fields={'doubt': n + 0.5}) for n in range(2)]
+    checks, found = problems(False, *rows, labelled(2))
+    assert found == []
+    assert StoredScores(checks.rules, True, True).field([*rows, labelled(2)], 'doubt').tolist() == [0.5, 1.5, 0.0]
+    assert '1 of 2 rows' in problems(True, *rows, labelled(2))[1][0]  # 1.5 is no weight
+    for fields in ({}, {'doubt': None}, {'doubt': 'x'}, {'doubt': math.nan}, 0.5, None):
+        (sentence,) = problems(False, rows[0], scored(1, teacher_fields=fields))[1]
+        assert 'have no number doubt in `teacher_fields`' in sentence and 'filter --store' in sentence
+    with pytest.raises(ConfigError, match='have no number doubt'):
+        StoredScores(checks.rules, False, True).field([scored(1)], 'doubt')
+
+
 def test_data_without_a_manifest_are_checked_batch_by_batch():
     checks = DataChecks({'use_lhotse': True, 'shar_path': 'somewhere'}, DataNeeds(scores=True, nbest=8))
     assert checks.read() == checks.problems() == [] and not checks.manifests.complete

@@ -15,10 +15,11 @@ class Findings:
 
     Args:
         sentences: kind of mistake -> end of the sentence about the rows that have it, with the fix.
+        of: where the rows come from, for messages.
     """
 
-    def __init__(self, sentences: Mapping[str, str]):
-        self._sentences = sentences
+    def __init__(self, sentences: Mapping[str, str], of: str = 'model.train_ds'):
+        self._sentences, self._of = sentences, of
         self._found: dict[str, list[Any]] = {}
 
     def __bool__(self) -> bool:
@@ -45,7 +46,7 @@ class Findings:
             rows: number of rows that were checked.
         """
         for kind, (count, first) in self._found.items():
-            yield f"{count} of {rows} rows of model.train_ds (the first: {first}) {self._sentences[kind]}"
+            yield f"{count} of {rows} rows of {self._of} (the first: {first}) {self._sentences[kind]}"
 
 
 class Sample:
