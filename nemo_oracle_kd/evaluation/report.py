@@ -24,7 +24,7 @@ from nemo_oracle_kd.corpus.outputs import write_text_atomically
 from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.figure_style import FOREGROUND, SystemStyle, styles_of, to_svg
 from nemo_oracle_kd.evaluation.headline import find_headline, p_text, signed
-from nemo_oracle_kd.evaluation.report_style import STYLE
+from nemo_oracle_kd.evaluation.report_style import page_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -329,18 +329,7 @@ def build_report(report: Report) -> str:
         sections.append(('again', 'How to reproduce this', body))
     environment = describe_environment() if report.environment is None else report.environment
     sections.append(('environment', 'Environment', _definition_list(environment)))
-    contents = ''.join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections)
-    main = ''.join(
-        f'<section id="{key}"><h2>{html.escape(title)}</h2>{body}</section>' for key, title, body in sections
-    )
-    lead = f'<p class="lead">{html.escape(report.lead)}</p>' if report.lead else ''
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{html.escape(report.title)}</title>'
-        f'<style>{STYLE}</style></head><body><header><h1>{html.escape(report.title)}</h1>{lead}'
-        f'{headline_html(report)}<nav>{contents}</nav></header><main>{main}</main></body></html>\n'
-    )
+    return page_html(report.title, report.lead, sections, headline_html(report))
 
 
 def write_report(report: Report, path: str | Path) -> Path:

@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The style sheet of the report: one column, system fonts, and light or dark colours as the reader's device prefers."""
+"""The frame of a report: one column, system fonts, and light or dark colours as the reader's device prefers."""
+
+import html
+from collections.abc import Sequence
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #f7f6f3; --card: #ffffff; --ink: #20262f; --soft: #626b78; --line: #e3e1db;
@@ -60,3 +63,26 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans 
 @media print { body { background: #fff; } section { break-inside: avoid; border: 0; padding: 0; } nav { display: none;
 } }
 """
+
+
+def page_html(title: str, lead: str, sections: Sequence[tuple[str, str, str]], top: str = '') -> str:
+    """Makes a complete page.
+
+    Args:
+        title: plain text.
+        lead: a sentence or two below the title, plain text.
+        sections: anchor, title (plain text) and content (HTML) of each section.
+        top: HTML below the lead.
+    """
+    contents = ''.join(f'<a href="#{key}">{html.escape(heading)}</a>' for key, heading, _ in sections)
+    main = ''.join(
+        f'<section id="{key}"><h2>{html.escape(heading)}</h2>{body}</section>' for key, heading, body in sections
+    )
+    lead = f'<p class="lead">{html.escape(lead)}</p>' if lead else ''
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{html.escape(title)}</title>'
+        f'<style>{STYLE}</style></head><body><header><h1>{html.escape(title)}</h1>{lead}'
+        f'{top}<nav>{contents}</nav></header><main>{main}</main></body></html>\n'
+    )

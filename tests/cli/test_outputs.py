@@ -17,6 +17,10 @@ COMMANDS = {
     'evaluate --json': (['evaluate', MODEL, '--manifest', MANIFEST, '--json', 'OUT'], 'OUT'),
     'evaluate --output-dir': (['evaluate', MODEL, '--manifest', MANIFEST, '--output-dir', 'OUT'], 'OUT/model.jsonl'),
     'score': (['score', '--teacher', MODEL, '--manifest', MANIFEST, '--output', 'OUT'], 'OUT'),
+    'import': (['import', MANIFEST, '--manifest', 'other.jsonl', '--texts-only', '--output', 'OUT'], 'OUT'),
+    'filter': (['filter', MANIFEST, '--keep', 'words > 0', '--output', 'OUT'], 'OUT'),
+    'filter --report': (['filter', MANIFEST, '--keep', 'words > 0', '--output', 'x', '--report', 'OUT'], 'OUT'),
+    'combine': (['combine', MANIFEST, 'other.jsonl', '--how', 'rover', '--output', 'OUT'], 'OUT'),
     'corrupt': (['corrupt', '--manifest', MANIFEST, '--wer', '0.3', '--output', 'OUT'], 'OUT'),
     'perturb': (['perturb', '--manifest', MANIFEST, '--output', 'OUT'], f'OUT/{MANIFEST}'),
     'diagnose': (['diagnose', MODEL, '--manifest', MANIFEST, '--output', 'OUT'], 'OUT/diagnosis.json'),
@@ -24,6 +28,7 @@ COMMANDS = {
 }
 #: those whose output may be given the name of a model or a manifest
 FILES = [name for name, (_, written) in COMMANDS.items() if written == 'OUT' and name != 'presets']
+READ_NO_MODEL = ('corrupt', 'import', 'filter', 'filter --report', 'combine')
 
 
 @pytest.fixture
@@ -33,6 +38,7 @@ def folder(tmp_path, monkeypatch):
     soundfile.write(tmp_path / 'a.wav', [0.0] * 8000, 8000)
     (tmp_path / MODEL).write_text('precious')
     (tmp_path / MANIFEST).write_text('{"audio_filepath": "a.wav", "text": "one two", "duration": 1.0}\n')
+    (tmp_path / 'other.jsonl').write_text('{"audio_filepath": "a.wav", "duration": 1.0}\n')
     (tmp_path / 'link').symlink_to(MODEL)
     os.link(tmp_path / MANIFEST, tmp_path / 'hard.jsonl')
     return tmp_path
@@ -65,7 +71,7 @@ def test_an_existing_file_is_not_replaced_unasked(name, folder, capsys):
         (name, spelling)
         for name in FILES
         for spelling in (f'./{MANIFEST}', f'new/../{MANIFEST}', 'hard.jsonl', MODEL, 'link')
-        if name != 'corrupt' or spelling not in (MODEL, 'link')  # it reads no model
+        if name not in READ_NO_MODEL or spelling not in (MODEL, 'link')
     ],
 )
 def test_an_input_is_never_an_output(name, spelling, folder, capsys):
