@@ -171,6 +171,15 @@ def is_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
 
 
+def is_encodable(text: str) -> bool:
+    """Whether a file can hold the text, which half of a surrogate pair prevents."""
+    try:
+        text.encode('utf-8')
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_encodable(row: dict[str, Any], where: str) -> None:
     try:
         json.dumps(row, ensure_ascii=False).encode('utf-8')

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_oracle_kd.corpus.findings import Findings
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, is_number, parse_json, read_lines
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, is_encodable, is_number, parse_json, read_lines
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.whisper_segments import text_of_segments
 
 __all__ = ['FORMATS', 'HypothesisFile', 'Text', 'Utterance', 'word_confidences']
 
@@ -164,11 +165,12 @@ class HypothesisFile:
             findings.add('id', where)
             return
         if self.format == 'whisper':
-            found = _of_whisper(row)
+            found = text_of_segments(row.get('segments'))
             if found is None:
                 findings.add('segments', where, f'{name!r}')
                 return
-            texts, fields = [found[0]], found[1]
+            texts = [Text(*found[:2])]
+            fields = {**(row['info'] if isinstance(row.get('info'), dict) else {}), **row, **found[2]}
         else:
             entries, fields = row.get('nbest', [row]), row
             if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -176,12 +178,12 @@ class HypothesisFile:
                 return
             keys = (self.text_key,) if self.text_key else ('pred_text', 'text')
             written = [next((entry[key] for key in keys if key in entry), None) for entry in entries]
-            if not all(isinstance(text, str) and _encodable(text) for text in written):
+            if not all(isinstance(text, str) and is_encodable(text) for text in written):
                 findings.add('text', where, f'{name!r}')
                 return
             texts = [Text(text, entry) for text, entry in zip(written, entries)]
         known = {key: fields[key] for key in (*FIELDS, *self.more_fields) if fields.get(key) is not None}
-        confidences = word_confidences(fields)
+        confidences = word_confidences(texts[0].values)
         if confidences and 'confidence' not in known:
             known['confidence'] = round(sum(confidences) / len(confidences), 6)
         if confidences is None or not _is_share(known.get('confidence', 0.0)):
@@ -242,14 +244,6 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
-def _encodable(text: str) -> bool:
-    try:
-        text.encode('utf-8')
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
-
-
 def _recognised(path: Path) -> str:
     if path.is_dir():
         return 'whisper'
@@ -271,37 +265,6 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f'line {number}', parse_json(line, f'{path}, line {number}')
-
-
-def _of_whisper(row: Mapping[str, Any]) -> tuple[Text, dict[str, Any]] | None:
-    """The text and the fields of the segments; `None` if they are not what Whisper writes.
-
-    `avg_logprob` is that of a window of up to 30 seconds, natural log, divided by the window's tokens and one end of text; all
-    segments of a window share it. The sum over the windows is `log P` of all tokens, time stamps included.
-    """
-    segments = row.get('segments')
-    if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
-        return None
-    windows: dict[Any, int] = {}
-    for segment in segments:
-        text, tokens, mean = (segment.get(key) for key in ('text', 'tokens', 'avg_logprob'))
-        if not (isinstance(text, str) and _encodable(text) and isinstance(tokens, list)):
-            return None
-        window = (str(segment.get('seek')), mean if is_number(mean) else None)
-        windows[window] = windows.get(window, 1) + len(tokens)
-    values: dict[str, Any] = {'tokens': sum(windows.values())}
-    if windows and all(mean is not None for _, mean in windows):
-        values['log_prob'] = sum(mean * length for (_, mean), length in windows.items())
-    info = row.get('info') if isinstance(row.get('info'), dict) else {}
-    fields = {**info, **row}
-    for key in ('no_speech_prob', 'compression_ratio', 'temperature'):
-        found = [segment[key] for segment in segments if is_number(segment.get(key))]
-        if found:
-            fields[key] = max(found)
-    words = [segment['words'] for segment in segments if isinstance(segment.get('words'), list)]
-    if words and len(words) == len(segments):
-        fields['words'] = values['words'] = sum(words, [])
-    return Text(''.join(segment['text'] for segment in segments), values), fields
 
 
 def _ctm_words(lines: list[tuple[str, list[str]]], findings: Findings) -> dict[str, tuple[str, list[dict[str, Any]]]]:

@@ -50,11 +50,16 @@ class Alphabet:
             with quiet_nemo():
                 model = restore_frozen(source)
             self._codec = TextCodec(model, find_head(model).vocabulary)
-            self.letters = frozenset(''.join(self._codec.vocabulary))
+            self.letters = frozenset(''.join(self._codec.vocabulary)) - {'\u2581'}  # SentencePiece's space
         else:
             self.letters = frozenset(source + ' ')
         if not self.letters - {' '}:
             raise ConfigError("--alphabet is empty: give the labels as one string, or the .nemo file of a student")
+
+    @property
+    def identity(self) -> str:
+        """Equal for two alphabets that write the same texts."""
+        return ''.join(sorted(self.letters)) if self._codec is None else self._codec.fingerprint
 
     @property
     def case(self) -> str | None:
@@ -100,7 +105,7 @@ class Normaliser:
             'rules': self.name,
             'package': package and f'{package} {importlib.metadata.version(package)}',
             'language': self.language if self.name == 'nemo' else None,
-            'alphabet': None if self.alphabet is None else ''.join(sorted(self.alphabet.letters)),
+            'alphabet': None if self.alphabet is None else self.alphabet.identity,
         }
 
     def _library(self) -> Callable[[str], str]:
