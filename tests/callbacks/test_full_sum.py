@@ -12,6 +12,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import OmegaConf
 from tiny_scores import distillation, fit, read_rows, transducer_config, with_score, write_rows
 
+from nemo_oracle_kd.cli.main import main
+from nemo_oracle_kd.errors import ConfigError
+
 ONLY = {'label_loss': {'weight': 0.0}}
 
 
@@ -61,6 +64,29 @@ def test_rows_are_weighted_by_a_field_of_their_own(scored_tones, tmp_path):
             manifest = write_rows(rows, tmp_path / 'weighed.jsonl')
             values.append(fit(manifest, distillation({name: config}, **ONLY), 1, 'ctc')[0][name])
         assert values[2] == pytest.approx(values[0], rel=1e-6) and 0 < values[1] < values[0]
+
+
+def test_an_imported_manifest_trains_as_a_scored_one_and_is_refused_when_it_was_changed(
+    scored_tones, tone_corpus, tmp_path
+):
+    rows = read_rows(scored_tones / 'decode.jsonl')
+    for row in rows:
+        row['nbest'] = [{**entry, 'text': entry['text'].upper(), 'tokens': 9} for entry in row['teacher_nbest']]
+        row['nbest'][0]['tokens'] = row['teacher_tokens']
+    hypotheses, imported = write_rows(rows, tmp_path / 'hypotheses.jsonl', None), tmp_path / 'imported.jsonl'
+    words = ['import', hypotheses, '--manifest', tone_corpus, '--output', imported, '--id-key', 'audio_filepath']
+    assert main([*map(str, words), '--alphabet', 'abcd', '--score', 'sum', '--log-base', 'e']) == 0
+    objectives = {'hard': {'confidence': 'probability'}, 'full_sum': {}, 'full_sum_norm': {'nbest': 2}}
+    (expected, _, _), (found, _, _) = (
+        fit(manifest, distillation(objectives, **ONLY), 1, 'ctc')
+        for manifest in (scored_tones / 'decode.jsonl', imported)
+    )
+    assert {name: found[name] for name in objectives} == pytest.approx(
+        {name: expected[name] for name in objectives}, rel=1e-4
+    )
+    imported.write_text(imported.read_text().replace('"duration": ', '"duration": 1', 1))
+    with pytest.raises(ConfigError, match='changed after scoring'):
+        fit(imported, distillation(objectives, **ONLY), 1, 'ctc')
 
 
 def test_supervised_rows_have_the_label_loss_and_the_others_the_distillation(tone_corpus, tmp_path):
