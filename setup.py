@@ -21,6 +21,9 @@ TEST = [
 # Formatters change their mind between releases, so the exact versions stand in constraints.txt.
 LINT = ['black', 'isort', 'ruff']
 
+# A Whisper model as a teacher; its texts are normalised by a package that NeMo brings.
+WHISPER = ['faster-whisper>=1.2', 'whisper-normalizer>=0.1']
+
 setup(
     name='nemo_oracle_kd',
     version=VERSION,
@@ -71,7 +74,7 @@ setup(
         'tqdm',
         'espeakng-loader>=0.2.4',
     ],
-    extras_require={'test': TEST, 'lint': LINT, 'dev': TEST + LINT},
+    extras_require={'test': TEST, 'lint': LINT, 'dev': TEST + LINT, 'whisper': WHISPER},
     entry_points={
         'console_scripts': ['nemo-oracle-kd = nemo_oracle_kd.cli.main:main'],
         # Hydra 1.3 finds the plug-in by scanning the hydra_plugins namespace, Hydra 1.4 through this entry point.

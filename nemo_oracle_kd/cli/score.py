@@ -13,6 +13,7 @@ EPILOG = """examples:
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --nbest 8
   nemo-oracle-kd score --teacher t.nemo --manifest train.jsonl --output scored.jsonl --reference
   nemo-oracle-kd score --teacher canary.nemo --manifest in.jsonl --output out.jsonl --prompt source_lang=en target_lang=en pnc=no
+  nemo-oracle-kd score --teacher whisper:FOLDER --manifest in.jsonl --output out.jsonl --prompt language=en --alphabet student.nemo
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --shards 4 --shard 0   # one of four machines
   nemo-oracle-kd score --merge out.jsonl                                                        # when all four are done
 
@@ -24,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('--teacher', metavar='T.nemo', help='.nemo file or pretrained name')
+    parser.add_argument(
+        '--teacher',
+        metavar='T.nemo',
+        help='.nemo file or pretrained name, or whisper:FOLDER or whisper:NAME for a Whisper model (extra `whisper`)',
+    )
     parser.add_argument('--manifest', metavar='IN.jsonl', help='NeMo manifest of the speech')
     parser.add_argument('--output', metavar='OUT.jsonl', help='scored manifest to write')
     parser.add_argument(
@@ -39,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = source.add_mutually_exclusive_group()
     given.add_argument('--reference', action='store_true', help="score the manifest's `text` instead of decoding")
     given.add_argument('--rescore', action='store_true', help="score the manifest's `teacher_nbest` with this teacher")
-    source.add_argument('--nbest', type=int, metavar='N', help='texts per utterance (default: 8)')
+    source.add_argument('--nbest', type=int, metavar='N', help='texts per utterance (default: 8; Whisper gives 1)')
     source.add_argument(
-        '--beam-size', type=int, metavar='N', help='width of the beam search (default: that of --nbest)'
+        '--beam-size', type=int, metavar='N', help='width of the beam search (default: that of --nbest; 5 for Whisper)'
     )
     source.add_argument(
         '--max-symbols',
@@ -61,7 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='SLOT=VALUE',
-        help='prompt of an attention decoder (Canary), such as source_lang=en target_lang=en pnc=no',
+        help='prompt of an attention decoder: source_lang=en target_lang=en pnc=no for Canary, language=en for Whisper',
+    )
+    source.add_argument(
+        '--normalizer',
+        choices=['whisper-basic', 'whisper-english', 'nemo', 'none'],
+        help="rules for Whisper's texts; nemo writes numbers as words (default: whisper-basic)",
+    )
+    source.add_argument(
+        '--alphabet',
+        metavar='LABELS',
+        help="for Whisper's texts: the student's .nemo file, or its labels as one string",
     )
     source.add_argument(
         '--skip-unwritable', action='store_true', help='drop rows whose given text the teacher cannot write'
@@ -111,10 +126,11 @@ def run(args: argparse.Namespace) -> int:
 
     from nemo_oracle_kd.bridge.restore import check_source
     from nemo_oracle_kd.corpus.manifest import read_manifest
+    from nemo_oracle_kd.labelling.whisper import check_whisper, is_whisper
 
     _check(args)
     check_device(args.device)
-    check_source(args.teacher)
+    (check_whisper if is_whisper(args.teacher) else check_source)(args.teacher)
     read_manifest(args.manifest, require_text=args.reference)  # before the slow start of NeMo
     options(args)
     settings(args)
@@ -149,6 +165,7 @@ def _merge(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from nemo_oracle_kd.errors import ConfigError
     from nemo_oracle_kd.labelling.files import check_output, part_path
+    from nemo_oracle_kd.labelling.whisper import is_whisper
 
     missing = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is None]
     if missing:
@@ -164,6 +181,10 @@ def _check(args: argparse.Namespace) -> None:
         problems.append("--shards splits the work by hand: say with --shard which part this process scores")
     if args.shard is not None and not 0 <= args.shard < args.shards:
         problems.append(f"--shard must be from 0 to {args.shards - 1}, which is --shards - 1, not {args.shard}")
+    if (args.normalizer or args.alphabet) and not is_whisper(args.teacher):
+        problems.append(
+            "--normalizer and --alphabet are for Whisper's texts: leave them out, a NeMo model writes in its own labels"
+        )
     if args.workers > 1 and args.shards > 1:
         problems.append("--workers splits the manifest by itself: leave --shards out")
     counts = {'batch-size': args.batch_size, 'workers': args.workers}
@@ -175,12 +196,15 @@ def _check(args: argparse.Namespace) -> None:
 def settings(args: argparse.Namespace):
     """The `ScoringSettings` that the arguments ask for."""
     from nemo_oracle_kd.labelling.scorer import ScoringSettings
+    from nemo_oracle_kd.labelling.whisper import BEAM_SIZE, is_whisper
 
     options = {'max_cells': args.max_cells} if args.max_cells is not None else {}
+    whisper = is_whisper(args.teacher)
+    nbest = 1 if whisper else min(8, args.beam_size or 8)
     return ScoringSettings(
         source='reference' if args.reference else 'nbest' if args.rescore else 'decode',
-        nbest=min(8, args.beam_size or 8) if args.nbest is None else args.nbest,
-        beam_size=args.beam_size,
+        nbest=nbest if args.nbest is None else args.nbest,
+        beam_size=BEAM_SIZE if whisper and args.beam_size is None else args.beam_size,
         max_symbols=args.max_symbols,
         head=args.head,
         kernel=args.kernel,
@@ -222,16 +246,30 @@ def score_one(args: argparse.Namespace, part: int, parts: int):
     """Scores one part of the manifest in this process."""
     import torch
 
-    from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
+    from nemo_oracle_kd.bridge.restore import quiet_nemo
     from nemo_oracle_kd.labelling.manifest import score_manifest
-    from nemo_oracle_kd.labelling.model_scorer import model_scorer
 
     device = args.device
     if device == 'auto':
         device = f'cuda:{part % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
     with quiet_nemo():
-        scorer = model_scorer(restore_frozen(args.teacher, device), settings(args))
-        return score_manifest(scorer, args.manifest, args.output, options(args, part, parts))
+        return score_manifest(_scorer(args, device), args.manifest, args.output, options(args, part, parts))
+
+
+def _scorer(args: argparse.Namespace, device: str):
+    from nemo_oracle_kd.labelling.whisper import WhisperScorer, is_whisper
+
+    if is_whisper(args.teacher):
+        from nemo_oracle_kd.labelling.normalisation import Alphabet, Normaliser
+
+        alphabet = None if args.alphabet is None else Alphabet(args.alphabet)
+        chosen = settings(args)
+        normaliser = Normaliser(args.normalizer or 'whisper-basic', alphabet, chosen.prompt.get('language', 'en'))
+        return WhisperScorer(args.teacher, chosen, normaliser, device)
+    from nemo_oracle_kd.bridge.restore import restore_frozen
+    from nemo_oracle_kd.labelling.model_scorer import model_scorer
+
+    return model_scorer(restore_frozen(args.teacher, device), settings(args))
 
 
 def _run_workers(args: argparse.Namespace):
