@@ -9,10 +9,9 @@ as Whisper writes it, with capitals and punctuation, and not of the normalised t
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import fingerprint_of
 from nemo_oracle_kd.labelling.normalisation import Normaliser
 from nemo_oracle_kd.labelling.scorer import NOT_WRITABLE, Scorer, ScoringSettings
-from nemo_oracle_kd.spaces import normalize_spaces
+from nemo_oracle_kd.labelling.whisper_segments import text_of_segments
 
-__all__ = ['BEAM_SIZE', 'WHISPER', 'WhisperScorer', 'check_whisper', 'is_whisper', 'spoken', 'text_of_segments']
+__all__ = ['BEAM_SIZE', 'WHISPER', 'WhisperScorer', 'check_whisper', 'is_whisper', 'spoken']
 
 #: begins the name of such a teacher: `whisper:FOLDER` or `whisper:NAME`
 WHISPER = 'whisper:'
@@ -40,8 +39,6 @@ _SCORES = (
     'avg_logprob * (tokens + 1) of faster-whisper, summed over windows of 30 s: natural log of P(tokens of the text, end token | audio, '
     'prompt) for the text before normalisation, among the tokens that the search admits; `teacher_tokens` leaves out the end token'
 )
-#: decimals of what is written besides the score
-_DECIMALS = 4
 
 
 def is_whisper(source: str | None) -> bool:
@@ -196,43 +193,14 @@ class WhisperScorer(Scorer):
         return list(found.values())
 
     def _row(self, row: Mapping[str, Any], segments: Sequence[Any]) -> dict[str, Any] | str:
-        raw, log_prob, tokens, fields = text_of_segments(segments)
+        raw, values, fields = text_of_segments([asdict(segment) for segment in segments])
         text = self.normaliser(raw)
-        if not tokens or not text:
+        if not values['tokens'] or not text:  # faster-whisper gives 0 as the score of a window without tokens
             return NO_WORDS
         alphabet = self.normaliser.alphabet
         if alphabet is not None and not alphabet.can_write(text):
             return f'{NOT_WRITABLE}: {text}'
-        return self.make_row(row, [(text, log_prob, tokens)], fields)
-
-
-def text_of_segments(segments: Iterable[Any]) -> tuple[str, float, int, dict[str, float]]:
-    """Joins the segments of an utterance.
-
-    All segments of a window of 30 s (those with the same `seek`) carry the `avg_logprob` of the window, which is therefore counted once,
-    over the tokens of all of them. faster-whisper gives 0 for a window without tokens, whatever its probability is.
-
-    Args:
-        segments: of faster-whisper, in order.
-
-    Returns:
-        The text, the sum of its log-probabilities in nats, its number of tokens without end tokens, and the `teacher_fields`
-        of the row: `confidence` is the geometric mean of the probabilities of tokens and end tokens, and `no_speech_prob`,
-        `compression_ratio` and `temperature` are the largest of any segment.
-    """
-    segments = list(segments)
-    log_prob, tokens, terms = 0.0, 0, 0
-    for _, window in groupby(segments, key=lambda segment: segment.seek):
-        window = list(window)
-        count = sum(len(segment.tokens) for segment in window)
-        if count:
-            log_prob += window[0].avg_logprob * (count + 1)
-            tokens, terms = tokens + count, terms + count + 1
-    fields = {'confidence': math.exp(log_prob / terms) if terms else 0.0}
-    for name in ('no_speech_prob', 'compression_ratio', 'temperature'):
-        fields[name] = max((float(getattr(segment, name) or 0.0) for segment in segments), default=0.0)
-    text = normalize_spaces(''.join(segment.text for segment in segments))
-    return text, log_prob, tokens, {key: round(value, _DECIMALS) for key, value in fields.items()}
+        return self.make_row(row, [(text, values['log_prob'], values['tokens'])], fields)
 
 
 def _check_settings(settings: ScoringSettings) -> None:
