@@ -89,7 +89,7 @@ def model_folder(source: str) -> Path:
         try:
             return Path(download_model(name, local_files_only=offline))
         except Exception as error:  # every way of downloading raises errors of its own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
+            reason = _first_line(error)
     raise ConfigError(
         f"the Whisper model {name!r} is not on this machine and could not be fetched ({reason}): give the path of its folder, or "
         "check the name and the network"
@@ -126,7 +126,12 @@ class WhisperScorer(Scorer):
         from faster_whisper import BatchedInferencePipeline, WhisperModel
 
         kind, _, index = device.partition(':')
-        model = WhisperModel(str(folder), device=kind, device_index=int(index or 0))
+        try:
+            model = WhisperModel(str(folder), device=kind, device_index=int(index or 0))
+        except Exception as error:  # of CTranslate2, of the tokenizer and of JSON
+            raise ConfigError(
+                f"{folder} cannot be loaded as a Whisper model ({_first_line(error)}): copy, convert or download it again"
+            ) from error
         self.settings, self.normaliser = settings, normaliser
         self.pipeline = BatchedInferencePipeline(model)
         said = spoken(settings.prompt, model.supported_languages)
@@ -243,6 +248,10 @@ def spoken(prompt: Mapping[str, str], languages: Sequence[str]) -> dict[str, str
         problems.append(f"Whisper's task is transcribe or translate, not {task!r}: correct --prompt")
     ConfigError.raise_if_any(problems)
     return {'language': language, 'task': task}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
 
 
 def _numerals(tokenizer: Any) -> list[int]:

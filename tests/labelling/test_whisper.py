@@ -165,6 +165,10 @@ def test_a_real_whisper_labels_and_its_scores_are_sums_over_tokens(tmp_path, cap
         assert scored['teacher_tokens'] == len(segment.tokens)
         expected = _sum_over_tokens(scorer, signal, segment.tokens)
         assert scored['teacher_log_prob'] == pytest.approx(expected, rel=5e-4)
+    for file in ('model.bin', 'config.json', 'tokenizer.json'):
+        (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match='cannot be loaded as a Whisper model'):
+        WhisperScorer(f'whisper:{tmp_path}', scorer.settings, scorer.normaliser)
     # longer than a window: cut at pauses, and every window has an end of its own
     samples, rate = soundfile.read(rows[0]['audio_filepath'])
     long = [float(x) for x in samples] * (int(40 * rate / len(samples)) + 1)
