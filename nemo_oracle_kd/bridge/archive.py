@@ -8,6 +8,7 @@ class to which it falls back.
 """
 
 import contextlib
+import io
 import logging
 import tarfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.errors import ConfigError
 
-__all__ = ['NemoArchive', 'read_nemo_archive', 'restore_archive']
+__all__ = ['NemoArchive', 'read_nemo_archive', 'replaced_archive', 'restore_archive']
 
 _CONFIG, _WEIGHTS = 'model_config.yaml', 'model_weights.ckpt'
 _AGAIN = 'copy or download the file again, or save the model again with model.save_to()'
@@ -44,6 +45,21 @@ def read_nemo_archive(path: str) -> NemoArchive:
         return NemoArchive(config, _read_weights(path))
     except ConfigError as error:
         raise ConfigError(f"{path!r} cannot be read as a .nemo file: {error}") from error
+
+
+def replaced_archive(path: str, config: DictConfig, weights: dict[str, torch.Tensor]) -> bytes:
+    """Content of a `.nemo` file that is a copy of another, tokenizer included, with a new config and new weights."""
+    saved, content = io.BytesIO(), io.BytesIO()
+    torch.save(weights, saved)
+    replaced = {_CONFIG: io.BytesIO(OmegaConf.to_yaml(config).encode('utf-8')), _WEIGHTS: saved}
+    with tarfile.open(path, 'r:*') as old, tarfile.open(fileobj=content, mode='w') as new:
+        for member in old:
+            data = replaced.get(_name(member))
+            if data is not None:
+                member.size = data.seek(0, io.SEEK_END)
+                data.seek(0)
+            new.addfile(member, data or old.extractfile(member))
+    return content.getvalue()
 
 
 def restore_archive(path: str, source: str, device: torch.device | str) -> Any:

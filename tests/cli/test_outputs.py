@@ -24,6 +24,11 @@ COMMANDS = {
     'corrupt': (['corrupt', '--manifest', MANIFEST, '--wer', '0.3', '--output', 'OUT'], 'OUT'),
     'perturb': (['perturb', '--manifest', MANIFEST, '--output', 'OUT'], f'OUT/{MANIFEST}'),
     'diagnose': (['diagnose', MODEL, '--manifest', MANIFEST, '--output', 'OUT'], 'OUT/diagnosis.json'),
+    'make-student': (['make-student', MODEL, '--keep', '1', '--by-loss', MANIFEST, '-o', 'OUT'], 'OUT'),
+    'make-student --json': (
+        ['make-student', MODEL, '--keep', '1', '--by-loss', MANIFEST, '-o', 'new.nemo', '--json', 'OUT'],
+        'OUT',
+    ),
     'presets': (['presets', 'cp', 'frame_kl', 'OUT'], 'OUT'),
 }
 #: those whose output may be given the name of a model or a manifest
