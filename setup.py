@@ -69,6 +69,7 @@ setup(
         'scipy>=1.12',
         'soundfile',
         'jiwer>=3.1',
+        'whisper_normalizer>=0.1.15',
         'matplotlib',
         'tensorboard',
         'tqdm',

@@ -40,20 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Combines, and prints what became of the texts."""
-    from nemo_oracle_kd.corpus.outputs import check_outputs
     from nemo_oracle_kd.errors import ConfigError
     from nemo_oracle_kd.labelling.combination import Labelled, combine
-    from nemo_oracle_kd.labelling.files import dropped_path, write_scored
+    from nemo_oracle_kd.labelling.files import check_new_output, write_scored
     from nemo_oracle_kd.labelling.filtering import read_scored
-    from nemo_oracle_kd.labelling.format import header_path
 
     if len(args.scored) < 2:
         raise ConfigError("one manifest cannot be combined: give those of two or more teachers")
     if args.how == 'best' and args.votes != 'equal':
         raise ConfigError("--votes belongs to --how rover: leave it out")
-    beside = {'the header': header_path(args.output), 'the dropped rows': dropped_path(args.output)}
-    inputs = [*args.scored, *map(header_path, args.scored)]
-    check_outputs({'--output': args.output, **beside}, inputs, args.overwrite)
+    check_new_output(args.output, args.scored, args.overwrite)
     teachers = [Labelled(path, *read_scored(path)) for path in args.scored]
     header, kept, dropped = combine(teachers, args.how, args.votes)
     report = write_scored(args.output, header, kept, dropped)

@@ -50,12 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Filters, and prints what was kept."""
     from nemo_oracle_kd.corpus.manifest import read_manifest
-    from nemo_oracle_kd.corpus.outputs import check_outputs, write_text_atomically
+    from nemo_oracle_kd.corpus.outputs import write_text_atomically
     from nemo_oracle_kd.errors import ConfigError
     from nemo_oracle_kd.evaluation.filter_report import FilterReport
-    from nemo_oracle_kd.labelling.files import dropped_path
+    from nemo_oracle_kd.labelling.files import check_new_output
     from nemo_oracle_kd.labelling.filtering import Selection, read_scored, select, store_measures, write_selection
-    from nemo_oracle_kd.labelling.format import header_path
     from nemo_oracle_kd.labelling.measures import Measures
 
     if args.keep is None and (not args.store or args.report):
@@ -63,10 +62,7 @@ def run(args: argparse.Namespace) -> int:
             "--keep is missing: say which rows are kept, or store a measure alone with --store and no --report"
         )
     others, wanted = _named(args.other, '--other'), _named(args.store, '--store')
-    outputs = {'--output': args.output, '--report': args.report}
-    beside = {'the header': header_path(args.output), 'the dropped rows': dropped_path(args.output)}
-    inputs = [args.scored, header_path(args.scored), *others.values()]
-    check_outputs({**outputs, **beside}, inputs, args.overwrite)
+    check_new_output(args.output, [args.scored, *others.values()], args.overwrite, report=args.report)
     rows, _ = read_scored(args.scored)
     measures = Measures(rows, {name: read_manifest(path, check_audio=False) for name, path in others.items()})
     kept = Selection([True] * len(rows), [''] * len(rows), [])

@@ -25,6 +25,7 @@ from nemo_oracle_kd.labelling.journal import first_difference
 
 __all__ = [
     'ScoringReport',
+    'check_new_output',
     'check_output',
     'dropped_path',
     'finished_report',
@@ -91,6 +92,23 @@ def check_output(output: str | Path, inputs: Sequence[str | Path], overwrite: bo
     check_outputs(beside, inputs)
     if output.exists() and not overwrite and not journal_path(output).exists() and read_header(output) is None:
         raise ConfigError(f"{output} exists and is not a scored manifest: give another --output, or use --overwrite")
+
+
+def check_new_output(output: str | Path, inputs: Sequence[str | Path], overwrite: bool, **others: Any) -> None:
+    """Refuses, before any work, a scored manifest that would destroy something; for commands that write it in one go.
+
+    Args:
+        output: path of the scored manifest.
+        inputs: scored manifests that the command reads, each with its header.
+        overwrite: whether existing files may be replaced.
+        others: name of an option -> what else is written, or `None`.
+
+    Raises:
+        ConfigError: with one sentence for each output that is refused.
+    """
+    outputs = {'--output': output, 'the header': header_path(output), 'the dropped rows': dropped_path(output)}
+    outputs |= {f'--{name}': path for name, path in others.items()}
+    check_outputs(outputs, [*inputs, *map(header_path, inputs)], overwrite)
 
 
 _BESIDE = {'the header': header_path, 'the journal': journal_path, 'the dropped rows': dropped_path}

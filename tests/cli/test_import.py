@@ -5,6 +5,7 @@
 
 import json
 import math
+from importlib.util import find_spec
 
 import pytest
 import soundfile
@@ -304,6 +305,13 @@ def test_a_bad_input_is_refused_with_one_sentence_and_nothing_is_written(name, f
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line and not line.startswith('importing')]
     assert sentence in error
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.skipif(find_spec('nemo_text_processing') is not None, reason='nemo_text_processing is installed')
+def test_rules_whose_package_is_missing_are_refused(folder, capsys):
+    _write('hyp.jsonl', _plain())
+    assert _import('hyp.jsonl', *STATED, '--normalizer', 'nemo') == 2
+    assert '--normalizer nemo needs the package nemo_text_processing' in capsys.readouterr().err
 
 
 def test_what_may_be_skipped_is_dropped_with_its_reason(folder):
