@@ -87,19 +87,17 @@ def run(args: argparse.Namespace) -> int:
     losses = None
     if args.by_loss is not None:
         request, losses = _by_loss(request, teacher, path, args)
-    archive, layers = cut_model(path, teacher, request)
+    student = cut_model(path, teacher, request)
     before = measure_cost(teacher, path)
     del teacher  # of a large model the memory is needed
-    after = _restored_cost(archive, args.device)
-    write_bytes_atomically(args.output, archive)
-    print(f"layers kept: {', '.join(map(str, layers))}\n\n{cost_table(before, after)}\n\nwritten: {args.output}")
+    after = _restored_cost(student.archive, args.device)
+    write_bytes_atomically(args.output, student.archive)
+    sizes = ', '.join(f'{key} {value}' for key, value in student.encoder.items() if key != 'jasper')
+    print(f"layers kept: {', '.join(map(str, student.layers))}" + (f'\nencoder: {sizes}' if sizes else ''))
+    print(f"\n{cost_table(before, after)}\n\nwritten: {args.output}")
     if args.json is not None:
-        record = {
-            'teacher': args.teacher,
-            'student': args.output,
-            'request': dataclasses.asdict(request),
-            'layers': layers,
-        }
+        record = {'teacher': args.teacher, 'student': args.output, 'request': dataclasses.asdict(request)}
+        record |= {'layers': student.layers, 'encoder': student.encoder}
         record |= {'before': dataclasses.asdict(before), 'after': dataclasses.asdict(after), 'by_loss': losses}
         write_text_atomically(args.json, json.dumps(record, indent=2) + '\n')
     return 0

@@ -48,8 +48,8 @@ def randomised(model: Any) -> Any:
 def cut(model: Any, folder: Path, **request: Any) -> Any:
     """Saves the model, cuts it, and restores the result."""
     model.save_to(str(folder / 'teacher.nemo'))
-    archive, _ = cut_model(str(folder / 'teacher.nemo'), model, CutRequest(**request))
-    (folder / 'student.nemo').write_bytes(archive)
+    found = cut_model(str(folder / 'teacher.nemo'), model, CutRequest(**request))
+    (folder / 'student.nemo').write_bytes(found.archive)
     return restore_frozen(str(folder / 'student.nemo'))
 
 

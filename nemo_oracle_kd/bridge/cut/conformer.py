@@ -95,13 +95,15 @@ class _Shape:
         self.old_head_width = self.old_width // self.old_heads
         self.width = self.old_width if request.d_model is None else request.d_model
         one_of('--d-model', self.width, range(2, self.old_width + 1, 2))
-        self.heads = self._default_heads() if request.heads is None else request.heads
         allowed = self._possible_heads()
         if not allowed:
             raise ConfigError(
                 f"--d-model {self.width} cannot be shared out to heads of at most {self.old_head_width} channels: give a multiple "
                 f"of {self.old_head_width}"
             )
+        as_wide_as_they_were = self.width // self.old_head_width
+        default = as_wide_as_they_were if not self.width % self.old_head_width else allowed[-1]
+        self.heads = default if request.heads is None else request.heads
         if self.heads not in allowed:
             raise ConfigError(
                 f"--heads {self.heads} is not possible with a d_model of {self.width}, because the heads share it equally and "
@@ -132,10 +134,6 @@ class _Shape:
                 f"--d-model {self.width} is not a multiple of the {groups} groups of the norm: give a multiple of {groups}"
             )
         self.output_width = self.width if encoder.out_proj is None else encoder.out_proj.out_features
-
-    def _default_heads(self) -> int:
-        whole = self.width // self.old_head_width
-        return whole if whole and not self.width % self.old_head_width else self.old_heads
 
     def _possible_heads(self) -> list[int]:
         counts = range(1, self.old_heads + 1)

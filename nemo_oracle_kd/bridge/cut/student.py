@@ -33,10 +33,12 @@ class CutModel(NamedTuple):
     Attributes:
         archive: content of its `.nemo` file.
         layers: numbers of the teacher's layers that stayed.
+        encoder: keys of the encoder's config that are its own.
     """
 
     archive: bytes
     layers: list[int]
+    encoder: Mapping[str, Any]
 
 
 def check_can_be_cut(model: Any, source: str) -> None:
@@ -81,7 +83,7 @@ def cut_model(path: str, model: Any, request: CutRequest) -> CutModel:
     config.encoder.update(encoder.config)
     _set_width(config, encoder.width)
     _move_intermediate_losses(config, encoder.layers)
-    return CutModel(replaced_archive(path, config, encoder.weights), encoder.layers)
+    return CutModel(replaced_archive(path, config, encoder.weights), encoder.layers, encoder.config)
 
 
 def _is_conformer(encoder: Any) -> bool:

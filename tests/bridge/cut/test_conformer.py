@@ -3,12 +3,16 @@
 
 """Cut Conformers compute what their parents compute without the parts that are gone."""
 
+import functools
 import re
 
 import pytest
 import tiny_cut
 import torch
+from omegaconf import OmegaConf
 
+from nemo_oracle_kd.bridge.cut.conformer import cut_conformer
+from nemo_oracle_kd.bridge.cut.request import CutRequest
 from nemo_oracle_kd.bridge.cut.student import layer_left_out
 from nemo_oracle_kd.errors import ConfigError
 
@@ -22,17 +26,19 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_a_cut_that_keeps_everything_changes_nothing(kind, tmp_path):
-    teacher = tiny_cut.conformer(**KINDS[kind])
+@pytest.fixture(scope='module', params=KINDS)
+def teacher(request):
+    """A model of each kind."""
+    return tiny_cut.conformer(**KINDS[request.param])
+
+
+def test_a_cut_that_keeps_everything_changes_nothing(teacher, tmp_path):
     student = tiny_cut.cut(teacher, tmp_path, keep=3, d_model=32, heads=2, ff=64)
     assert torch.equal(tiny_cut.outputs(student).log_probs, tiny_cut.outputs(teacher).log_probs)
     assert student.cfg.encoder == teacher.cfg.encoder
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_dropped_layers_are_the_parent_with_these_layers_skipped(kind, tmp_path):
-    teacher = tiny_cut.conformer(**KINDS[kind])
+def test_dropped_layers_are_the_parent_with_these_layers_skipped(teacher, tmp_path):
     student = tiny_cut.cut(teacher, tmp_path, layers=(0, 2))
     with layer_left_out(teacher, 1):
         skipped = tiny_cut.outputs(teacher).log_probs
@@ -100,8 +106,9 @@ def _widened(small, wide):
     return wide
 
 
-@pytest.mark.parametrize('kind', ['fastconformer', 'conformer', 'shared position biases'])
-@pytest.mark.parametrize('heads', [2, 4])
+@pytest.mark.parametrize(
+    'kind, heads', [('fastconformer', 4), ('fastconformer', 2), ('conformer', 4), ('shared position biases', 4)]
+)
 def test_channels_and_heads_that_add_nothing_are_found_and_go_without_any_effect(kind, heads, tmp_path):
     small = tiny_cut.conformer(**{**KINDS[kind], 'd_model': 16, 'n_heads': 2})
     wide = _widened(small, tiny_cut.conformer(**{**KINDS[kind], 'd_model': 32, 'n_heads': heads}))
@@ -147,6 +154,7 @@ def test_a_cut_cache_aware_encoder_still_streams(tmp_path):
         ({'d_model': 20, 'heads': 3}, {}, '--heads 2'),
         ({'heads': 1}, {}, '--heads 2'),
         ({'heads': 4}, {}, '--heads 2'),
+        ({'d_model': 22}, {'n_heads': 4}, 'shared out to heads'),
         ({'ff': 48}, {}, 'give 32'),
         ({'ff': 128}, {}, 'up to 64'),
         ({'d_model': 16}, {'self_attention_model': 'abs_pos'}, 'absolute positions'),
@@ -156,7 +164,12 @@ def test_a_cut_cache_aware_encoder_still_streams(tmp_path):
         ({'keep': 2}, {'reduction': 'pooling', 'reduction_position': 1, 'reduction_factor': 2}, 'frame rate'),
     ],
 )
-def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(request_, options, words, tmp_path):
+def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(request_, options, words):
+    model = _cached(**options)
+    section = OmegaConf.to_container(model.cfg.encoder)
     with pytest.raises(ConfigError) as error:
-        tiny_cut.cut(tiny_cut.conformer(**options), tmp_path, **request_)
+        cut_conformer(model.encoder, section, model.state_dict(), [], CutRequest(**request_))
     assert words in str(error.value) and '\n' not in str(error.value)
+
+
+_cached = functools.lru_cache(tiny_cut.conformer)

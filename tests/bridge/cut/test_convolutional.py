@@ -7,7 +7,10 @@ import pytest
 import tiny
 import tiny_cut
 import torch
+from omegaconf import OmegaConf
 
+from nemo_oracle_kd.bridge.cut.convolutional import cut_convolutional
+from nemo_oracle_kd.bridge.cut.request import CutRequest
 from nemo_oracle_kd.bridge.cut.student import layer_left_out
 from nemo_oracle_kd.errors import ConfigError
 
@@ -117,8 +120,9 @@ def test_filters_that_are_zero_go_without_any_effect(name, tmp_path):
         ({'filters': 0.1}, SQUEEZED, {}, 'squeeze and excitation'),
     ],
 )
-def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(request_, change, options, words, tmp_path):
+def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(request_, change, options, words):
     teacher = _teacher([FIRST, *({**block, **change} for block in QUARTZNET[1:])], **options)
+    section = OmegaConf.to_container(teacher.cfg.encoder)
     with pytest.raises(ConfigError) as error:
-        tiny_cut.cut(teacher, tmp_path, **request_)
+        cut_convolutional(teacher.encoder, section, teacher.state_dict(), [], CutRequest(**request_))
     assert words in str(error.value) and '\n' not in str(error.value)
