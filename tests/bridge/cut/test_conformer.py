@@ -106,9 +106,7 @@ def _widened(small, wide):
     return wide
 
 
-@pytest.mark.parametrize(
-    'kind, heads', [('fastconformer', 4), ('fastconformer', 2), ('conformer', 4), ('shared position biases', 4)]
-)
+@pytest.mark.parametrize('kind, heads', [('fastconformer', 4), ('conformer', 2), ('shared position biases', 4)])
 def test_channels_and_heads_that_add_nothing_are_found_and_go_without_any_effect(kind, heads, tmp_path):
     small = tiny_cut.conformer(**{**KINDS[kind], 'd_model': 16, 'n_heads': 2})
     wide = _widened(small, tiny_cut.conformer(**{**KINDS[kind], 'd_model': 32, 'n_heads': heads}))

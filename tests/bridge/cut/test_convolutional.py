@@ -44,13 +44,18 @@ def _teacher(jasper, **options):
     return tiny_cut.randomised(tiny.ctc_model(config))
 
 
+@pytest.fixture(scope='module')
+def quartznet():
+    return _teacher(QUARTZNET)
+
+
 def _same(one, other, tolerance=1e-6):
     torch.testing.assert_close(
         tiny_cut.outputs(one).log_probs, tiny_cut.outputs(other).log_probs, atol=tolerance, rtol=0
     )
 
 
-@pytest.mark.parametrize('name', ENCODERS)
+@pytest.mark.parametrize('name', ['citrinet', 'jasper'])
 def test_a_cut_that_keeps_everything_changes_nothing(name, tmp_path):
     teacher = _teacher(ENCODERS[name])
     student = tiny_cut.cut(teacher, tmp_path, keep=len(ENCODERS[name]), repeats=3, filters=1.0)
@@ -66,7 +71,7 @@ def test_dropped_blocks_are_the_parent_with_these_blocks_skipped(tmp_path):
     assert [block.filters for block in student.cfg.encoder.jasper] == [32, 32, 48, 40]
 
 
-@pytest.mark.parametrize('name, repeats', [('quartznet', 2), ('quartznet', 1), ('citrinet', 2), ('citrinet', 1)])
+@pytest.mark.parametrize('name, repeats', [('quartznet', 1), ('citrinet', 2), ('citrinet', 1)])
 def test_dropped_repeats_are_the_parent_with_these_repeats_skipped(name, repeats, tmp_path):
     teacher = _teacher(ENCODERS[name])
     student = tiny_cut.cut(teacher, tmp_path, repeats=repeats)
@@ -120,8 +125,10 @@ def test_filters_that_are_zero_go_without_any_effect(name, tmp_path):
         ({'filters': 0.1}, SQUEEZED, {}, 'squeeze and excitation'),
     ],
 )
-def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(request_, change, options, words):
-    teacher = _teacher([FIRST, *({**block, **change} for block in QUARTZNET[1:])], **options)
+def test_what_cannot_be_cut_is_refused_in_one_sentence_with_the_fix(quartznet, request_, change, options, words):
+    teacher = quartznet
+    if change or options:
+        teacher = _teacher([FIRST, *({**block, **change} for block in QUARTZNET[1:])], **options)
     section = OmegaConf.to_container(teacher.cfg.encoder)
     with pytest.raises(ConfigError) as error:
         cut_convolutional(teacher.encoder, section, teacher.state_dict(), [], CutRequest(**request_))
