@@ -126,4 +126,6 @@ def table(diagnosis) -> str:
             f"{100 * diagnosis.attention_hit_rate:.0f} % of the spikes; this is no evidence of listening"
         )
     lines += ['', f'verdict: {diagnosis.verdict}', *(f'  - {reason}' for reason in diagnosis.reasons)]
+    if diagnosis.caution:
+        lines.append(f'caution: {diagnosis.caution}')
     return '\n'.join(lines)

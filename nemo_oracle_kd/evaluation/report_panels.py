@@ -171,4 +171,6 @@ def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[lis
         "100: with wrong audio, the text that the teacher reads is no better than chance; 0: it is as good as with its own audio.",
     )
     verdict = f"{VERDICTS[diagnosis.verdict]}: {'; '.join(diagnosis.reasons)}."
+    if diagnosis.caution:
+        verdict += f' Caution: {diagnosis.caution}.'
     return [table, *([heard] if heard.rows else []), Panel(bars, caption, 'bar chart of the diagnosis')], verdict

@@ -3,6 +3,7 @@
 
 """The `oracle` section of an oracle teacher's config: the measures that keep it from copying its transcript."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,8 @@ class OracleConfig:
     """Training strategy of an oracle teacher.
 
     The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`, or for a transducer
-    `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`. In the first `audio_only_steps` optimizer steps it is only the CTC
+    `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`. A CTC teacher may add `timing_weight * sum_t KL(gamma_t || fused)`, with
+    gamma the audio branch's occupancy of the transcript, which holds the spikes where the audio branch hears the labels. In the first `audio_only_steps` optimizer steps it is only the CTC
     loss of the audio branch.
     """
 
@@ -25,6 +27,12 @@ class OracleConfig:
     )
     label_corruption: LabelCorruptionConfig = field(
         default_factory=LabelCorruptionConfig, metadata={'help': 'how the transcript is corrupted in training'}
+    )
+    timing_weight: float = field(
+        default=0.0,
+        metadata={
+            'help': "weight of the divergence from the audio branch's occupancy of the transcript (CTC teachers)"
+        },
     )
     audio_only_steps: int = field(
         default=0, metadata={'help': 'optimizer steps that train the audio branch before the transcript is read'}
@@ -48,6 +56,13 @@ class OracleConfig:
     def problems(self, path: str) -> Iterator[str]:
         if self.audio_ctc_weight < 0:
             yield f"`{path}.audio_ctc_weight` must be at least 0, not {self.audio_ctc_weight}"
+        if not (math.isfinite(self.timing_weight) and self.timing_weight >= 0):
+            yield f"`{path}.timing_weight` must be a finite number of at least 0, not {self.timing_weight}"
+        if self.timing_weight > 0 and self.audio_ctc_weight == 0:
+            yield (
+                f"`{path}.timing_weight` is {self.timing_weight} but there is no audio branch whose timing it could hold: set "
+                f"{path}.audio_ctc_weight above 0 or {path}.timing_weight to 0"
+            )
         for name in ('audio_only_steps', 'held_out_batches'):
             if getattr(self, name) < 0:
                 yield f"`{path}.{name}` must be at least 0, not {getattr(self, name)}"

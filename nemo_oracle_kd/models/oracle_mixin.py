@@ -23,6 +23,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_data
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.functional.ctc import ctc_occupancy
+from nemo_oracle_kd.functional.frames import occupancy_kl
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
 from nemo_oracle_kd.models.oracle_listening import OracleListeningMixin
@@ -274,6 +276,13 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
         errors = self._word_errors(metric, log_probs, lengths, batch) if with_errors else None
         return self._ctc(loss, log_probs, lengths, batch), errors
 
+    def _timing_loss(self, branches: OracleBranches, batch: Any) -> torch.Tensor:
+        """Mean divergence of the fused posteriors from the audio branch's occupancy of the true transcript."""
+        blank = len(self.head_vocabulary)
+        heard = branches.audio_log_probs.detach()
+        occupancy = ctc_occupancy(heard, batch[2], branches.lengths, batch[3], blank)
+        return occupancy_kl(branches.log_probs, occupancy, branches.lengths).mean()
+
     def training_step(self, batch: Any, batch_nb: int) -> dict[str, Any]:
         if AccessMixin.is_access_enabled(self.model_guid):
             AccessMixin.reset_registry(self)
@@ -301,6 +310,10 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
             loss = loss + audio * (1.0 if audio_only else self.oracle.audio_ctc_weight)
             if errors is not None:
                 logs['training_batch_wer_audio'] = errors[0]
+        if self.oracle.timing_weight > 0 and branches.log_probs is not None:
+            timing = self._timing_loss(branches, batch)
+            logs['train_loss_timing'] = timing.detach()
+            loss = loss + timing * (0.0 if audio_only else self.oracle.timing_weight)
         loss = self.add_auxiliary_losses(loss)
         if AccessMixin.is_access_enabled(self.model_guid):
             AccessMixin.reset_registry(self)

@@ -43,6 +43,10 @@ class OracleRNNTMixin(OracleMixin):
                 "to the same width"
             )
         super().__init__(cfg=cfg, trainer=trainer)
+        if self.oracle.timing_weight > 0:
+            raise ConfigError(
+                "`model.oracle.timing_weight` compares frame posteriors, which a transducer does not have: set it to 0"
+            )
 
     @property
     def head_vocabulary(self) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from omegaconf import open_dict
 
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.functional.ctc import ctc_occupancy
 from nemo_oracle_kd.models import EncDecOracleCTCModel, EncDecOracleCTCModelBPE
 
 pytestmark = pytest.mark.integration
@@ -185,6 +186,28 @@ def test_without_an_audio_branch_only_the_fused_loss_remains(tone_corpus):
     assert float(trainer.callback_metrics['train_loss']) == float(trainer.callback_metrics['train_loss_fused'])
 
 
+def test_the_timing_of_the_audio_branch_is_taught_to_the_fused_branch_alone(tone_corpus):
+    config = tiny_oracle.oracle_config(tone_corpus, timing_weight=0.5)
+    trainer, teacher = _fit(config, max_steps=1)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    parts = logged['train_loss_fused'] + logged['train_loss_audio'] + 0.5 * logged['train_loss_timing']
+    assert logged['train_loss'] == pytest.approx(parts, rel=1e-5) and logged['train_loss_timing'] > 0
+    signal, lengths, labels, label_lengths = batch = next(iter(teacher.train_dataloader()))
+    branches = teacher.eval()._forward_batch(batch)
+    loss = teacher._timing_loss(branches, batch)
+    heard = branches.audio_log_probs.detach()
+    occupancy = ctc_occupancy(heard, labels, branches.lengths, label_lengths, len(tiny.LABELS))
+    divergence = torch.xlogy(occupancy, occupancy) - occupancy * branches.log_probs
+    inside = torch.arange(heard.shape[1]) < branches.lengths.unsqueeze(1)
+    torch.testing.assert_close(loss, (divergence.sum(2) * inside).sum(1).mean(), rtol=1e-4, atol=1e-5)
+    teacher.zero_grad(set_to_none=True)
+    loss.backward()
+    assert all(weight.grad is None for weight in teacher.audio_decoder.parameters())
+    assert any(
+        weight.grad.abs().sum() > 0 for weight in teacher.encoder.fusion.parameters() if weight.grad is not None
+    )
+
+
 def test_training_resumes_from_a_checkpoint(tone_corpus, tmp_path):
     config = tiny_oracle.oracle_config(tone_corpus)
     trainer, teacher = _fit(config, max_steps=2)
@@ -203,6 +226,8 @@ def test_training_resumes_from_a_checkpoint(tone_corpus, tmp_path):
         ({'freeze_audio_encoder': True}, 'random weights'),
         ({'audio_only_steps': 5, 'audio_ctc_weight': 0.0}, 'but there is no audio branch'),
         ({'audio_ctc_weight': -1.0}, 'at least 0'),
+        ({'timing_weight': float('nan')}, 'finite number of at least 0'),
+        ({'timing_weight': 0.5, 'audio_ctc_weight': 0.0}, 'no audio branch whose timing it could hold'),
     ],
 )
 def test_an_oracle_section_that_makes_no_sense_is_refused(oracle, sentence):

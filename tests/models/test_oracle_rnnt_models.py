@@ -228,6 +228,11 @@ def test_the_encoder_of_a_trained_model_is_copied_and_stays_frozen(tone_corpus, 
         assert torch.equal(value, expected[name])
 
 
+def test_a_weight_of_the_timing_of_frames_is_refused():
+    with pytest.raises(ConfigError, match='which a transducer does not have: set it to 0'):
+        tiny.rnnt_model(tiny_oracle.oracle_rnnt_config(timing_weight=0.5), cls=EncDecOracleRNNTModel)
+
+
 def test_another_width_than_the_joint_s_is_refused():
     config = tiny_oracle.oracle_rnnt_config()
     config.model_defaults.enc_hidden = 48

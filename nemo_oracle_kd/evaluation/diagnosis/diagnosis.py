@@ -96,7 +96,22 @@ class Diagnosis:
         """Plain numbers and strings, for JSON."""
         result = asdict(self)
         del result['examples']
-        return result
+        return {**result, 'caution': self.caution}
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence about spikes that lie far from those of the reference, or None.
+
+        A teacher can listen well enough to know the words and still emit them at times that its text suggests.
+        """
+        limit = self.thresholds.spike_distance_ms
+        if self.spike_distance_ms is None or self.spike_distance_ms <= limit:
+            return None
+        return (
+            f"its spikes lie {self.spike_distance_ms:.0f} ms from those of the {self.spike_reference} on average (limit "
+            f"{limit:.0f} ms): students learned little from such a teacher; train it with another seed, or longer with the audio "
+            "alone (audio_only_steps)"
+        )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'Diagnosis':

@@ -54,12 +54,15 @@ class Thresholds:
             is `inconclusive` if this fails for the label errors with another utterance's audio.
         text_gain: the verdict is `ignores the text` if the true text lowers the loss by less than this share, both against
             no text and against a wrong text.
+        spike_distance_ms: mean distance of the spikes from those of the audio branch above which their timing is doubtful. It
+            does not change the verdict.
     """
 
     listens: float = 0.5
     copies: float = 0.25
     learnt: float = 0.1
     text_gain: float = 0.05
+    spike_distance_ms: float = 50.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from diagnoses import assert_copies, assert_listens
 
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 from nemo_oracle_kd.callbacks.oracle_listening import summary
+from nemo_oracle_kd.cli.diagnose import table
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.evaluation.diagnosis.attention import Example, rank_correlation
 from nemo_oracle_kd.evaluation.diagnosis.attention_picture import save_attention_picture
@@ -153,6 +154,11 @@ def test_spikes_can_be_compared_with_an_audio_only_model(listener, held_out, ton
     audio_model = restore_frozen(str(tone_teacher))
     diagnosis = diagnose(listener, utterances, audio_model=audio_model, progress=False)
     assert diagnosis.spike_reference == 'audio-only model' and diagnosis.spike_distance_ms > 0
+    near, far = (dataclasses.replace(diagnosis, spike_distance_ms=distance) for distance in (50.0, 102.0))
+    assert near.caution is None and near.as_dict()['caution'] is None
+    assert far.caution.startswith('its spikes lie 102 ms from those of the audio-only model on average (limit 50 ms)')
+    assert f'caution: {far.caution}' in table(far) and 'caution' not in table(near)
+    assert Diagnosis.from_dict(far.as_dict()).caution == far.caution
     other = tiny.ctc_model(tiny.ctc_config(labels=[' ', 'a', 'b', 'c', 'x']))
     with pytest.raises(ConfigError, match='another vocabulary'):
         diagnose(listener, utterances, audio_model=other, progress=False)
