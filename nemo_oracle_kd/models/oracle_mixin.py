@@ -23,12 +23,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_data
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.functional.ctc import ctc_occupancy
-from nemo_oracle_kd.functional.frames import occupancy_kl
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
 from nemo_oracle_kd.models.oracle_listening import OracleListeningMixin
-from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors
+from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors, timing_loss
 from nemo_oracle_kd.models.oracle_transcription import TRANSCRIPT_NEEDED, OracleTranscriptionMixin
 from nemo_oracle_kd.modules.oracle_encoder import OracleEncoder
 from nemo_oracle_kd.strict_config import build_or_raise
@@ -276,13 +274,6 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
         errors = self._word_errors(metric, log_probs, lengths, batch) if with_errors else None
         return self._ctc(loss, log_probs, lengths, batch), errors
 
-    def _timing_loss(self, branches: OracleBranches, batch: Any) -> torch.Tensor:
-        """Mean divergence of the fused posteriors from the audio branch's occupancy of the true transcript."""
-        blank = len(self.head_vocabulary)
-        heard = branches.audio_log_probs.detach()
-        occupancy = ctc_occupancy(heard, batch[2], branches.lengths, batch[3], blank)
-        return occupancy_kl(branches.log_probs, occupancy, branches.lengths).mean()
-
     def training_step(self, batch: Any, batch_nb: int) -> dict[str, Any]:
         if AccessMixin.is_access_enabled(self.model_guid):
             AccessMixin.reset_registry(self)
@@ -311,7 +302,7 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
             if errors is not None:
                 logs['training_batch_wer_audio'] = errors[0]
         if self.oracle.timing_weight > 0 and branches.log_probs is not None:
-            timing = self._timing_loss(branches, batch)
+            timing = timing_loss(branches, batch[2], batch[3])
             logs['train_loss_timing'] = timing.detach()
             loss = loss + timing * (0.0 if audio_only else self.oracle.timing_weight)
         loss = self.add_auxiliary_losses(loss)

@@ -109,8 +109,7 @@ class Diagnosis:
             return None
         return (
             f"its spikes lie {self.spike_distance_ms:.0f} ms from those of the {self.spike_reference} on average (limit "
-            f"{limit:.0f} ms): students learned little from such a teacher; train it with another seed, or longer with the audio "
-            "alone (audio_only_steps)"
+            f"{limit:.0f} ms): students learned little from such a teacher; train it with oracle.timing_weight=0.5"
         )
 
     @classmethod
