@@ -1,7 +1,7 @@
 # make venv | demo | test | lint | benchmark | clean
 #
 # `make demo` and `make test` make the environment first when it is missing or when setup.py or constraints.txt changed.
-# Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"  TEST_WORKERS=2
+# Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"  TEST_WORKERS=3
 #            DEMO_OUT=demo_out  DEMO_ARGS="--seed 1"
 
 SHELL       := /bin/bash
@@ -14,7 +14,7 @@ VENV      ?= .venv
 PIP_ARGS  ?=
 TEST      ?= tests
 TEST_ARGS ?=
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 DEMO_OUT  ?= demo_out
 DEMO_ARGS ?=
 BENCHMARK_ARGS ?=
@@ -53,7 +53,8 @@ demo: export OMP_NUM_THREADS ?= $(CORES)
 demo: $(STAMP)
 	$(PY) examples/demo/run.py --out $(DEMO_OUT) $(DEMO_ARGS)
 
-# Two processes of one thread each: the tests use tiny tensors, for which more threads only wait for each other.
+# Processes of one thread each: the tests use tiny tensors, for which more threads only wait for each other. The third
+# process works while tests of the others wait for commands that they started.
 test: export OMP_NUM_THREADS ?= 1
 test: export MKL_NUM_THREADS ?= 1
 test: $(STAMP)
