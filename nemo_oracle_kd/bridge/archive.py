@@ -82,9 +82,8 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
             config.pop(name, None)
         # NeMo's transcribe() reads options of this section for models with a tokenizer, so the section must exist
         config.validation_ds = {'defer_setup': True}
-        if (
-            'transf_decoder' in config
-        ):  # an archive of Canary may hold a second model, which only tells when a word is spoken
+        # an archive of Canary may hold a second model, which only tells when a word is spoken
+        if 'transf_decoder' in config:
             config.restore_timestamps_model = False
     with _nemo_errors() as said:
         try:
