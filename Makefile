@@ -23,7 +23,7 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CORES := $(shell nproc 2>/dev/null || echo 2)
 SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks setup.py
-PIP   := $(PY) -m pip install --no-compile --disable-pip-version-check --progress-bar on -c constraints.txt $(PIP_ARGS)
+INSTALL := .ci/install $(PY) $(PIP_ARGS)
 
 UNCOMPILED := /transformers/models/|/tests?/|/testing/|/pygments/lexers/|/sympy/physics/|/nemo/collections/(tts|speechlm2)/|/(wandb|onnx|fontTools|opentelemetry|aistore|indic_numtowords|setuptools|pip)/
 COMPILE = $(PY) -m compileall -q -x '$(UNCOMPILED)' $(VENV)/lib
@@ -35,16 +35,14 @@ help:
 
 venv: $(STAMP)
 
-# The stamp is written last: after an interruption the next make goes on where pip stopped.  An environment whose
-# pip does not start is replaced.  pip would compile on one core, and what nobody imports: we do it beside pip and after it.
+# The stamp is written last: after an interruption the next make goes on where the installation stopped.  An environment
+# whose pip does not start is replaced.  Bytecode is compiled on all cores, except what nobody imports.
 $(STAMP): setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.10 to 3.12 and run make PYTHON=python3.x"; exit 1; }
 	@rm -f $(STAMP)
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then echo "[1/4] new environment in $(VENV)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
-	@echo "[2/4] PyTorch and build tools"; $(PIP) -q setuptools torch
-	@echo "[3/4] NeMo and the rest (about 120 packages, one to five minutes)"
-	@$(COMPILE) >/dev/null 2>&1 & \
-	$(PIP) --no-build-isolation -e '.[test,lint]' | sed -u -n -E 's/^(Collecting|Building|Installing|Successfully)(.{0,90}).*/  \1\2/p'; wait
+	@echo "[2/4] PyTorch and build tools"; $(INSTALL) -q setuptools torch
+	@echo "[3/4] NeMo and the rest (about 150 packages, ten seconds to some minutes)"; $(INSTALL) --no-build-isolation -e '.[test,lint]'
 	@echo "[4/4] bytecode"; $(COMPILE) -j $(CORES) >/dev/null 2>&1 || true
 	@touch $(STAMP)
 	@echo "environment ready: $(VENV)"

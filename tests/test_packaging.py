@@ -4,6 +4,7 @@
 """What a user installs: a wheel and an editable installation, each in a clean environment far from the repository."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ PRESETS = sorted(path.stem for path in (ROOT / 'conf/oracle_kd').glob('*.yaml'))
 # one process for all presets: most of the time of each would be the start of Hydra
 RECIPE = """
 import json
+import os
 import sys
 
 import hydra
@@ -163,9 +165,29 @@ def test_the_makefile_goes_on_after_an_interrupted_installation_and_skips_a_fini
     dry_run = ['make', '-n', '-C', str(tmp_path), 'venv']
     (tmp_path / '.venv').mkdir()
     unfinished = subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
-    assert 'pip install' in unfinished
+    assert '.ci/install' in unfinished
     (tmp_path / '.venv/.installed').touch()
-    assert 'pip install' not in subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
+    assert '.ci/install' not in subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize('no_uv', ['', '1'])
+def test_packages_come_from_where_pip_is_told_to_look_with_and_without_uv(tmp_path, no_uv):
+    described = 'Metadata-Version: 2.1\nName: found-here\nVersion: 1\n'
+    tagged = 'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n'
+    content = {'found_here.py': '', 'found_here-1.dist-info/METADATA': described, 'found_here-1.dist-info/WHEEL': tagged}
+    links = [tmp_path / 'empty', tmp_path / 'links']
+    for folder in links:
+        folder.mkdir()
+    with zipfile.ZipFile(links[1] / 'found_here-1-py3-none-any.whl', 'w') as wheel:
+        listed = ''.join(f'{name},,\n' for name in [*content, 'found_here-1.dist-info/RECORD'])
+        for name, text in {**content, 'found_here-1.dist-info/RECORD': listed}.items():
+            wheel.writestr(name, text)
+    environment = {**os.environ, 'PIP_FIND_LINKS': ' '.join(map(str, links)), 'NO_UV': no_uv}
+    words = [ROOT / '.ci/install', sys.executable, '--no-index', '--target', tmp_path / 'installed', 'found-here']
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'installed/found_here.py').is_file()
+    assert ('Successfully installed' in done.stdout) == bool(no_uv)  # the words of pip
 
 
 def test_continuous_integration_runs_make_test():
