@@ -174,7 +174,11 @@ def test_the_makefile_goes_on_after_an_interrupted_installation_and_skips_a_fini
 def test_packages_come_from_where_pip_is_told_to_look_with_and_without_uv(tmp_path, no_uv):
     described = 'Metadata-Version: 2.1\nName: found-here\nVersion: 1\n'
     tagged = 'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n'
-    content = {'found_here.py': '', 'found_here-1.dist-info/METADATA': described, 'found_here-1.dist-info/WHEEL': tagged}
+    content = {
+        'found_here.py': '',
+        'found_here-1.dist-info/METADATA': described,
+        'found_here-1.dist-info/WHEEL': tagged,
+    }
     links = [tmp_path / 'empty', tmp_path / 'links']
     for folder in links:
         folder.mkdir()
