@@ -176,7 +176,7 @@ class FilterReport:
             texts = [row['text']] + ([] if other is None else ['–' if against is None else against])
             cells.append([f'{value:.4g}', 'kept' if self.kept[index] else 'dropped', *texts])
         header = [threshold.measure, 'this filter', 'text'] + ([] if other is None else [other])
-        return Table(header, cells, f'Rows just below and just above {threshold.limit:.4g}.')
+        return Table(header, cells, f'Rows just below and just above {threshold.limit:.4g}.', words=True)
 
 
 def _passes(threshold: Threshold, index: int) -> bool:

@@ -53,11 +53,13 @@ class Table:
         header: names of the columns; all but the first are aligned as numbers.
         rows: rows of cells, as many as the header has.
         note: a sentence below the table.
+        words: the cells hold words, and are aligned as such.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ''
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,8 @@ def table_html(table: Table, highlight: int | None = None) -> str:
         mark = ' class="marked"' if number == highlight else ''
         rows.append(f'<tr{mark}><th scope="row">{first}</th>{body}</tr>')
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ''
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
-    )
+    kind = ' class="words"' if table.words else ''
+    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{note}'
 
 
 def _against_baseline(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -40,6 +40,7 @@ main { padding-bottom: 60px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 8px 10px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 8px; white-space: normal; min-width: 10em; }
+.words th, .words td { text-align: left; white-space: normal; }
 thead th { white-space: normal; vertical-align: bottom; color: var(--soft); font-weight: 600; font-size: 0.82rem; }
 tbody th { font-weight: 500; }
 .marked th, .marked td { background: var(--mark); font-weight: 650; }
