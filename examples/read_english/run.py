@@ -24,8 +24,7 @@ from pathlib import Path
 from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation.report import Report
 from nemo_oracle_kd.experiments.ctc_comparison import Where, compare_and_report
-from nemo_oracle_kd.experiments.ctc_plan import STUDENT, TEACHERS, Plan, Start, Student, speed_job
-from nemo_oracle_kd.experiments.jobs import CLI, Job
+from nemo_oracle_kd.experiments.ctc_plan import STUDENT, TEACHERS, Plan, Start, Student, speed_job, synthesis_job
 from nemo_oracle_kd.experiments.recipe_arguments import add_data_arguments, add_run_arguments, positive, run_recipe
 
 ALONE, LONG = 'student_alone', 'student_alone_long'
@@ -55,8 +54,6 @@ OVERRIDES = {
     'oracle': 'the oracle teacher',
     'student': 'every student',
 }
-#: speaking rate of the synthetic speech, in words a minute; readers are slower than the default of `synthesize`
-RATE = ['--rate', '80', '170']
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -84,15 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
             f'--{name}-overrides', nargs='+', default=[], metavar='KEY=VALUE', help=f'overrides for {whom}'
         )
     return parser
-
-
-def synthesis_job(train: Path, corpus: Path, utterances: int) -> Job:
-    """The job that synthesises sentences with the words of the training texts."""
-    sizes = ['--train', str(utterances), '--dev', '20', '--test', '20', '--workers', '1']
-    command = [*CLI, 'synthesize', str(corpus), '--kinds', 'sentences', '--words', str(train)]
-    return Job(
-        'synthetic', [*command, *sizes, *RATE], outputs=[corpus / 'train.jsonl'], inputs=[train], scratch=[corpus]
-    )
 
 
 def make_plan(args: argparse.Namespace, synthetic: Path) -> Plan:

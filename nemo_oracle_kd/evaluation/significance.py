@@ -32,6 +32,7 @@ import numpy as np
 from nemo_oracle_kd.evaluation.error_rates import ErrorCounts
 
 _CELLS_PER_CHUNK = 4_000_000  # limits the indices held at a time to 32 MB of int64, whatever the size of the corpus
+_WEIGHTED_ROWS = 250
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,14 @@ def bootstrap_draws(rng: np.random.Generator, utterances: int, resamples: int) -
     rows = max(1, _CELLS_PER_CHUNK // max(utterances, 1))
     for start in range(0, resamples, rows):
         yield rng.integers(0, utterances, size=(min(rows, resamples - start), utterances))
+
+
+def weighted_draws(seeds: int, utterances: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields ``[r, S]`` and ``[r, N]``: how often each training seed and each utterance is drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _WEIGHTED_ROWS):
+        rows = min(_WEIGHTED_ROWS, resamples - start)
+        yield tuple(rng.multinomial(count, np.full(count, 1.0 / count), size=rows) for count in (seeds, utterances))
 
 
 def bootstrap_interval(counts: ErrorCounts, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:

@@ -11,11 +11,13 @@ both curves reach. Its interval is a bootstrap that draws seeds and utterances w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import isotonic_regression
+
+from nemo_oracle_kd.evaluation.significance import weighted_draws
 
 __all__ = ['BudgetCurve', 'SpeedUp', 'compare_speed']
 
@@ -23,7 +25,6 @@ __all__ = ['BudgetCurve', 'SpeedUp', 'compare_speed']
 GRID = 200
 #: share of the resamples that may have no common WER
 MOST_UNDECIDED = 0.05
-_CHUNK = 250
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def compare_speed(slow: BudgetCurve, fast: BudgetCurve, resamples: int = 2000, s
         raise ValueError(f"resamples is {resamples}, too few for an interval: set at least 100")
     found = _log_ratio(slow, fast, slow.wer()[0], fast.wer()[0])
     drawn = []
-    for seeds, utterances in _draws(*slow.errors.shape[1:], resamples, seed):
+    for seeds, utterances in weighted_draws(*slow.errors.shape[1:], resamples, seed):
         rows = zip(slow.wer(seeds, utterances), fast.wer(seeds, utterances))
         drawn += [_log_ratio(slow, fast, *row) for row in rows]
     values = [one[0] for one in drawn if one is not None]
@@ -164,14 +165,6 @@ def compare_speed(slow: BudgetCurve, fast: BudgetCurve, resamples: int = 2000, s
         seeds=slow.errors.shape[1],
         utterances=len(slow.lengths),
     )
-
-
-def _draws(seeds: int, utterances: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields ``[r, S]`` and ``[r, N]``: how often each seed and each utterance is drawn."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, _CHUNK):
-        rows = min(_CHUNK, resamples - start)
-        yield tuple(rng.multinomial(count, np.full(count, 1.0 / count), size=rows) for count in (seeds, utterances))
 
 
 def _log_ratio(

@@ -25,7 +25,8 @@ after each seed. A run can be interrupted and started again at any time.
      "fingerprints": {SEED: ...},        hash of everything that determines the figures of a seed
      "test": {"manifest": NAME, "utterances": n},
      "intervals": {NAME: {"wer": [low, high], "cer": [low, high]}},
-     "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],
+     "paired": [{"baseline": NAME, "system": NAME, "difference": ..., "p_permutation": ..., ...}],  of the WER
+     "paired_cer": [...],                the same of the CER
      "curves": {NAME: {SEED: [{"update": ..., "seconds": ..., "train_loss": ..., "val_wer": percent}, ...]}}}
 
 Intervals and p-values pool the seeds per utterance (:func:`nemo_oracle_kd.evaluation.error_rates.pool_seeds`).
@@ -41,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
-from nemo_oracle_kd.evaluation.error_rates import Score, pool_seeds, read_transcriptions, score
+from nemo_oracle_kd.evaluation.error_rates import ErrorCounts, Score, pool_seeds, read_transcriptions, score
 from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
 from nemo_oracle_kd.experiments.jobs import CLI, Job, PathLike, fingerprints, order_jobs
 from nemo_oracle_kd.experiments.runner import JobResult, JobRunner
@@ -271,12 +272,16 @@ class Comparison:
             'fingerprints': {str(seed): prints[str(seed)] for seed in seeds},
             'test': {'manifest': self.test_manifest.name, 'utterances': len(read_manifest(self.test_manifest))},
             'intervals': intervals,
-            'paired': [
-                {'baseline': first, 'system': second, **compare(words[first], words[second]).as_dict()}
-                for first, second in self.pairs
-            ],
+            'paired': self._compared(words),
+            'paired_cer': self._compared(characters),
             'curves': curves,
         }
+
+    def _compared(self, counts: Mapping[str, ErrorCounts]) -> list[dict]:
+        return [
+            {'baseline': first, 'system': second, **compare(counts[first], counts[second]).as_dict()}
+            for first, second in self.pairs
+        ]
 
     def _score(self, name: str, seed: int) -> Score:
         _, references, hypotheses = read_transcriptions(self.transcripts_path(name, seed))

@@ -17,11 +17,23 @@ from nemo_oracle_kd.experiments.comparison import SystemRun
 from nemo_oracle_kd.experiments.jobs import CLI, Job
 from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-__all__ = ['STUDENT', 'TEACHERS', 'Plan', 'Start', 'Student', 'Teacher', 'speed_job', 'teacher_training']
+__all__ = [
+    'STUDENT',
+    'TEACHERS',
+    'Plan',
+    'Start',
+    'Student',
+    'Teacher',
+    'speed_job',
+    'synthesis_job',
+    'teacher_training',
+]
 
 STUDENT = 'ctc/separable_ctc_char'
 #: validations of a student that gets the plan's number of updates, and the most that a longer training gets
 VALIDATIONS, MOST_VALIDATIONS = 8, 40
+#: speaking rate of the synthetic speech, in words a minute; readers are slower than the default of `synthesize`
+RATE = ['--rate', '80', '170']
 
 
 @dataclass(frozen=True)
@@ -245,4 +257,13 @@ def speed_job(train: Path, copies: Path) -> Job:
         outputs=[copies / 'train.jsonl'],
         inputs=[train],
         scratch=[copies],
+    )
+
+
+def synthesis_job(train: Path, corpus: Path, utterances: int) -> Job:
+    """The job that synthesises sentences with the words of the training texts."""
+    sizes = ['--train', str(utterances), '--dev', '20', '--test', '20', '--workers', '1']
+    command = [*CLI, 'synthesize', str(corpus), '--kinds', 'sentences', '--words', str(train)]
+    return Job(
+        'synthetic', [*command, *sizes, *RATE], outputs=[corpus / 'train.jsonl'], inputs=[train], scratch=[corpus]
     )

@@ -1,26 +1,27 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Code that the recipes with pseudo-labels share: the split of the training manifest, a small RNN-T, the labelling job."""
+"""Code that the recipes with pseudo-labels share: the split of the training manifest, a small RNN-T, the jobs that label and filter."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.experiments.jobs import CLI, Job
 
-__all__ = ['PLAIN', 'SMALL', 'SMALL_RNNT', 'Split', 'labelling_job', 'write_split']
+__all__ = ['COARSE', 'PLAIN', 'SMALL', 'SMALL_RNNT', 'Split', 'filter_job', 'labelling_job', 'write_split']
 
 #: config of every model
 SMALL_RNNT = 'rnnt/separable_rnnt_char'
-#: overrides of every model: 80 ms frames and a small joint, so that a CPU can train it
+#: overrides for frames of 80 ms and a small joint, so that a CPU can train an RNN-T
+COARSE = ['model.encoder.jasper.1.stride=[4]', 'model.model_defaults.joint_hidden=32']
+#: overrides of every model on short utterances
 SMALL = [
-    'model.encoder.jasper.1.stride=[4]',
-    'model.model_defaults.joint_hidden=32',
+    *COARSE,
     'model.train_ds.max_duration=5.0',
     'model.train_ds.batch_size=32',
     'exp_manager.create_tensorboard_logger=false',
@@ -37,11 +38,13 @@ class Split:
         supervised: share of the manifest that keeps its labels.
         unsupervised: share of the manifest that students see without its labels.
         seed: seed of the random choice.
+        by: key of the rows that stay together, such as `speaker`; the shares are then those of its values. `None`: single rows.
     """
 
     supervised: float = 0.5
     unsupervised: float = 0.5
     seed: int = 0
+    by: str | None = None
 
 
 def write_split(split: Split, train: Path, folder: Path) -> dict[str, Path]:
@@ -58,42 +61,96 @@ def write_split(split: Split, train: Path, folder: Path) -> dict[str, Path]:
 
     Returns:
         Name of a part -> its manifest.
+
+    Raises:
+        ValueError: a row lacks the key of the split, or a share of the rows or values is none of them.
     """
-    rows = read_manifest(train)
-    random.Random(split.seed).shuffle(rows)
-    count = round(split.supervised * len(rows))
-    supervised = [{**row, 'supervised': True} for row in rows[:count]]
+    groups = _groups(read_manifest(train), split.by)
+    random.Random(split.seed).shuffle(groups)
+    count, others = (round(share * len(groups)) for share in (split.supervised, split.unsupervised))
+    if not count or not others:
+        raise ValueError(
+            f"{split.supervised:g} and {split.unsupervised:g} of {len(groups)} {split.by or 'row'}s make a part without any: "
+            "give larger shares"
+        )
+    supervised = [[{**row, 'supervised': True} for row in group] for group in groups[:count]]
     parts = {
-        'all': rows,
+        'all': groups,
         'supervised': supervised,
         'few': supervised[: max(count // 2, 1)],
-        'unsupervised': rows[count : count + round(split.unsupervised * len(rows))],
+        'unsupervised': groups[count : count + others],
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f'{name}.jsonl' for name in parts}
     for name, part in parts.items():
-        write_manifest(paths[name], part)
+        write_manifest(paths[name], [row for group in part for row in group])
     return paths
 
 
-def labelling_job(name: str, teacher: Path, manifest: Path, folder: Path, nbest: int, depends: Sequence[str]) -> Job:
+def _groups(rows: list[dict], by: str | None) -> list[list[dict]]:
+    """Rows with the same value of a key, in the order of the manifest; single rows if there is no key."""
+    if by is None:
+        return [[row] for row in rows]
+    groups: dict[str, list[dict]] = {}
+    for number, row in enumerate(rows, start=1):
+        if by not in row:
+            raise ValueError(f"row {number} of the training manifest has no `{by}`, by which it is split: add it")
+        groups.setdefault(str(row[by]), []).append(row)
+    return list(groups.values())
+
+
+def labelling_job(
+    name: str,
+    teacher: Path | str,
+    manifest: Path,
+    folder: Path,
+    nbest: int,
+    depends: Sequence[str],
+    options: Sequence[str] = (),
+) -> Job:
     """Returns the job in which a teacher labels a manifest; it writes `FOLDER/scored.jsonl`.
 
     Args:
         name: name of the job.
-        teacher: the teacher's `.nemo` file.
+        teacher: the teacher's `.nemo` file, or `whisper:FOLDER`.
         manifest: manifest to label.
         folder: folder of the labels.
         nbest: number of hypotheses per utterance.
         depends: names of the jobs to wait for.
+        options: further options of `score`.
     """
     scored = folder / 'scored.jsonl'
     command = [*CLI, 'score', '--teacher', str(teacher), '--manifest', str(manifest), '--output', str(scored)]
     return Job(
         name,
-        [*command, '--nbest', str(nbest), '--batch-size', '16'],
+        [*command, '--nbest', str(nbest), '--batch-size', '16', *options],
         outputs=[scored],
         depends=depends,
         inputs=[manifest],
         scratch=[folder],
+    )
+
+
+def filter_job(
+    name: str, scored: Path, kept: Path, keep: str, others: Mapping[str, Path], depends: Sequence[str] = ()
+) -> Job:
+    """Returns the job that keeps the labels which an expression accepts; it writes `KEPT.jsonl` and a page of pictures beside it.
+
+    Args:
+        name: name of the job.
+        scored: scored manifest.
+        kept: manifest to write.
+        keep: the expression (`nemo-oracle-kd filter --keep`).
+        others: labels of other teachers, by the names that the expression may use.
+        depends: names of the jobs to wait for.
+    """
+    page = kept.with_suffix('.html')
+    command = [*CLI, 'filter', str(scored), '--output', str(kept), '--keep', keep, '--report', str(page)]
+    command += [word for other, path in others.items() for word in ('--other', f'{other}={path}')]
+    return Job(
+        name,
+        [*command, '--overwrite'],
+        outputs=[kept, page],
+        depends=depends,
+        inputs=[scored, *others.values()],
     )

@@ -47,6 +47,7 @@ class Training:
         callbacks: further `trainer.callbacks`, as YAML mappings.
         save_to: path of the trained model; by default `model.nemo` in the training's folder.
         inputs: further files whose contents determine the outcome, such as a model to start from.
+        metrics: further logged values that the record holds at each validation.
     """
 
     config: str
@@ -55,6 +56,7 @@ class Training:
     callbacks: Sequence[str] = ()
     save_to: Path | None = None
     inputs: Sequence[Path] = ()
+    metrics: Sequence[str] = ()
 
 
 def recipe_run(name: str, seed: int, group: Path, training: Training, depends: Sequence[str] = ()) -> SystemRun:
@@ -74,7 +76,8 @@ def recipe_run(name: str, seed: int, group: Path, training: Training, depends: S
     train = training.data['train']
     manifests = [train] if isinstance(train, Path) else list(train)
     joined = ', '.join(quoted(manifest) for manifest in manifests)
-    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {quoted(folder)}, clock: cpu}}'
+    metrics = f', metrics: [{", ".join(training.metrics)}]' if training.metrics else ''
+    record = f'{{_target_: nemo_oracle_kd.callbacks.RunRecord, directory: {quoted(folder)}, clock: cpu{metrics}}}'
     command = [
         sys.executable,
         '-m',

@@ -22,6 +22,7 @@ COMMANDS = {
     'filter --report': (['filter', MANIFEST, '--keep', 'words > 0', '--output', 'x', '--report', 'OUT'], 'OUT'),
     'combine': (['combine', MANIFEST, 'other.jsonl', '--how', 'rover', '--output', 'OUT'], 'OUT'),
     'corrupt': (['corrupt', '--manifest', MANIFEST, '--wer', '0.3', '--output', 'OUT'], 'OUT'),
+    'manifest': (['manifest', '.', '--output', 'OUT'], 'OUT'),
     'perturb': (['perturb', '--manifest', MANIFEST, '--output', 'OUT'], f'OUT/{MANIFEST}'),
     'diagnose': (['diagnose', MODEL, '--manifest', MANIFEST, '--output', 'OUT'], 'OUT/diagnosis.json'),
     'make-student': (['make-student', MODEL, '--keep', '1', '--by-loss', MANIFEST, '-o', 'OUT'], 'OUT'),
@@ -32,7 +33,7 @@ COMMANDS = {
     'presets': (['presets', 'cp', 'frame_kl', 'OUT'], 'OUT'),
 }
 #: those whose output may be given the name of a model or a manifest
-FILES = [name for name, (_, written) in COMMANDS.items() if written == 'OUT' and name != 'presets']
+FILES = [name for name, (_, written) in COMMANDS.items() if written == 'OUT' and name not in ('presets', 'manifest')]
 READ_NO_MODEL = ('corrupt', 'import', 'filter', 'filter --report', 'combine')
 
 

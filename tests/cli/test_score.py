@@ -3,17 +3,14 @@
 
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
-import json
 import multiprocessing
 import shutil
-import subprocess
-import sys
-import time
 
 import forks
 import pytest
 import tiny
 import torch
+from killed_scoring import assert_it_continues, kill_in_the_middle
 
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.cli.main import main, make_parser
@@ -24,7 +21,6 @@ from nemo_oracle_kd.labelling.files import dropped_path, journal_path
 from nemo_oracle_kd.labelling.format import (
     Fingerprint,
     RowFilter,
-    header_path,
     model_fingerprint,
     read_header,
     row_hash,
@@ -112,24 +108,10 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(rnnt_teacher, tone_
     whole, killed = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
     assert _score(rnnt_teacher, manifest, whole, *options) == 0
 
-    command = [sys.executable, '-m', 'nemo_oracle_kd', *_words(rnnt_teacher, manifest, killed, *options)]
-    process = forks.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = journal_path(killed)
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b'\n') > 5):
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not killed.exists(), 'the kill came too late to test anything'
-    done = journal.read_bytes().count(b'\n') - 1
-    assert 5 <= done < len(read_manifest(manifest))
-    with journal.open('ab') as file:  # the line that a kill cuts in two
-        file.write(b'[[3, {"text": "ab')
-
+    words = _words(rnnt_teacher, manifest, killed, *options)
+    kill_in_the_middle(words, manifest, killed)
     assert _score(rnnt_teacher, manifest, killed, '--nbest', '1') == 2, 'other settings are refused'
-    assert _score(rnnt_teacher, manifest, killed, *options) == 0
-    assert killed.read_bytes() == whole.read_bytes()
-    assert json.loads(header_path(killed).read_text()) == json.loads(header_path(whole).read_text())
-    assert not journal.exists()
+    assert_it_continues(words, killed, whole)
 
 
 def test_a_finished_run_returns_at_once_and_another_teacher_is_refused(

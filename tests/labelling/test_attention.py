@@ -12,6 +12,7 @@ import tiny
 import tiny_aed
 import tiny_scores
 import torch
+from killed_scoring import assert_it_continues, kill_in_the_middle
 from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.attention_prompt import AttentionPrompt
@@ -35,9 +36,13 @@ def aed_teacher(tone_corpus, tmp_path_factory):
     return folder / 'aed.nemo'
 
 
-def _score(teacher, manifest, output, *options, prompt=PROMPT):
+def _words(teacher, manifest, output, *options, prompt=PROMPT):
     words = ['--teacher', teacher, '--manifest', manifest, '--output', output, '--device', 'cpu', *options]
-    return main(['score', *map(str, words), *(['--prompt', *prompt] if prompt else [])])
+    return ['score', *map(str, words), *(['--prompt', *prompt] if prompt else [])]
+
+
+def _score(*arguments, prompt=PROMPT):
+    return main(_words(*arguments, prompt=prompt))
 
 
 @pytest.fixture(scope='module')
@@ -156,6 +161,16 @@ def test_parts_join_and_another_prompt_is_another_teacher(aed_teacher, tone_corp
     assert 'nothing left to score' in capsys.readouterr().out
     assert _score(aed_teacher, tone_corpus, output, '--reference', prompt=[*PROMPT[:2], 'pnc=yes']) == 2
     assert 'made by a different run (fingerprint was' in capsys.readouterr().err
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_bytes(aed_teacher, tone_corpus, tmp_path):
+    whole, killed = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
+    options = ['--nbest', 2, '--batch-size', 1]
+    assert _score(aed_teacher, tone_corpus, whole, *options) == 0
+    words = _words(aed_teacher, tone_corpus, killed, *options)
+    kill_in_the_middle(words, tone_corpus, killed)
+    assert _score(aed_teacher, tone_corpus, killed, *options, prompt=[*PROMPT[:2], 'pnc=yes']) == 2, 'another prompt'
+    assert_it_continues(words, killed, whole)
 
 
 def test_students_learn_from_the_scores(scored):

@@ -3,7 +3,7 @@
 
 """Whisper as a teacher: what its segments mean, what is refused, and, where a model is there, that its scores are right.
 
-The last test needs faster-whisper, espeak and a model: set NEMO_ORACLE_KD_WHISPER to its folder.
+The last two tests need faster-whisper, espeak and a model: set NEMO_ORACLE_KD_WHISPER to its folder.
 """
 
 import math
@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 import soundfile
+from killed_scoring import assert_it_continues, kill_in_the_middle
 
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
@@ -175,3 +176,21 @@ def test_a_real_whisper_labels_and_its_scores_are_sums_over_tokens(tmp_path, cap
     soundfile.write(tmp_path / 'long.wav', long, rate, subtype='PCM_16')
     (found,) = scorer.score([{**rows[0]}], [read_audio(AudioSpan(str(tmp_path / 'long.wav')), scorer.sample_rate)])
     assert len(found['text'].split()) > 3 * len(one[0]['text'].split()) and found['teacher_log_prob'] < 0
+
+
+@pytest.mark.integration
+@pytest.mark.skipif('NEMO_ORACLE_KD_WHISPER' not in os.environ, reason='needs a Whisper model')
+def test_a_killed_run_of_a_real_whisper_continues_and_ends_with_the_same_bytes(tone_corpus, tmp_path):
+    pytest.importorskip('faster_whisper')
+    manifest = tmp_path / 'in.jsonl'
+    write_manifest(manifest, read_manifest(tone_corpus)[:6])
+    source = f"whisper:{os.environ['NEMO_ORACLE_KD_WHISPER']}"
+
+    def words(output):
+        options = ['--prompt', 'language=en', '--batch-size', '1', '--device', 'cpu']
+        return ['score', '--teacher', source, '--manifest', str(manifest), '--output', str(output), *options]
+
+    whole, killed = tmp_path / 'whole.jsonl', tmp_path / 'killed.jsonl'
+    assert main(words(whole)) == 0
+    kill_in_the_middle(words(killed), manifest, killed, least=2)
+    assert_it_continues(words(killed), killed, whole)
