@@ -24,7 +24,7 @@ __all__ = ['ALONE', 'CEILING', 'METHODS', 'Method', 'Settings', 'StudentPlan', '
 ALONE, CEILING = 'student_alone', 'student_all_labels'
 #: a student of a further round hears its speech with more of it masked than its teacher did (noisy student, arXiv 2005.09629)
 NOISE = ['model.spec_augment.freq_masks=2', 'model.spec_augment.time_masks=4']
-VALIDATIONS = 4
+VALIDATIONS = 2
 
 
 @dataclass(frozen=True)

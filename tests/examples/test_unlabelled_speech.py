@@ -175,7 +175,7 @@ def test_mistakes_in_teachers_labels_and_systems_are_told(
 def test_the_recipe_labels_chooses_trains_and_a_second_round_leaves_the_first_as_it_is(
     data, tone_teacher, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr('nemo_oracle_kd.experiments.runner.subprocess.Popen', forks.popen)
+    forks.fork_jobs(monkeypatch)
     start, out = _small_start(tmp_path / 'start.nemo'), tmp_path / 'out'
     words = ['--data', data, '--test', data / 'dev.jsonl', '--out', out, '--labelled', '0.25', '--unlabelled', '0.5']
     words += ['--teacher', f'tones={tone_teacher}', '--student-start', start, '--student-overrides', 'model.width=8']

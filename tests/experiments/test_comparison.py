@@ -55,7 +55,7 @@ def make_runs(models, folder, seeds, fail_in=()):
 
 @pytest.mark.integration
 def test_results_hold_every_system_and_seed_and_survive_the_failure_of_a_seed(tmp_path, material, monkeypatch):
-    monkeypatch.setattr('nemo_oracle_kd.experiments.runner.subprocess.Popen', forks.popen)
+    forks.fork_jobs(monkeypatch)
     manifest, models = material
     comparison = Comparison(
         make_runs(models, tmp_path, [0, 1], fail_in=[1]),

@@ -51,6 +51,12 @@ def fork_workers(monkeypatch: Any) -> None:
         monkeypatch.setattr(multiprocessing, 'get_context', lambda method=None: forking)
 
 
+def fork_jobs(monkeypatch: Any) -> None:
+    """Lets the runner of experiments fork its jobs, but not what the jobs themselves start."""
+    names = {**vars(subprocess), 'Popen': popen}
+    monkeypatch.setattr('nemo_oracle_kd.experiments.runner.subprocess', types.SimpleNamespace(**names))
+
+
 def _can_fork() -> bool:
     return sys.platform == 'linux' and not torch.cuda.is_available()
 
