@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET
 from nemo_oracle_kd.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 HELP = "list, show or copy the presets for '+oracle_kd=NAME'"
 EPILOG = """\
 examples:
   nemo-oracle-kd presets                               list all presets
   nemo-oracle-kd presets show NAME                     print one, as '+oracle_kd=NAME' puts it under 'oracle_kd'
+  nemo-oracle-kd presets show NAME NAME                print several merged, as '+oracle_kd=[NAME,NAME]' does
   nemo-oracle-kd presets show NAME --as-callback       print it as an entry of your own trainer.callbacks list
   nemo-oracle-kd presets cp NAME my_conf/oracle_kd/    copy one to change it; use it with --config-dir my_conf
 """
@@ -28,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     actions = parser.add_subparsers(dest='action', metavar='ACTION', title='actions (default: list)')
     actions.add_parser('list', help="list all presets, one line each")
-    show = actions.add_parser('show', help="print a preset")
-    show.add_argument('name', metavar='NAME')
+    show = actions.add_parser('show', help="print a preset, or several merged into one")
+    show.add_argument('name', metavar='NAME', nargs='+')
     show.add_argument('--as-callback', action='store_true', help="print it as an entry of trainer.callbacks")
     copy = actions.add_parser('cp', help="copy a preset in order to change it")
     copy.add_argument('name', metavar='NAME')
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: if there is no preset of that name, or the destination exists and ``--overwrite`` was not given.
     """
     if args.action == 'show':
-        text = preset_text(args.name)
+        text = preset_text(args.name[0]) if len(args.name) == 1 else merged_text(args.name)
         print(as_callback(text) if args.as_callback else text, end='')
     elif args.action == 'cp':
         print(copy_preset(args.name, args.destination, args.overwrite))
@@ -76,6 +82,28 @@ def preset_text(name: str) -> str:
     if name not in presets:
         raise ConfigError(unknown_name('preset', name, presets))
     return presets[name].read_text(encoding='utf-8')
+
+
+def merged_presets(names: Iterable[str]) -> DictConfig:
+    """Merges presets as ``+oracle_kd=[NAME,NAME]`` does: where two of them set a value, the last one wins.
+
+    Raises:
+        ConfigError: if there is no preset of one of the names.
+    """
+    from omegaconf import OmegaConf
+
+    return OmegaConf.merge(*(OmegaConf.create(preset_text(name)) for name in names))
+
+
+def merged_text(names: Sequence[str]) -> str:
+    """Returns the YAML text of merged presets.
+
+    Raises:
+        ConfigError: if there is no preset of one of the names.
+    """
+    from omegaconf import OmegaConf
+
+    return f"# {' + '.join(names)}\n{OmegaConf.to_yaml(merged_presets(names))}"
 
 
 def summary(text: str) -> str:

@@ -18,6 +18,7 @@ from nemo.utils import logging
 from nemo_oracle_kd.distillation.self_teachers.kinds import SelfTeacher
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher, Teacher
+from nemo_oracle_kd.errors import ConfigError
 
 __all__ = ['ENTRY_POINTS', 'TEACHERS', 'config_class_of', 'make_teacher', 'register_teacher']
 
@@ -46,12 +47,22 @@ def config_class_of(values: Any) -> type[TeacherOptions]:
     """The config of the kind of teacher that a `teacher` section means, by the key that only this kind has.
 
     Raises:
-        ConfigError: the key is there, but its value names nothing.
+        ConfigError: the key is there, but its value names nothing; or several kinds are named.
     """
     if isinstance(values, TeacherOptions):
         return type(values)
     named = [key for key in TEACHERS if isinstance(values, Mapping) and values.get(key) is not None]
-    return TEACHERS[named[0]].choose(values).config_class if named else TeacherConfig
+    if not named:
+        return TeacherConfig
+    config = TEACHERS[named[0]].choose(values).config_class
+    if values.get('scores') is not None and 'scores' not in _names(config):
+        named.append('scores')
+    if len(named) > 1:
+        raise ConfigError(
+            f"{' and '.join(named)} name different teachers, but a distillation has one: remove {named[1]}, or combine presets "
+            "that have the same kind of teacher"
+        )
+    return config
 
 
 def register_teacher(key: str, teacher: type[Teacher]) -> None:

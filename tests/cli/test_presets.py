@@ -3,14 +3,17 @@
 
 """Listing, showing and copying presets."""
 
+import itertools
 from dataclasses import fields
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET
 from nemo_oracle_kd.cli.main import main
-from nemo_oracle_kd.cli.presets import preset_files, preset_text, summary
+from nemo_oracle_kd.cli.presets import merged_presets, preset_files, preset_text, summary
 from nemo_oracle_kd.distillation.self_teachers.kinds import SELF_TEACHERS
 
 
@@ -69,6 +72,46 @@ def test_show_prints_the_file_as_it_is(capsys):
     name = next(iter(preset_files()))
     assert main(['presets', 'show', name]) == 0
     assert capsys.readouterr().out == preset_text(name)
+
+
+def test_several_presets_are_shown_as_hydra_merges_them(tmp_path, capsys):
+    names = ['full_sum', 'frame_kl', 'guided_ctc']
+    (tmp_path / 'recipe.yaml').write_text('trainer: {}\n')
+    with initialize_config_dir(config_dir=str(tmp_path), version_base=None):
+        composed = OmegaConf.to_container(compose('recipe', overrides=[f'+oracle_kd=[{",".join(names)}]']).oracle_kd)
+    assert main(['presets', 'show', *names]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == composed == OmegaConf.to_container(merged_presets(names))
+    assert list(composed['objectives']) == names
+    assert main(['presets', 'show', *names, '--as-callback']) == 0
+    (entry,) = yaml.safe_load(capsys.readouterr().out)['trainer']['callbacks']
+    assert {**entry, '_target_': None} == {**composed, '_target_': None}
+
+
+def test_any_two_presets_make_a_config_or_are_refused_for_their_teachers():
+    from nemo_oracle_kd.distillation.settings import DistillationConfig
+    from nemo_oracle_kd.errors import ConfigError
+
+    presets = {name: OmegaConf.create(preset_text(name)) for name in preset_files()}
+    itself = {name for name, preset in presets.items() if 'self' in preset.teacher}
+    stored = {name for name, preset in presets.items() if preset.teacher.get('scores')}
+    for first, second in itertools.permutations(presets, 2):
+        pair = {first, second}
+        if pair <= itself:
+            continue  # docs/registration.md says that these cannot be combined
+        merged = OmegaConf.to_container(OmegaConf.merge(presets[first], presets[second]))
+        if pair & stored and not pair <= stored | itself:  # as docs/registration.md says
+            merged['teacher']['scores'] = None
+        if merged['teacher'].get('restore_from') == '???' or not merged['teacher'].get('scores') and not pair & itself:
+            merged['teacher']['restore_from'] = 'teacher.nemo'
+        try:
+            config = DistillationConfig.from_mapping(merged)
+        except ConfigError as error:
+            told = pair & itself and 'name different teachers' in str(error)
+            assert (
+                told or pair & {'hard', 'full_sum_norm'} and 'own texts: label the training data' in str(error)
+            ), pair
+        else:
+            assert set(config.objectives) == {*presets[first].objectives, *presets[second].objectives}
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest_one(capsys):

@@ -19,6 +19,9 @@ from nemo_oracle_kd.errors import ConfigError
 NODE = 'oracle_kd'
 """Name of the top-level node and of the Hydra configuration group."""
 
+SOURCE = 'restore_from'
+"""Key of `teacher` that names a model."""
+
 CALLBACK_TARGET = 'nemo_oracle_kd.callbacks.KnowledgeDistillation'
 
 
@@ -117,9 +120,16 @@ def _errors_of_node(node: Any) -> list[str]:
             "not active when the configuration was composed: check that the package is installed in this environment "
             "('nemo-oracle-kd presets' lists the presets)"
         ]
+    missing, teacher = OmegaConf.missing_keys(node), OmegaConf.select(node, 'teacher')
+    if isinstance(teacher, DictConfig) and teacher.get('self') is not None and OmegaConf.is_missing(teacher, SOURCE):
+        # a value, which the other sentence asks for, would only be refused in its turn
+        return [
+            f"of the presets in `{NODE}`, one has the student for its own teacher (self: {teacher['self']}) and another a model in "
+            f"{SOURCE}: combine presets that have the same kind of teacher"
+        ]
     return [
         f"`{key}` is not set: add '{key}=VALUE' to the command, or set it in the configuration file"
-        for key in sorted(OmegaConf.missing_keys(node))
+        for key in sorted(missing)
     ]
 
 

@@ -94,6 +94,33 @@ def test_two_presets_are_merged_and_options_can_be_changed(composed, teacher):
     assert cfg.oracle_kd.objectives.frame_kl.weight == 0.5
 
 
+def test_presets_of_two_kinds_of_teachers_are_refused_in_one_sentence(composed, teacher):
+    for overrides in (['+oracle_kd=[frame_kl,ema]'], ['+oracle_kd=[cr_ctc,frame_kl]']):
+        with pytest.raises(ConfigError, match='one has the student for its own teacher') as refused:
+            resolve_trainer_cfg(composed(*overrides).trainer)
+        assert len(refused.value.messages) == 1
+    cfg = composed('+oracle_kd=[frame_kl,ema]', f'oracle_kd.teacher.restore_from={teacher}')
+    with pytest.raises(ConfigError, match='restore_from and self name different teachers'):
+        resolve_trainer_cfg(cfg.trainer)
+
+
+@pytest.mark.integration
+def test_a_preset_of_frames_and_one_of_texts_train_together(composed, tone_teacher, tone_corpus):
+    cfg = composed(
+        '+oracle_kd=[frame_kl,full_sum]',
+        f'oracle_kd.teacher.restore_from={tone_teacher}',
+        'oracle_kd.teacher.scores=null',
+        '+trainer.max_steps=2',
+        '+trainer.log_every_n_steps=1',
+    )
+    trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
+    trainer.fit(tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer))
+    logged = {name.removeprefix('train/kd/'): float(value) for name, value in trainer.logged_metrics.items()}
+    parts = [logged[f'{name}_weighted'] for name in ('label_loss', 'frame_kl', 'full_sum')]
+    assert parts[0] == 0 and min(parts[1:]) > 0, 'no row is marked as supervised'
+    assert sum(parts) == pytest.approx(logged['loss'], rel=1e-5)
+
+
 def test_an_interpolation_into_the_rest_of_the_recipe_is_resolved(composed, teacher):
     cfg = composed(
         '+oracle_kd=frame_kl',
