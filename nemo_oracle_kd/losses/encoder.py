@@ -67,6 +67,7 @@ class _EncoderDistillationLoss(ObjectiveTraits, torch.nn.Module, ABC):
 
     family = 'lattice'
     needs_teacher_lattice = True
+    reads_text = False
     reads: str = 'joint'
 
     def __init__(self, config, transducer: F.Transducer, name: str = 'encoder'):

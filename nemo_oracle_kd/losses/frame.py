@@ -133,6 +133,7 @@ class FrameDistillationLoss(ObjectiveTraits, Loss):
     """
 
     family = 'frame'
+    reads_text = False
 
     def __init__(self, config, blank: int):
         super().__init__()
@@ -216,6 +217,8 @@ class GuidedCTCLoss(FrameDistillationLoss):
 
 class OccupancyLoss(FrameDistillationLoss):
     """Divergence from the CTC occupancy of the transcript, see :class:`OccupancyConfig`."""
+
+    reads_text = True
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance that is too short for its labels."""

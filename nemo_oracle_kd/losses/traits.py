@@ -23,6 +23,7 @@ class ObjectiveTraits:
         needs_true_likelihood: that score must be the probability of a text that the teacher has not read.
         compares_own_loss: it uses the value of the student's own loss as `-log P(y|x)`.
         needs_teacher_lattice: it reads the teacher's joint, its encoder or both.
+        reads_text: it uses the labels of the transcript, so rows without `text` cannot serve it.
     """
 
     family: str
@@ -34,3 +35,4 @@ class ObjectiveTraits:
     needs_true_likelihood: bool = False
     compares_own_loss: bool = False
     needs_teacher_lattice: bool = False
+    reads_text: bool = True

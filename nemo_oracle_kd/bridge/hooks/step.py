@@ -11,7 +11,7 @@ from torch import nn
 
 from nemo_oracle_kd.bridge.signals import StudentStep
 
-__all__ = ['StepLoss', 'StepLossHook']
+__all__ = ['StepLoss', 'StepLossHook', 'countable']
 
 #: outputs of a head -> the loss that this head contributes to the step
 StepLoss = Callable[[StudentStep], torch.Tensor]
@@ -46,3 +46,8 @@ class StepLossHook(nn.Module):
     def arm(self) -> None:
         """Announces a training step: the next loss with gradients is the step's."""
         self.armed = True
+
+
+def countable(target_lengths: torch.Tensor) -> torch.Tensor:
+    """Numbers of labels by which a batch is averaged, `[B]`; one each where no utterance has any, which NeMo would divide by."""
+    return torch.where(target_lengths.sum() > 0, target_lengths, torch.ones_like(target_lengths))

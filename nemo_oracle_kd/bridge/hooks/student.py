@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nemo_oracle_kd.bridge.hooks.step import StepLoss, StepLossHook
+from nemo_oracle_kd.bridge.hooks.step import StepLoss, StepLossHook, countable
 from nemo_oracle_kd.bridge.hooks.transducer import DistilledTransducerLoss
 from nemo_oracle_kd.bridge.model import has_ctc_head
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
@@ -29,8 +29,10 @@ def ctc_reduction(loss: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Ten
         ValueError: the loss does not reduce.
     """
     reduction = getattr(loss, 'config_reduction', 'mean_batch')
-    if reduction in ('mean_batch', 'mean_volume'):
+    if reduction == 'mean_batch':
         return loss.reduce
+    if reduction == 'mean_volume':
+        return lambda losses, target_lengths: loss.reduce(losses, countable(target_lengths))
     if reduction == 'sum':
         return lambda losses, target_lengths: losses.sum()
     if reduction == 'mean':  # torch's mean divides each utterance by its number of labels

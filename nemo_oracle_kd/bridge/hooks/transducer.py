@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.hooks.step import StepLoss, StepLossHook
+from nemo_oracle_kd.bridge.hooks.step import StepLoss, StepLossHook, countable
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 
 __all__ = ['DistilledTransducerLoss', 'loss_modifiers']
@@ -159,4 +159,5 @@ class DistilledTransducerLoss(StepLossHook):
 
     def _reduce(self, losses: Tensor, target_lengths: Tensor) -> Tensor:
         # NeMo's 'mean' divides by the number of labels, which may be 0
-        return self.inner.reduce(losses, target_lengths.clamp(min=1) if self.reduction == 'mean' else target_lengths)
+        counts = target_lengths.clamp(min=1) if self.reduction == 'mean' else countable(target_lengths)
+        return self.inner.reduce(losses, counts)

@@ -38,6 +38,7 @@ class DataNeeds:
 
     Attributes:
         text: whether all rows need a transcript; otherwise only the supervised rows do.
+        text_of_label_loss: whether the label loss alone reads the transcripts, so that the rows could do without.
         filled_text: whether the transcript must not be empty, because a teacher reads it.
         flags: whether the mark `"supervised"` of the rows is read.
         scores: whether the teacher's score of the text is read from the rows.
@@ -48,6 +49,7 @@ class DataNeeds:
     """
 
     text: bool = True
+    text_of_label_loss: bool = False
     filled_text: bool = False
     flags: bool = False
     scores: bool = False
@@ -86,7 +88,8 @@ class DataChecks:
         self.scores = (
             ScoreCheck(self.rules, needs.likelihood, needs.teacher) if needs.flags or self.rules.scores else None
         )
-        self._checks: list[Check] = [AudioCheck(audio), TranscriptCheck(needs.text, needs.filled_text)]
+        transcripts = TranscriptCheck(needs.text, needs.filled_text, needs.text_of_label_loss)
+        self._checks: list[Check] = [AudioCheck(audio), transcripts]
         if self.scores is not None:
             self._checks.append(self.scores)
         if codecs is not None:

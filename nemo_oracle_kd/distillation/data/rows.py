@@ -24,7 +24,7 @@ from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint
-from nemo_oracle_kd.losses.objectives import needs_of, objectives_of
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of, objectives_of
 
 __all__ = ['TrainingRows', 'data_needs', 'scoring_teacher', 'training_problems']
 
@@ -159,10 +159,11 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
     """
     needs, stored = needs_of(config.objectives), not config.teacher.online
     label_loss = not config.label_loss.weight.always_zero and config.label_loss.on == 'all'
-    reads_text = len(objectives_of('frame', config.objectives)) < len(config.objectives)
+    reads_text = oracle or _reads_text(config)
     on_supervised = config.label_loss.on == 'supervised' or config.supervised_share is not None
     return DataNeeds(
-        text=label_loss or reads_text or oracle,
+        text=label_loss or reads_text,
+        text_of_label_loss=not reads_text,
         filled_text=oracle,
         flags=stored or bool(needs.sequence) or on_supervised,
         scores=stored and bool(needs.scores),
@@ -171,6 +172,13 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
         teacher=scoring_teacher(config.teacher) if stored else None,
         fields=needs.fields,
     )
+
+
+def _reads_text(config: DistillationConfig) -> bool:
+    """Whether an objective, or the estimate of a delay, reads the transcripts."""
+    delay = getattr(config.teacher, 'delay', None)
+    estimates = delay is not None and delay.mode == 'estimate'
+    return estimates or any(OBJECTIVES[name].loss.reads_text for name in config.objectives)
 
 
 def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:

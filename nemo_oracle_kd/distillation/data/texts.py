@@ -23,6 +23,10 @@ LIST_SAMPLE = 2_000
 
 _SENTENCES = {
     'missing': "have no `text`, or one that is not a string: add the transcript",
+    'unread': (
+        "have no `text`, or one that is not a string: add the transcript, or set label_loss.weight=0 or label_loss.on=supervised, "
+        "because no objective here reads it"
+    ),
     'empty': (
         "have an empty `text`, but the oracle teacher reads the transcript: remove these rows or use a teacher that reads audio "
         "alone"
@@ -36,10 +40,12 @@ class TranscriptCheck:
     Args:
         unsupervised: whether rows that are not marked as supervised need a `text`.
         filled: whether the `text` must not be empty.
+        of_label_loss: whether the label loss alone reads the transcripts of those rows.
     """
 
-    def __init__(self, unsupervised: bool = True, filled: bool = False):
+    def __init__(self, unsupervised: bool = True, filled: bool = False, of_label_loss: bool = False):
         self.unsupervised, self.filled = unsupervised, filled
+        self._missing = 'unread' if of_label_loss else 'missing'
         self.rows = 0
         self._findings = Findings(_SENTENCES)
 
@@ -48,8 +54,9 @@ class TranscriptCheck:
         self.rows += 1
         text = line.text
         if type(text) is not str:
-            if self.unsupervised or line.row.get(SUPERVISED_KEY) is True:
-                self._findings.add('missing', line, line.audio)
+            supervised = line.row.get(SUPERVISED_KEY) is True
+            if supervised or self.unsupervised:
+                self._findings.add('missing' if supervised else self._missing, line, line.audio)
         elif self.filled and not text.strip():
             self._findings.add('empty', line, line.audio)
 
