@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Restores a model from its archive. For a damaged archive, one sentence says what is wrong with it.
+"""Restores a model from its archive, or builds one from a config. For a damaged archive, one sentence says what is wrong with it.
 
 NeMo's own message depends on where it fails: at a missing key, in the YAML parser, in PyTorch's reader, or at an abstract
 class to which it falls back.
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.errors import ConfigError
 
-__all__ = ['NemoArchive', 'read_nemo_archive', 'replaced_archive', 'restore_archive']
+__all__ = ['NemoArchive', 'build_model', 'read_nemo_archive', 'replaced_archive', 'restore_archive', 'without_data']
 
 _CONFIG, _WEIGHTS = 'model_config.yaml', 'model_weights.ckpt'
 _AGAIN = 'copy or download the file again, or save the model again with model.save_to()'
@@ -76,7 +76,45 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
     from nemo.collections.asr.models import ASRModel
     from nemo.core.classes.common import UnsafeTargetError
 
-    config = _read_config(path, source)
+    config = without_data(_read_config(path, source))
+    with _nemo_errors() as said:
+        try:
+            model = ASRModel.restore_from(path, override_config_path=config, map_location=device)
+        except UnsafeTargetError as error:
+            raise _refusal(source, error) from error
+        except Exception as error:  # every kind of damage raises an error of its own
+            raise ConfigError(f"{source!r} cannot be restored: {_reason(path, error, said)}") from error
+    return _speech_recogniser(model, source)
+
+
+def build_model(config: DictConfig, source: str) -> Any:
+    """Builds the model that a config describes, with random weights.
+
+    Args:
+        config: of a NeMo model, with its class in `target`.
+        source: where it is from, for messages.
+
+    Raises:
+        ConfigError: if NeMo cannot build the model, or does not admit what the config names.
+    """
+    from nemo.collections.asr.models import ASRModel
+    from nemo.core.classes.common import UnsafeTargetError
+
+    with _nemo_errors() as said:
+        try:
+            model = ASRModel.from_config_dict(config)
+        except UnsafeTargetError as error:
+            raise _refusal(source, error) from error
+        except Exception as error:  # every module of NeMo raises its own
+            reason = _building_error(said) or _first_line(error)
+            raise ConfigError(
+                f"the model of {source!r} cannot be built ({reason}): correct its configuration"
+            ) from error
+    return _speech_recogniser(model, source)
+
+
+def without_data(config: DictConfig) -> DictConfig:
+    """Takes the data out of the config of a model, in place, and returns it."""
     with open_dict(config):
         for name in ('train_ds', 'test_ds'):
             config.pop(name, None)
@@ -85,15 +123,18 @@ def restore_archive(path: str, source: str, device: torch.device | str) -> Any:
         # an archive of Canary may hold a second model, which only tells when a word is spoken
         if 'transf_decoder' in config:
             config.restore_timestamps_model = False
-    with _nemo_errors() as said:
-        try:
-            model = ASRModel.restore_from(path, override_config_path=config, map_location=device)
-        except UnsafeTargetError as error:
-            raise ConfigError(
-                f"{source!r} is refused, because it names code that NeMo does not admit or does not have: {error}"
-            ) from error
-        except Exception as error:  # every kind of damage raises an error of its own
-            raise ConfigError(f"{source!r} cannot be restored: {_reason(path, error, said)}") from error
+    return config
+
+
+def _refusal(source: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{source!r} is refused, because it names code that NeMo does not admit or does not have: {error}"
+    )
+
+
+def _speech_recogniser(model: Any, source: str) -> Any:
+    from nemo.collections.asr.models import ASRModel
+
     if not isinstance(model, ASRModel):
         raise ConfigError(f"{source!r} holds a {type(model).__name__}: give a speech recognition model")
     return model
@@ -154,15 +195,20 @@ def _reason(path: str, error: Exception, said: list[str]) -> str:
     if 'loading state_dict' in str(error):
         lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
         return f"its weights do not fit its configuration ({lines[0][:200] if lines else error}); {_AGAIN}"
-    # the class that the file names could not be built, so NeMo fell back to an abstract class
-    built = next((text.split('Error(s):\t', 1)[1] for text in said if 'Error(s):\t' in text), None)
+    built = _building_error(said)
     if built is not None:
-        return f"its model cannot be built ({built.splitlines()[0][:300]}); it may need another version of NeMo"
+        return f"its model cannot be built ({built}); it may need another version of NeMo"
     try:
         _read_weights(path)
     except ConfigError as problem:
         return str(problem)
     return f"{type(error).__name__}: {_first_line(error)}; {_AGAIN}"
+
+
+def _building_error(said: list[str]) -> str | None:
+    """Why the class that a config names could not be built; NeMo then falls back to an abstract class."""
+    built = next((text.split('Error(s):\t', 1)[1] for text in said if 'Error(s):\t' in text), None)
+    return None if built is None else built.splitlines()[0][:300]
 
 
 def _read_weights(path: str) -> dict[str, torch.Tensor]:

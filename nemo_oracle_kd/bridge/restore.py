@@ -12,6 +12,7 @@ import contextlib
 import copy
 import difflib
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from typing import Any
 import torch
 
 from nemo_oracle_kd.bridge.archive import restore_archive
+from nemo_oracle_kd.bridge.checkpoint import restore_checkpoint
 
-__all__ = ['check_source', 'model_file', 'restore_frozen', 'quiet_nemo']
+__all__ = ['check_source', 'model_file', 'neutral_state', 'quiet_nemo', 'restore_frozen']
 
 
 #: NeMo's state about "the model being restored"; the entries of models that have been restored are kept
@@ -62,13 +64,23 @@ def quiet_nemo(level: int = 40) -> Iterator[None]:
         logging.setLevel(before)
 
 
+@contextlib.contextmanager
+def neutral_state() -> Iterator[None]:
+    """Leaves what is process-wide as it was: NeMo's state, and the random stream, from which a new network draws its weights.
+
+    The random stream of a student must not depend on its teacher.
+    """
+    with _app_state_kept(), quiet_nemo(), torch.random.fork_rng():
+        yield
+
+
 def check_source(source: str) -> None:
-    """Refuses a source that is neither a `.nemo` file nor, as far as can be told offline, the name of a pretrained model.
+    """Refuses a source that is neither a `.nemo` file nor a Lightning checkpoint nor, as far as can be told offline, the name of a pretrained model.
 
     Raises:
         FileNotFoundError: if there is no such file, and NeMo lists no pretrained model of this name. `owner/name` may be a
             model of the Hugging Face hub, which only the download can tell.
-        ValueError: if the file is not a `.nemo` archive.
+        ValueError: if the file is neither a `.nemo` archive nor a checkpoint.
     """
     path = Path(source).expanduser()
     looks_like_path = (
@@ -81,16 +93,19 @@ def check_source(source: str) -> None:
             raise FileNotFoundError(f"there is no model at {_place(source)}: {_FIX}")
         if '/' not in source:
             _check_pretrained_name(source)
-    elif path.suffix == '.ckpt':
-        raise ValueError(
-            f"{source!r} is a Lightning checkpoint: give the .nemo file, which also holds the config and the tokenizer"
-        )
     elif path.stat().st_size == 0:
         raise ValueError(f"{source!r} is empty: copy or download the file again")
+    elif path.suffix == CHECKPOINT:
+        if not zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{source!r} cannot be read as a Lightning checkpoint: give the file that the training wrote"
+            )
     elif not tarfile.is_tarfile(path):
         raise ValueError(f"{source!r} cannot be read as a .nemo file: give a file saved by model.save_to()")
 
 
+#: end of the name of a Lightning checkpoint
+CHECKPOINT = '.ckpt'
 _FIX = "give the path of a .nemo file or the name of a pretrained model"
 
 
@@ -126,6 +141,10 @@ def model_file(source: str) -> str:
 
     check_source(source)
     path = Path(source).expanduser()
+    if path.suffix == CHECKPOINT:
+        raise ValueError(
+            f"{source!r} is a Lightning checkpoint: give the .nemo file here, which also holds the tokenizer (model.save_to)"
+        )
     if path.is_file():
         return str(path)
     try:
@@ -143,7 +162,7 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
     """Restores an ASR model for inference only: eval mode, no gradients, no data loaders.
 
     Args:
-        source: path of a `.nemo` file or name of a pretrained model.
+        source: path of a `.nemo` file or of a Lightning checkpoint (`.ckpt`), or name of a pretrained model.
         device: device of the weights.
 
     Returns:
@@ -151,13 +170,17 @@ def restore_frozen(source: str, device: torch.device | str = 'cpu') -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file or pretrained model.
-        ValueError: if the file is not a `.nemo` archive, is damaged, names code that NeMo does not admit, or holds a model
+        ValueError: if the file is neither a `.nemo` archive nor a checkpoint, is damaged, names code that NeMo does not admit, or holds a model
             of another kind. NeMo's process-wide state is then as before.
     """
-    path = model_file(source)
-    # fork_rng: building a network draws initial weights, but the student's random stream must not depend on its teacher
-    with _app_state_kept(), quiet_nemo(), torch.random.fork_rng():
-        model = restore_archive(path, source, device)
+    path = Path(source).expanduser()
+    if path.suffix == CHECKPOINT:
+        check_source(source)
+    else:
+        path = Path(model_file(source))
+    with neutral_state():
+        restore = restore_checkpoint if path.suffix == CHECKPOINT else restore_archive
+        model = restore(str(path), source, device)
     model.eval()
     model.requires_grad_(False)
     return model

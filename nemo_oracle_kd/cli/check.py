@@ -14,7 +14,9 @@ HELP = 'compare a student with a teacher and report what prevents a distillation
 EPILOG = """examples:
   nemo-oracle-kd check student.nemo teacher.nemo --objectives frame_kl guided_ctc
   nemo-oracle-kd check student.nemo teacher.nemo --preset lattice objectives.lattice.shift=3
+  nemo-oracle-kd check student.nemo teacher.nemo --preset frame_kl softmax_l2
   nemo-oracle-kd check student.nemo --config recipe.yaml
+  nemo-oracle-kd check recipe.yaml teacher.nemo --preset frame_kl --set model.tokenizer.dir=tokenizer
   nemo-oracle-kd check student.nemo teacher.nemo --objectives full_sum --manifest train.jsonl
 """
 
@@ -23,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('student', metavar='STUDENT', help='.nemo file or pretrained name of the model to be trained')
+    parser.add_argument(
+        'student',
+        metavar='STUDENT',
+        help='the model to be trained: .nemo file, pretrained name, or the YAML of the recipe that builds or fine-tunes it',
+    )
     parser.add_argument(
         'teacher',
         metavar='TEACHER',
@@ -41,12 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--preset',
         nargs='+',
         metavar=('NAME', 'KEY=VALUE'),
-        help="a preset, and the changes that the recipe's command line makes to it",
+        help="a preset or several, and the changes that the recipe's command line makes to them",
     )
     chosen.add_argument(
         '--config',
         metavar='RECIPE.yaml',
         help='the YAML of your recipe: its oracle_kd section, its callback in trainer.callbacks, or its model.distillation',
+    )
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help="changes that the recipe's command line makes to its YAML (STUDENT or --config)",
     )
     parser.add_argument(
         '--time-resampling',
@@ -56,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--manifest',
         metavar='TRAIN',
-        help='training manifest to check as well (default: that of --config): for sequence objectives both models must be able '
+        help='training manifest to check as well (default: that of the recipe): for sequence objectives both models must be able '
         'to write its texts, and the scores in it must be complete and those of this teacher',
     )
 
@@ -67,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.distillation.teacher_kinds import TEACHERS, make_teacher
     from nemo_oracle_kd.errors import ConfigError
 
-    section, train_ds = _section(args)
+    given, train_ds = _section(args)
+    section = given or {'objectives': {name: {} for name in args.objectives or ['frame_kl']}}
     if args.manifest is not None:
         train_ds = {'manifest_filepath': args.manifest}
     teacher = section.setdefault('teacher', {})
@@ -75,20 +89,19 @@ def run(args: argparse.Namespace) -> int:
         teacher['restore_from'] = args.teacher
     if args.time_resampling is not None:
         teacher['time_resampling'] = args.time_resampling
-    if args.config is None and args.preset is None:
-        _use_stored_scores(section, train_ds)
+    if given is None:
+        _use_stored_scores(section, args.manifest)
     if all(teacher.get(key) in (None, '???') for key in (*TEACHERS, 'scores')):
         raise ConfigError("no teacher is named: give TEACHER after STUDENT, or teacher.restore_from in the config")
     config = DistillationConfig.from_mapping(section, path='oracle_kd')
 
-    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+    from nemo_oracle_kd.bridge.restore import check_source
     from nemo_oracle_kd.distillation.compatibility import report
     from nemo_oracle_kd.distillation.data.rows import training_problems
 
-    for source in (args.student, teacher.get('restore_from')):
-        if source is not None:
-            check_source(source)
-    student = restore_frozen(args.student)
+    if teacher.get('restore_from') is not None:
+        check_source(teacher['restore_from'])
+    student = _student(args)
     beside = make_teacher(config.teacher)
     if beside is not None:
         beside.bind(student)
@@ -101,58 +114,85 @@ def run(args: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
-def _section(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    """Returns the config of the distillation, and `model.train_ds` if a recipe was given."""
-    if args.config is not None:
-        return _of_recipe(args.config)
-    if args.preset is not None:
-        return _of_preset(*args.preset), None
-    return {'teacher': {}, 'objectives': {name: {} for name in args.objectives or ['frame_kl']}}, None
+def _student(args: argparse.Namespace) -> Any:
+    from nemo_oracle_kd.bridge.recipe import is_recipe, model_of_recipe, read_recipe
+    from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
+
+    if is_recipe(args.student):
+        return model_of_recipe(read_recipe(args.student, args.set), args.student)
+    check_source(args.student)
+    return restore_frozen(args.student)
 
 
-def _of_preset(name: str, *changes: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    from nemo_oracle_kd.cli.presets import preset_text
+def _section(args: argparse.Namespace) -> tuple[dict[str, Any] | None, Any]:
+    """Returns the config of the distillation if one was given, and `model.train_ds` of a recipe."""
+    from nemo_oracle_kd.bridge.recipe import is_recipe, read_recipe
     from nemo_oracle_kd.errors import ConfigError
 
-    ConfigError.raise_if_any(
-        f"{change!r} is not a change of a preset: write KEY=VALUE, such as objectives.{name}.weight=0.5"
-        for change in changes
-        if '=' not in change
-    )
-    values = [change.lstrip('+').removeprefix('oracle_kd.') for change in changes]
-    config = OmegaConf.merge(OmegaConf.create(preset_text(name)), OmegaConf.from_dotlist(values))
+    paths = [args.config] if args.config is not None else []
+    paths += [args.student] if is_recipe(args.student) else []
+    if args.set and not paths:
+        raise ConfigError("--set changes the YAML of a recipe: give one as STUDENT or by --config")
+    recipes = {path: read_recipe(path, args.set) for path in paths}
+    train_ds = next((found for recipe in recipes.values() if (found := _train_ds(recipe)) is not None), None)
+    if args.preset is not None:
+        return _of_presets(*args.preset), train_ds
+    for path in paths if args.objectives is None else ():
+        sections = _distillations(recipes[path], path)
+        if sections or path == args.config:
+            return _only(sections, path), train_ds
+    return None, train_ds
+
+
+def _of_presets(*words: str) -> dict[str, Any]:
+    """The section that `+oracle_kd=[NAME,NAME] KEY=VALUE` makes; a preset is a word without `=`."""
+    from omegaconf import OmegaConf
+
+    from nemo_oracle_kd.cli.presets import merged_presets
+
+    names = [name for word in words if '=' not in word for name in word.strip('[]').split(',')]
+    changes = [word.lstrip('+').removeprefix('oracle_kd.') for word in words if '=' in word]
+    config = OmegaConf.merge(merged_presets(names), OmegaConf.from_dotlist(changes))
     return OmegaConf.to_container(config, resolve=True)
 
 
-def _of_recipe(path: str) -> tuple[dict[str, Any], Any]:
+def _distillations(recipe: Any, path: str) -> list[dict[str, Any]]:
     from omegaconf import OmegaConf
 
     from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET, NODE
     from nemo_oracle_kd.errors import ConfigError
 
     try:
-        recipe = OmegaConf.load(path)
         callbacks = OmegaConf.select(recipe, 'trainer.callbacks') or []
         found = [OmegaConf.select(recipe, NODE), OmegaConf.select(recipe, 'model.distillation')]
         found += [entry for entry in callbacks if entry.get('_target_') == CALLBACK_TARGET]
-        found = [OmegaConf.to_container(node, resolve=True) for node in found if node is not None]
-        train_ds = OmegaConf.select(recipe, 'model.train_ds')
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): give the YAML file of a recipe") from None
-    except Exception as error:  # YAML and OmegaConf raise their own
+        return [OmegaConf.to_container(node, resolve=True) for node in found if node is not None]
+    except Exception as error:  # OmegaConf raises its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{path} is not YAML that can be resolved ({reason}): correct it, or use --preset") from None
-    if len(found) != 1:
+
+
+def _only(sections: list[dict[str, Any]], path: str) -> dict[str, Any]:
+    from nemo_oracle_kd.bridge.register.presets import CALLBACK_TARGET, NODE
+    from nemo_oracle_kd.errors import ConfigError
+
+    if len(sections) != 1:
         raise ConfigError(
-            f"{path} has {len(found)} distillations, but exactly one can be checked: give it as the section {NODE}, as "
+            f"{path} has {len(sections)} distillations, but exactly one can be checked: give it as the section {NODE}, as "
             f"{CALLBACK_TARGET} in trainer.callbacks, or as model.distillation"
         )
-    return {key: value for key, value in found[0].items() if key != '_target_'}, train_ds
+    return {key: value for key, value in sections[0].items() if key != '_target_'}
 
 
-def _use_stored_scores(section: dict[str, Any], train_ds: Any) -> None:
+def _train_ds(recipe: Any) -> Any:
+    """The section of the training data, unless its manifest is still to be set."""
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.select(recipe, 'model.train_ds')
+    return None if found is None or OmegaConf.is_missing(found, 'manifest_filepath') else found
+
+
+def _use_stored_scores(section: dict[str, Any], manifest: str | None) -> None:
     """Without other options, takes the scores that the manifest holds if they are enough for the objectives."""
     from nemo_oracle_kd.corpus.manifest import LOG_PROB_KEY, check_manifest_path
     from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
@@ -161,10 +201,10 @@ def _use_stored_scores(section: dict[str, Any], train_ds: Any) -> None:
     if len(objectives_of('sequence', names)) < len(names):
         return
     stored = any(OBJECTIVES[name].loss.needs_stored_scores for name in names)
-    if not stored and train_ds is not None:
-        check_manifest_path(train_ds['manifest_filepath'])
+    if not stored and manifest is not None:
+        check_manifest_path(manifest)
         # the rows are read and checked later, with all else; the first line with a score decides here
-        with open(train_ds['manifest_filepath'], encoding='utf-8', errors='replace') as lines:
+        with open(manifest, encoding='utf-8', errors='replace') as lines:
             stored = any(f'"{LOG_PROB_KEY}"' in line for line in lines)
     if stored:
         section['teacher']['scores'] = 'manifest'

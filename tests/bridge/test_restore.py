@@ -66,12 +66,6 @@ def test_a_model_that_cannot_be_fetched_is_told_in_a_sentence(name, monkeypatch,
         restore_frozen(name)
 
 
-def test_a_lightning_checkpoint_is_no_teacher(tmp_path):
-    (tmp_path / 'last.ckpt').touch()
-    with pytest.raises(ValueError, match='give the .nemo file'):
-        check_source(str(tmp_path / 'last.ckpt'))
-
-
 def test_a_file_that_is_no_archive_is_no_teacher(tmp_path):
     (tmp_path / 'broken.nemo').write_text('half a download')
     with pytest.raises(ValueError, match='cannot be read as a .nemo file: give a file saved by'):

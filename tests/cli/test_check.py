@@ -7,6 +7,7 @@ import json
 
 import pytest
 import tiny
+from omegaconf import OmegaConf
 
 from nemo_oracle_kd.cli.main import main
 
@@ -20,6 +21,94 @@ def test_models_that_fit_are_ready_and_others_are_told_why_not(tone_teacher, tmp
     assert main(['check', str(other), str(tone_teacher)]) == 1
     output = capsys.readouterr().out
     assert "label 1 is 'b' in the student and 'a' in the teacher" in output and 'set teacher.time_resampling' in output
+
+
+@pytest.mark.integration
+def test_several_presets_are_checked_together(tone_teacher, capsys):
+    command = ['check', str(tone_teacher), str(tone_teacher), '--preset']
+    assert main([*command, 'frame_kl', 'softmax_l2', 'objectives.softmax_l2.weight=0.5']) == 0
+    assert 'ready to distil frame_kl, softmax_l2' in capsys.readouterr().out
+    assert main([*command, '[frame_kl,occupancy]']) == 0
+    assert 'ready to distil frame_kl, occupancy' in capsys.readouterr().out
+    assert main([*command, 'frame_kl', 'softmax_l1']) == 2
+    assert "Did you mean 'softmax_l2'" in capsys.readouterr().err
+    assert main([*command, 'frame_kl', 'ema']) == 2
+    assert 'restore_from and self name different teachers' in capsys.readouterr().err
+
+
+def _recipe(path, model, **others):
+    """Writes the YAML of a recipe whose values point at each other, as NeMo's do."""
+    OmegaConf.save(OmegaConf.create({'name': 'recipe', 'model': model, 'trainer': {'max_epochs': 1}, **others}), path)
+    return str(path)
+
+
+@pytest.mark.integration
+def test_the_recipe_of_a_student_is_checked_before_there_is_a_student(tone_teacher, tone_corpus, tmp_path, capsys):
+    model = tiny.ctc_config(tone_corpus, hidden=16)
+    model.decoder.vocabulary, model.train_ds.labels = '${model.labels}', '${model.labels}'
+    model.train_ds.manifest_filepath = '???'
+    recipe = _recipe(tmp_path / 'recipe.yaml', model)
+    assert main(['check', recipe, str(tone_teacher)]) == 0
+    assert '5 characters' in capsys.readouterr().out
+    upper = tmp_path / 'upper.jsonl'
+    upper.write_text(tone_corpus.read_text().replace('"text"', '"words"'))
+    assert main(['check', recipe, str(tone_teacher), '--set', f'model.train_ds.manifest_filepath={upper}']) == 1
+    assert '16 of 16 rows' in capsys.readouterr().out
+    section = {'teacher': {'restore_from': '???'}, 'objectives': {'softmax_l2': {'weight': '${weight}'}}}
+    recipe = _recipe(tmp_path / 'slow.yaml', model, oracle_kd=section, weight=0.1)
+    slower = 'model.encoder.jasper.0.stride=[4]'
+    assert main(['check', recipe, str(tone_teacher), '--set', slower]) == 1
+    printed = capsys.readouterr().out
+    assert 'softmax_l2 compares frame by frame, but a frame is 40 ms' in printed
+    assert (
+        main(['check', recipe, str(tone_teacher), '--set', slower, '+oracle_kd.teacher.time_resampling=nearest']) == 0
+    )
+    assert main(['check', recipe, '--set', f'oracle_kd.teacher.restore_from={tone_teacher}']) == 0
+    capsys.readouterr()
+    assert main(['check', recipe]) == 2
+    assert 'no teacher is named' in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_recipes_of_hybrids_of_sub_words_and_of_fine_tuning(tone_teacher, tmp_path, capsys):
+    folder = tiny.train_tokenizer(tmp_path / 'tokenizer')
+    model = tiny.with_tokenizer(tiny.rnnt_config(hybrid=True, hidden=16), folder)
+    model.tokenizer.dir = '???'
+    recipe, parent = _recipe(tmp_path / 'hybrid.yml', model), str(tmp_path / 'parent.nemo')
+    assert main(['check', recipe, str(tone_teacher)]) == 2
+    assert '`model.tokenizer.dir` is not set' in capsys.readouterr().err
+    command = ['check', recipe, str(tone_teacher), '--set', f'model.tokenizer.dir={folder}', '--objectives']
+    assert main([*command, 'full_sum', 'frame_kl']) == 1
+    printed = capsys.readouterr().out
+    assert 'transducer + ctc' in printed and '16 sub-words' in printed and 'compares classes one by one' in printed
+    tiny.ctc_model(tiny.ctc_config(hidden=16, labels=['a', 'b'])).save_to(parent)
+    tuned = {'char_labels': {'update_labels': True, 'labels': tiny.LABELS}}
+    recipe = _recipe(tmp_path / 'finetune.yaml', tuned, init_from_nemo_model=parent, init_from_pretrained_model=None)
+    assert main(['check', recipe, str(tone_teacher)]) == 0
+    capsys.readouterr()
+    assert main(['check', recipe, str(tone_teacher), '--set', 'model.char_labels.update_labels=false']) == 1
+    assert 'label 0 is' in capsys.readouterr().out
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    'content, sentence',
+    [
+        ({'trainer': {}}, 'has no section `model`'),
+        ({'model': {'labels': ['a']}}, 'nor a model to start from: set init_from_nemo_model'),
+        ({'model': {'encoder': {}, 'labels': ['a']}}, 'describes no CTC, transducer or hybrid model'),
+        ({'model': {'encoder': {}, 'decoder': '${gone}'}}, 'cannot be resolved'),
+        ({'model': {'encoder': {'_target_': 'os.system', 'command': 'true'}, 'decoder': {}}}, 'cannot be built'),
+        ({'init_from_nemo_model': 'gone.nemo', 'model': {}}, "there is no model at 'gone.nemo'"),
+    ],
+)
+def test_a_recipe_that_makes_no_student_is_one_sentence(content, sentence, tone_teacher, tmp_path, capsys):
+    (tmp_path / 'recipe.yaml').write_text(OmegaConf.to_yaml(OmegaConf.create(content)))
+    assert main(['check', str(tmp_path / 'recipe.yaml'), str(tone_teacher)]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told and 'Traceback' not in told
+    assert main(['check', str(tone_teacher), str(tone_teacher), '--set', 'a=b']) == 2
+    assert '--set changes the YAML of a recipe' in capsys.readouterr().err
 
 
 def test_a_wrong_objective_and_a_missing_model_are_one_sentence(tone_teacher, capsys):

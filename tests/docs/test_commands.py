@@ -49,7 +49,7 @@ def _relax(parser):
 
 @pytest.mark.parametrize('page, line', _that_are('nemo-oracle-kd'))
 def test_every_command_parses(page, line, capsys):
-    from nemo_oracle_kd.cli.check import _of_preset
+    from nemo_oracle_kd.cli.check import _of_presets
     from nemo_oracle_kd.cli.main import make_parser
 
     parser = make_parser()
@@ -60,7 +60,7 @@ def test_every_command_parses(page, line, capsys):
     except SystemExit:
         pytest.fail(f'{page.name}: {line.text}\n{capsys.readouterr().err}')
     if getattr(args, 'preset', None):
-        _check_distillation(_of_preset(*args.preset))
+        _check_distillation(_of_presets(*args.preset))
 
 
 class _Parsed(Exception):
