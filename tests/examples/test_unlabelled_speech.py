@@ -15,7 +15,7 @@ from recipes import composed, run_here
 from tiny_scores import read_rows, write_rows
 
 from nemo_oracle_kd.corpus.manifest import read_manifest
-from nemo_oracle_kd.experiments.jobs import order_jobs
+from nemo_oracle_kd.experiments.jobs import fingerprints, order_jobs
 from nemo_oracle_kd.experiments.pseudo_labels import Split, write_split
 from nemo_oracle_kd.experiments.recipes import config_folder
 from nemo_oracle_kd.experiments.unlabelled import ALONE, CEILING, Settings, StudentPlan, System
@@ -90,6 +90,9 @@ def test_every_command_composes_and_students_wait_for_what_they_learn_from(data,
     runs = {run.name: run for run in [*plan.runs(systems, [2]), *rounds]}
     ordered = [job.name for job in order_jobs([filtering, *jobs, *(run.job for run in runs.values())])]
     assert ordered.index('seed_2/round_2') < ordered.index('seed_2/labels/round_3') < ordered.index('seed_2/round_3')
+    first = [filtering, *(run.job for run in plan.runs(systems, [2]))]
+    whole = fingerprints(order_jobs([*first, *jobs, *(run.job for run in rounds)]))
+    assert fingerprints(order_jobs(first)).items() <= whole.items(), 'a further round leaves the first as it is'
     kept, labelled = plan.kept('big', 'wer(small) < 0.2'), str(parts['supervised'])
     trained = {name: composed(run) for name, run in runs.items()}
     manifests = {name: cfg.model.train_ds.manifest_filepath for name, cfg in trained.items()}
@@ -171,37 +174,56 @@ def test_mistakes_in_teachers_labels_and_systems_are_told(
     assert ('hard_filter_a', 'full_sum_filter_a') in pairs and len(pairs) == 9
 
 
-@pytest.mark.integration
-def test_the_recipe_labels_chooses_trains_and_a_second_round_leaves_the_first_as_it_is(
-    data, tone_teacher, tmp_path, monkeypatch, capsys
+@pytest.mark.unit
+def test_the_lowest_cer_on_the_development_set_of_the_first_seed_chooses(
+    systems_of_recipe, make_parser, data, tmp_path, monkeypatch
 ):
+    words = ['--data', str(data), '--test', 'x', '--out', str(tmp_path), '--seeds', '4', '5']
+    words += ['--keep', 'words > 1', 'words > 2', '--huber-width', '2', '8', '--weight', '0.5', '1']
+    rates, seen = [30.0, 20.0, 9.0, 7.0, 7.0, 8.0], []
+
+    def run(comparison, parallel):
+        seen.append(comparison)
+        return {'systems': {name: {'cer': [rate]} for name, rate in zip(comparison.names, rates)}}
+
+    monkeypatch.setattr(systems_of_recipe.Comparison, 'run', run)
+    args = make_parser().parse_args(words)
+    parts = {'supervised': data / 'train.jsonl', 'unsupervised': data / 'train.jsonl'}
+    start, dev, labels = tmp_path / 'start.nemo', data / 'dev.jsonl', {'a': data / 'a.jsonl', 'b': data / 'b.jsonl'}
+    plan = StudentPlan(
+        'ctc/separable_ctc_char', start, parts, dev, labels, tmp_path, 5, Settings('words > 1', 2.0, 0.5)
+    )
+    settings, chosen = systems_of_recipe.choose(args, plan)
+    assert settings == Settings('words > 2', 2.0, 1.0), 'the first of equals'
+    assert chosen['filter'] == {'words > 1': 30.0, 'words > 2': 20.0} and len(chosen['full_sum']) == 4
+    (comparison,) = seen
+    assert list(comparison.seeds) == [4] and comparison.test_manifest == dev
+    trained = {run.name: composed(run) for run in comparison.seeds[4]}
+    assert len(set(trained['filter_0'].model.train_ds.manifest_filepath) & {str(labels['a'])}) == 0
+    shapes = [trained[f'full_sum_{number}'].oracle_kd.objectives.full_sum for number in range(4)]
+    assert [(one.huber_width, one.weight) for one in shapes] == [(2, 0.5), (2, 1), (8, 0.5), (8, 1)]
+    assert systems_of_recipe.choose(make_parser().parse_args(words[:6]), plan) == (plan.settings, {})
+    assert len(seen) == 1, 'there is nothing to choose'
+
+
+@pytest.mark.integration
+def test_the_recipe_labels_filters_and_trains_two_rounds(data, tone_teacher, tmp_path, monkeypatch, capsys):
     forks.fork_jobs(monkeypatch)
     start, out = _small_start(tmp_path / 'start.nemo'), tmp_path / 'out'
     words = ['--data', data, '--test', data / 'dev.jsonl', '--out', out, '--labelled', '0.25', '--unlabelled', '0.5']
     words += ['--teacher', f'tones={tone_teacher}', '--student-start', start, '--student-overrides', 'model.width=8']
-    words += ['--keep', KEEP, 'repetition < 2', '--systems', 'hard_filter_tones', '--updates', '2']
+    words += [f'exp_manager.create_{part}=false' for part in ('tensorboard_logger', 'checkpoint_callback')]
+    words += ['--systems', 'hard_tones', '--updates', '2', '--rounds', '2']
     words += ['--parallel', '1', '--round-keep', 'duration > 0']
-
-    def run(*more):
-        run_here('unlabelled_speech/run.py', tmp_path, monkeypatch, *words, *more)
-        return json.loads((out / 'results.json').read_text()), capsys.readouterr().out
-
-    results, printed = run()
-    assert list(results['systems']) == [ALONE, 'hard_filter_tones', CEILING]
-    chosen = results['chosen']
-    assert set(chosen['filter']) == {KEEP, 'repetition < 2'} and chosen['keep'] == min(
-        chosen['filter'], key=chosen['filter'].get
-    )
+    run_here('unlabelled_speech/run.py', tmp_path, monkeypatch, *words)
+    results, printed = json.loads((out / 'results.json').read_text()), capsys.readouterr().out
+    assert list(results['systems']) == [ALONE, 'hard_tones', CEILING, 'round_2']
     tones = results['teachers']['tones']
-    rows = read_manifest(out / 'labels' / 'tones' / 'scored.jsonl')
-    assert tones['rows'] == len(rows) == 8 and tones['kept_rows'] == (5 if chosen['keep'] == KEEP else 8)
-    assert {pair['system'] for pair in results['paired_cer']} == {'hard_filter_tones', CEILING}
-    assert set(results['recovered']) == {'hard_filter_tones'} and 'share of the gap' in printed
+    assert tones['rows'] == len(read_manifest(out / 'labels' / 'tones' / 'scored.jsonl')) == 8
+    assert tones['kept_rows'] == 0 and results['chosen'] == {}
+    assert {pair['system'] for pair in results['paired_cer']} == {'hard_tones', CEILING, 'round_2'}
+    assert set(results['recovered']) == {'hard_tones', 'round_2'} and 'share of the gap' in printed
     assert (out / 'figure.png').stat().st_size > 5000
-    trained = out / 'seed_0' / 'hard_filter_tones.nemo'
-    before = trained.stat().st_mtime_ns
-    results, printed = run('--rounds', '2')
-    assert list(results['systems'])[-1] == 'round_2' and trained.stat().st_mtime_ns == before
     header = json.loads((out / 'seed_0' / 'labels' / 'round_2' / 'scored.jsonl.header.json').read_text())
-    assert header['teacher']['class'] == 'EncDecCTCModel' and Path(header['source']).parts[-2] == 'hard_filter_tones'
+    assert header['teacher']['class'] == 'EncDecCTCModel' and Path(header['source']).parts[-2] == 'hard_tones'
     assert len(read_manifest(out / 'seed_0' / 'kept' / 'round_2.jsonl')) == header['rows'] > 0
