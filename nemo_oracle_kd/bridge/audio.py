@@ -8,13 +8,40 @@ A `duration` shorter than the file limits what is read, so a teacher gets exactl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import torch
 
 from nemo_oracle_kd.bridge.signals import AudioBatch, Transcripts
 
-__all__ = ['AudioSpan', 'audio_batch', 'audio_seconds', 'read_audio', 'silence_like']
+__all__ = ['ArchivedAudio', 'AudioSpan', 'audio_batch', 'audio_seconds', 'read_audio', 'silence_like']
+
+
+@dataclass(frozen=True)
+class ArchivedAudio:
+    """An audio file inside an uncompressed archive.
+
+    Attributes:
+        archive: path of the archive.
+        name: of the member.
+        start: first byte of its content.
+        size: in bytes.
+    """
+
+    archive: str
+    name: str
+    start: int
+    size: int
+
+    def open(self) -> BytesIO:
+        """The content of the file."""
+        with open(self.archive, 'rb') as archive:
+            archive.seek(self.start)
+            return BytesIO(archive.read(self.size))
+
+    def __str__(self) -> str:
+        return f'{self.name} in {self.archive}'
 
 
 @dataclass(frozen=True)
@@ -22,14 +49,19 @@ class AudioSpan:
     """A stretch of an audio file.
 
     Attributes:
-        path: the file.
+        path: the file, which may be in an archive.
         offset: where it begins, in seconds.
         duration: its length in seconds; `None` for all the rest.
     """
 
-    path: str
+    path: str | ArchivedAudio
     offset: float = 0.0
     duration: float | None = None
+
+    @property
+    def file(self) -> Any:
+        """What readers of audio take: the path, or the content of a file in an archive."""
+        return self.path.open() if isinstance(self.path, ArchivedAudio) else self.path
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> 'AudioSpan':
@@ -43,7 +75,7 @@ def audio_seconds(span: AudioSpan) -> float:
         return float(span.duration)
     import soundfile
 
-    return max(0.0, float(soundfile.info(span.path).duration) - span.offset)
+    return max(0.0, float(soundfile.info(span.file).duration) - span.offset)
 
 
 def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
@@ -56,7 +88,7 @@ def read_audio(span: AudioSpan, sample_rate: int) -> torch.Tensor:
 
     try:
         segment = AudioSegment.from_file(
-            span.path,
+            span.file,
             target_sr=sample_rate,
             offset=span.offset,
             duration=span.duration or 0,  # 0: to the end
@@ -82,7 +114,7 @@ def _begins_behind_the_end(span: AudioSpan) -> bool:
     import soundfile
 
     try:
-        return span.offset >= soundfile.info(span.path).duration
+        return span.offset >= soundfile.info(span.file).duration
     except (OSError, soundfile.LibsndfileError):
         return False
 

@@ -15,6 +15,8 @@ EPILOG = """examples:
   nemo-oracle-kd score --teacher canary.nemo --manifest in.jsonl --output out.jsonl --prompt source_lang=en target_lang=en pnc=no
   nemo-oracle-kd score --teacher whisper:FOLDER --manifest in.jsonl --output out.jsonl --prompt language=en --alphabet student.nemo
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --shards 4 --shard 0   # one of four machines
+  nemo-oracle-kd score --teacher t.nemo --manifest tarred_audio_manifest.json --tarred-audio-filepaths audio_{0..7}.tar --output out.jsonl
+  nemo-oracle-kd score --teacher t.nemo --shar corpus_shar --output scored_shar
   nemo-oracle-kd score --merge out.jsonl                                                        # when all four are done
 
 A run that was interrupted continues when it is started again with the same arguments.
@@ -31,7 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='.nemo file or pretrained name, or whisper:FOLDER or whisper:NAME for a Whisper model (extra `whisper`)',
     )
     parser.add_argument('--manifest', metavar='IN.jsonl', help='NeMo manifest of the speech')
-    parser.add_argument('--output', metavar='OUT.jsonl', help='scored manifest to write')
+    parser.add_argument(
+        '--tarred-audio-filepaths',
+        nargs='+',
+        metavar='AUDIO.tar',
+        help="archives of the manifest's audio, also as a range: audio_{0..7}.tar",
+    )
+    parser.add_argument('--shar', metavar='DIR', help='instead of --manifest: folder of a Lhotse Shar')
+    parser.add_argument(
+        '--output', metavar='OUT.jsonl', help='scored manifest to write; with --shar, a folder for the scored cuts'
+    )
     parser.add_argument(
         '--merge',
         nargs='+',
@@ -122,26 +133,48 @@ def run(args: argparse.Namespace) -> int:
     """Scores, and prints what was kept and dropped."""
     if args.merge:
         return _merge(args)
-    from pathlib import Path
-
     from nemo_oracle_kd.bridge.restore import check_source
-    from nemo_oracle_kd.corpus.manifest import read_manifest
+    from nemo_oracle_kd.labelling.shar import write_scored_cuts
     from nemo_oracle_kd.labelling.whisper import check_whisper, is_whisper
 
     _check(args)
     check_device(args.device)
     (check_whisper if is_whisper(args.teacher) else check_source)(args.teacher)
-    read_manifest(args.manifest, require_text=args.reference)  # before the slow start of NeMo
+    _speech(args)  # before the slow start of NeMo
     options(args)
     settings(args)
-    if args.workers > 1 and (args.overwrite or not Path(args.output).exists()):
+    if args.workers > 1 and (args.overwrite or not _output(args).exists()):
         report = _run_workers(args)
     else:
         report = score_one(args, args.shard or 0, args.shards)
     if report is None:
         return 1
     _print(args, report)
+    if args.shar is not None and args.shards == 1:
+        cuts = write_scored_cuts(args.shar, args.output)
+        print(f'{args.output}: {len(cuts)} shards of cuts; train with shar_path: {{cuts: [...], recording: [...]}}')
     return 0
+
+
+def _speech(args: argparse.Namespace):
+    """What is to be labelled."""
+    from nemo_oracle_kd.labelling.shar import shar_source
+    from nemo_oracle_kd.labelling.sources import manifest_source, tarred_source
+
+    if args.shar is not None:
+        return shar_source(args.shar, args.reference)
+    if args.tarred_audio_filepaths:
+        return tarred_source(args.manifest, args.tarred_audio_filepaths, args.reference)
+    return manifest_source(args.manifest, args.reference)
+
+
+def _output(args: argparse.Namespace):
+    """The scored manifest, which is kept in the folder of the scored cuts if these are asked for."""
+    from pathlib import Path
+
+    from nemo_oracle_kd.labelling.shar import scored_path
+
+    return Path(args.output) if args.shar is None else scored_path(args.output)
 
 
 def _merge(args: argparse.Namespace) -> int:
@@ -149,7 +182,7 @@ def _merge(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.errors import ConfigError
     from nemo_oracle_kd.labelling.files import merge_parts, parts_of
 
-    given = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is not None]
+    given = [name for name in ('teacher', 'manifest', 'shar', 'output') if getattr(args, name) is not None]
     if given:
         names = ', '.join(f'--{name}' for name in given)
         raise ConfigError(f"--merge joins parts that are scored already: leave {names} out")
@@ -165,9 +198,11 @@ def _merge(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from nemo_oracle_kd.errors import ConfigError
     from nemo_oracle_kd.labelling.files import check_output, part_path
+    from nemo_oracle_kd.labelling.shar import check_shar_output
     from nemo_oracle_kd.labelling.whisper import is_whisper
 
-    missing = [name for name in ('teacher', 'manifest', 'output') if getattr(args, name) is None]
+    needed = ('teacher', 'manifest' if args.shar is None else 'shar', 'output')
+    missing = [name for name in needed if getattr(args, name) is None]
     if missing:
         raise ConfigError(
             f"{' and '.join(f'--{name}' for name in missing)} must be given: add what is missing, or use --merge"
@@ -187,10 +222,15 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.workers > 1 and args.shards > 1:
         problems.append("--workers splits the manifest by itself: leave --shards out")
+    if args.shar is not None and (args.manifest is not None or args.tarred_audio_filepaths):
+        problems.append("--shar is a data set of its own: leave --manifest and --tarred-audio-filepaths out")
     counts = {'batch-size': args.batch_size, 'workers': args.workers}
     problems += [f"--{name} must be at least 1, not {value}" for name, value in counts.items() if value < 1]
     ConfigError.raise_if_any(problems)
-    check_output(part_path(args.output, args.shard or 0, args.shards), [args.teacher, args.manifest], args.overwrite)
+    if args.shar is not None:
+        check_shar_output(args.shar, args.output, args.overwrite)
+    inputs = [path for path in (args.teacher, args.manifest) if path is not None]
+    check_output(part_path(_output(args), args.shard or 0, args.shards), inputs, args.overwrite)
 
 
 def settings(args: argparse.Namespace):
@@ -253,7 +293,7 @@ def score_one(args: argparse.Namespace, part: int, parts: int):
     if device == 'auto':
         device = f'cuda:{part % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
     with quiet_nemo():
-        return score_manifest(_scorer(args, device), args.manifest, args.output, options(args, part, parts))
+        return score_manifest(_scorer(args, device), _speech(args), _output(args), options(args, part, parts))
 
 
 def _scorer(args: argparse.Namespace, device: str):
@@ -291,8 +331,8 @@ def _run_workers(args: argparse.Namespace):
         end_processes([worker for worker in workers if worker.pid is not None])
     if any(worker.exitcode != 0 for worker in workers):
         return None
-    parts = [part_path(args.output, part, args.workers) for part in range(args.workers)]
-    report = merge_parts(args.output, parts)
+    parts = [part_path(_output(args), part, args.workers) for part in range(args.workers)]
+    report = merge_parts(_output(args), parts)
     for part in parts:
         remove_part(part)
     report.wall = time.monotonic() - started

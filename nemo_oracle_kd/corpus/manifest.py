@@ -64,7 +64,7 @@ def check_manifest_path(path: str | os.PathLike) -> None:
 
 
 def read_manifest(
-    path: str | os.PathLike, require_text: bool = True, check_audio: bool = True
+    path: str | os.PathLike, require_text: bool = True, check_audio: bool = True, archived: bool = False
 ) -> list[dict[str, Any]]:
     """Reads a NeMo manifest and checks every line before anything expensive starts.
 
@@ -74,6 +74,7 @@ def read_manifest(
             what the file at ``text_filepath`` holds with its line ends removed (a relative path starts from the working
             directory), else ``normalized_text``.
         check_audio: refuse a line whose audio file does not exist.
+        archived: ``audio_filepath`` names a member of an archive and not a file: it is neither resolved nor looked for.
 
     Returns:
         One dict per line in file order, with ``audio_filepath`` made absolute, ``text`` filled in where the line gives the
@@ -89,7 +90,8 @@ def read_manifest(
     rows = []
     for number, line in enumerate(read_lines(path, 'a manifest'), start=1):
         if line.strip():
-            rows.append(_parse(line, path, number, require_text, check_audio))
+            row = _parse(line, path, number, require_text)
+            rows.append(row if archived else _with_file(row, path, number, check_audio))
     if not rows:
         raise ManifestError(f"the manifest {path} is empty: give one that lists at least one utterance")
     return rows
@@ -133,7 +135,7 @@ def parse_json(text: str, where: str) -> Any:
         raise ManifestError(f"{where}: the JSON is nested too deeply; write a flat JSON object") from None
 
 
-def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: bool) -> dict[str, Any]:
+def _parse(line: str, path: Path, number: int, require_text: bool) -> dict[str, Any]:
     where = f"{path}, line {number}"
     row = parse_json(line, where)
     if not isinstance(row, dict):
@@ -158,12 +160,17 @@ def _parse(line: str, path: Path, number: int, require_text: bool, check_audio: 
     # Only an escape can stand for half of a surrogate pair, which no UTF-8 file can hold.
     if '\\u' in line:
         _check_encodable(row, where)
-    absolute = resolve_audio_path(audio, path)
-    if check_audio and not os.path.isfile(absolute):
+    return {**row, **({} if text is None else {'text': text})}
+
+
+def _with_file(row: dict[str, Any], path: Path, number: int, check: bool) -> dict[str, Any]:
+    absolute = resolve_audio_path(row[AUDIO_KEY], path)
+    if check and not os.path.isfile(absolute):
         raise ManifestError(
-            f"{where}: audio file {absolute} does not exist; correct the path, which is relative to the manifest's folder"
+            f"{path}, line {number}: audio file {absolute} does not exist; correct the path, which is relative to the manifest's "
+            "folder"
         )
-    return {**row, AUDIO_KEY: absolute, **({} if text is None else {'text': text})}
+    return {**row, AUDIO_KEY: absolute}
 
 
 def is_number(value: Any) -> bool:

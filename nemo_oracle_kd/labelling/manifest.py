@@ -3,20 +3,18 @@
 
 """Scores a whole manifest: in batches by length, with audio read ahead, a journal to resume from, filters and a header."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, audio_seconds, read_audio
+from nemo_oracle_kd.bridge.audio import audio_seconds, read_audio
 from nemo_oracle_kd.bridge.vocabulary import UnwritableText
-from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import (
     OUTCOME,
@@ -31,6 +29,7 @@ from nemo_oracle_kd.labelling.files import (
 from nemo_oracle_kd.labelling.format import REFERENCE_KEY, RowFilter
 from nemo_oracle_kd.labelling.journal import Journal
 from nemo_oracle_kd.labelling.scorer import NOT_A_NUMBER, NOT_WRITABLE, Scorer
+from nemo_oracle_kd.labelling.sources import SpeechSource, manifest_source
 
 __all__ = ['RunOptions', 'score_manifest']
 
@@ -68,7 +67,7 @@ class RunOptions:
 
 
 def score_manifest(
-    scorer: Scorer, manifest: str | Path, output: str | Path, options: RunOptions = RunOptions()
+    scorer: Scorer, manifest: str | Path | SpeechSource, output: str | Path, options: RunOptions = RunOptions()
 ) -> ScoringReport:
     """Scores a manifest and writes the scored rows to another.
 
@@ -77,7 +76,8 @@ def score_manifest(
 
     Args:
         scorer: the teacher.
-        manifest: manifest to score; rows need `text` for the source `reference`, and `teacher_nbest` for `nbest`.
+        manifest: manifest to score, or speech from elsewhere; rows need `text` for the source `reference`, and `teacher_nbest`
+            for `nbest`.
         output: path of the scored manifest; `part_path` gives the path of a part if there are several.
         options: how the manifest is processed.
 
@@ -87,12 +87,15 @@ def score_manifest(
         ValueError: a manifest that cannot be used.
     """
     output = part_path(output, options.part, options.parts)
-    check_output(output, [manifest], options.overwrite)
-    rows = read_manifest(manifest, require_text=scorer.settings.source == 'reference')
-    rows = rows[len(rows) * options.part // options.parts : len(rows) * (options.part + 1) // options.parts]
-    _check_references(scorer, rows, manifest, options.row_filter)
-    unwritable = _unwritable(scorer, rows, manifest, options.skip_unwritable)
-    header = _header(scorer, manifest, options)
+    source = manifest
+    if not isinstance(source, SpeechSource):
+        source = manifest_source(manifest, require_text=scorer.settings.source == 'reference')
+    check_output(output, source.inputs, options.overwrite)
+    count = len(source.rows)
+    rows = source.rows[count * options.part // options.parts : count * (options.part + 1) // options.parts]
+    _check_references(scorer, rows, source.name, options.row_filter)
+    unwritable = _unwritable(scorer, rows, source.name, options.skip_unwritable)
+    header = _header(scorer, source, options)
     if options.overwrite:
         journal_path(output).unlink(missing_ok=True)
     elif output.exists() and not journal_path(output).exists():
@@ -101,7 +104,7 @@ def score_manifest(
     journal = Journal(journal_path(output), header, volatile=OUTCOME)
     try:
         work = ScoringReport()
-        _score_rest(scorer, rows, unwritable, options, journal, work)
+        _score_rest(scorer, replace(source, rows=rows), unwritable, options, journal, work)
         report = _write(output, header, rows, journal)
         journal.remove()
     finally:
@@ -110,7 +113,7 @@ def score_manifest(
     return report
 
 
-def _header(scorer: Scorer, manifest: str | Path, options: RunOptions) -> dict[str, Any]:
+def _header(scorer: Scorer, source: SpeechSource, options: RunOptions) -> dict[str, Any]:
     return {
         'format': SCORED_FORMAT,
         'fingerprint': str(scorer.fingerprint),
@@ -118,7 +121,7 @@ def _header(scorer: Scorer, manifest: str | Path, options: RunOptions) -> dict[s
         'source': options.source,
         'decoding': scorer.decoding,
         'filter': {**asdict(options.row_filter), 'skip_unwritable': options.skip_unwritable},
-        'manifest_sha256': hashlib.sha256(Path(manifest).read_bytes()).hexdigest(),
+        'manifest_sha256': source.sha256,
         'shard': [options.part, options.parts],
     }
 
@@ -156,13 +159,14 @@ def _unwritable(scorer: Scorer, rows: list[dict], manifest: str | Path, skip: bo
     return found
 
 
-def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
+def _score_rest(scorer, source, unwritable, options, journal, report) -> None:
+    rows = source.rows
     done = {index for index, _ in journal.entries}
     seconds: dict[int, float] = {}
     early: list[tuple[int, str]] = []
     for index in (i for i in range(len(rows)) if i not in done):
         try:
-            length = audio_seconds(AudioSpan.of_row(rows[index]))
+            length = audio_seconds(source.span(rows[index]))
             reason = options.row_filter.before_scoring(length)
         except Exception as error:  # no duration given and no readable file
             length, reason = 0.0, f'unreadable audio: {type(error).__name__}'
@@ -179,7 +183,7 @@ def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
     start = time.perf_counter()
     bar = tqdm(total=len(rows), initial=len(rows) - len(order), desc='scoring', unit='utt', position=options.part)
     with bar:
-        for batch, signals in _read_ahead(rows, batches, scorer.sample_rate):
+        for batch, signals in _read_ahead(source, batches, scorer.sample_rate):
             journal.add(_score_batch(scorer, rows, seconds, batch, signals, options.row_filter))
             report.seconds += sum(seconds[index] for index in batch)
             report.wall = time.perf_counter() - start
@@ -187,14 +191,14 @@ def _score_rest(scorer, rows, unwritable, options, journal, report) -> None:
             bar.update(len(batch))
 
 
-def _read_ahead(rows, batches, sample_rate) -> Iterator[tuple[list[int], list[Any]]]:
+def _read_ahead(source, batches, sample_rate) -> Iterator[tuple[list[int], list[Any]]]:
     """Yields batches with their audio; the next batch is read while the model scores the current one."""
 
     def read(batch: list[int]) -> list[Any]:
         signals = []
         for index in batch:
             try:
-                signals.append(read_audio(AudioSpan.of_row(rows[index]), sample_rate))
+                signals.append(read_audio(source.span(source.rows[index]), sample_rate))
             except ValueError as error:
                 signals.append(error)
         return signals

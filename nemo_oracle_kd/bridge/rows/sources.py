@@ -13,7 +13,7 @@ from nemo_oracle_kd.bridge.rows.manifests import training_manifests
 from nemo_oracle_kd.bridge.rows.matching import LinesOfEntries, Matcher, RowTable
 from nemo_oracle_kd.errors import ConfigError
 
-__all__ = ['LhotseRows', 'NativeRows', 'Row', 'find_row_source']
+__all__ = ['LhotseRows', 'NativeRows', 'Row', 'find_row_source', 'row_of_cut']
 
 Row = dict[str, Any]
 _TRACEABLE = "NeMo's native data sets (also concatenated, bucketed or tarred) and Lhotse can tell which utterances a batch holds"
@@ -199,10 +199,15 @@ class LhotseRows:
         self.dataset.return_cuts = True if on else self.before
 
     def rows(self, utterances: Any) -> list[Row]:
-        return [_row_of_cut(cut) for cut in utterances]
+        return [row_of_cut(cut) for cut in utterances]
 
 
-def _row_of_cut(cut: Any) -> Row:
+def row_of_cut(cut: Any) -> Row:
+    """The manifest row that a Lhotse cut stands for.
+
+    Raises:
+        ValueError: the cut holds several transcripts.
+    """
     parts = [track.cut for track in cut.tracks] if hasattr(cut, 'tracks') else [cut]  # noise and padding are mixed in
     spoken = [part for part in parts if any(_has_text(part))]
     if sum(sum(_has_text(part)) for part in parts) > 1:
