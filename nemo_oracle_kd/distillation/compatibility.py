@@ -13,9 +13,11 @@ from typing import Any
 
 from nemo_oracle_kd.bridge.hooks.student import student_heads
 from nemo_oracle_kd.bridge.hooks.transducer import loss_modifiers
+from nemo_oracle_kd.bridge.label_classes import classes_of
 from nemo_oracle_kd.bridge.model import ModelDescription, describe, weight_problems
 from nemo_oracle_kd.distillation.families.lattice import lattice_problems
 from nemo_oracle_kd.distillation.settings import DistillationConfig
+from nemo_oracle_kd.distillation.teacher_settings import maps_labels
 from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
@@ -82,7 +84,7 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
     """
     facts = dataclasses.replace(describe(student), heads=tuple(student_heads(student)))
     resampling = config.teacher.time_resampling
-    found = compare(facts, teacher and teacher.description, config.objectives, resampling)
+    found = compare(facts, teacher and teacher.description, config.objectives, resampling, maps_labels(config.teacher))
     found.problems += _loss_problems(student, config.objectives)
     found.problems += weight_problems(student, 'the student')
     if teacher is not None and teacher.model is not None:
@@ -106,6 +108,7 @@ def compare(
     teacher: ModelDescription | None,
     objectives: Iterable[str],
     time_resampling: str = 'none',
+    map_labels: bool = False,
 ) -> CompatibilityReport:
     """Compares a student with a teacher for the given objectives.
 
@@ -114,6 +117,7 @@ def compare(
         teacher: description of the teacher, or `None` when its scores are in the manifest.
         objectives: names of the objectives; what these need decides which differences matter.
         time_resampling: the teacher's `time_resampling` setting.
+        map_labels: whether frame objectives compare classes of labels that both models have.
     """
     names = list(objectives)
     found = CompatibilityReport()
@@ -137,7 +141,9 @@ def compare(
     if 'attention' in teacher.heads:
         found.problems += _attention_problems(teacher, names)
         return found
-    found.problems += _class_problems(student, teacher, names, same)
+    found.problems += _class_problems(student, teacher, names, same, map_labels)
+    if map_labels:
+        found.problems += _map_problems(found, student, teacher, names, same)
     found.problems += _frame_problems(student, teacher, names, same, time_resampling)
     scores = [name for name in names if OBJECTIVES[name].loss.needs_true_likelihood]
     if scores and teacher.reads_transcript:
@@ -188,18 +194,53 @@ def _attention_problems(teacher: ModelDescription, names: list[str]) -> Iterator
         )
 
 
-def _class_problems(student, teacher, names: list[str], same: dict[str, bool]) -> Iterator[str]:
+def _map_problems(found, student, teacher, names: list[str], same: dict[str, bool]) -> Iterator[str]:
+    """Yields what keeps classes of labels from being compared, and adds them to the table."""
+    mapped = ', '.join(_mappable(names))
+    if same['vocabulary']:
+        yield "teacher.vocabulary=map compares less than both models know, because they have the same labels: leave it out"
+    elif teacher.reads_transcript:
+        yield (
+            f"the {teacher.name} gets the transcript in the student's labels, which teacher.vocabulary=map does not translate: train the "
+            "student with the teacher's labels or tokenizer"
+        )
+    elif not mapped:
+        yield (
+            "teacher.vocabulary=map is for frame objectives that read no transcript (frame_kl, softmax_l2, guided_ctc), and there is none: "
+            "leave it out"
+        )
+    else:
+        classes = classes_of(student, teacher)
+        shared = len(set(classes.teacher.tolist())) - 1
+        text = f"{len(classes.lost)} of {len(teacher.vocabulary)} labels without one"
+        found.rows.append(('classes', str(len(classes.names) - 1), text, shared > 0))
+        if not shared:
+            yield (
+                f"{mapped} compares labels by their first letters, but no label of the teacher begins with a letter of the student's: use a "
+                "teacher that writes the same alphabet"
+            )
+
+
+def _mappable(names: list[str]) -> list[str]:
+    return [name for name in objectives_of('frame', names) if not OBJECTIVES[name].loss.reads_text]
+
+
+def _class_problems(student, teacher, names: list[str], same: dict[str, bool], map_labels: bool) -> Iterator[str]:
+    mappable = _mappable(names)
     per_class = [name for name in names if OBJECTIVES[name].loss.needs_same_vocabulary]
+    if map_labels:
+        per_class = [name for name in per_class if name not in mappable]
     needing = ', '.join(per_class)
+    other = ', or compare classes of labels by teacher.vocabulary=map' if per_class and per_class == mappable else ''
     if per_class and student.vocabulary != teacher.vocabulary:
         yield (
             f"{needing} compares classes one by one, but {_first_difference(student.vocabulary, teacher.vocabulary)}: train "
-            "the student with the teacher's labels or tokenizer"
+            f"the student with the teacher's labels or tokenizer{other}"
         )
     elif per_class and not same['vocabulary']:
         yield (
             f"{needing} compares classes one by one, but the tokenizers differ: train the student with the teacher's "
-            "tokenizer (model.tokenizer.dir)"
+            f"tokenizer (model.tokenizer.dir){other}"
         )
     # the blank of the head that is compared: a lattice's is compared with the rest of the joint
     of_frames = ', '.join(objectives_of('frame', per_class))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nemo_oracle_kd.bridge.hooks.guest import GuestParameters
 from nemo_oracle_kd.bridge.hooks.student import LossHooks
+from nemo_oracle_kd.bridge.label_classes import classes_of
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.bridge.signals import AudioBatch, StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
@@ -22,6 +23,7 @@ from nemo_oracle_kd.distillation.families.lattice import LatticeFamily
 from nemo_oracle_kd.distillation.families.sequence import SequenceFamily
 from nemo_oracle_kd.distillation.settings import DistillationConfig
 from nemo_oracle_kd.distillation.teacher_kinds import make_teacher
+from nemo_oracle_kd.distillation.teacher_settings import maps_labels
 from nemo_oracle_kd.distillation.teachers import OwnLoss, Teacher
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, objectives_of
 
@@ -99,8 +101,10 @@ class Distiller:
         config, facts = self.config, describe(student)
         resampling = config.teacher.time_resampling
         found: list[Any] = []
-        if losses := self._losses_of('frame', facts.blanks.get('ctc')):
-            found.append(FrameFamily(losses, config.teacher))
+        classes = classes_of(facts, self.teacher.description) if maps_labels(config.teacher) else None
+        blank = facts.blanks.get('ctc') if classes is None else classes.blank
+        if losses := self._losses_of('frame', blank):
+            found.append(FrameFamily(losses, config.teacher, classes))
         if names := objectives_of('lattice', config.objectives):
             objectives = {name: config.objectives[name] for name in names}
             found.append(LatticeFamily(objectives, student, self.teacher, resampling))

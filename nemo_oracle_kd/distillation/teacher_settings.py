@@ -11,8 +11,9 @@ from nemo_oracle_kd.bridge.model import HEADS
 from nemo_oracle_kd.bridge.restore import check_source
 from nemo_oracle_kd.losses.lattice_settings import DelayConfig
 
-__all__ = ['TeacherConfig', 'TeacherOptions']
+__all__ = ['TeacherConfig', 'TeacherOptions', 'maps_labels']
 
+VOCABULARIES = ('same', 'map')
 RESAMPLING_MODES = ('none', 'nearest', 'linear')
 SCORES = ('manifest',)
 
@@ -70,6 +71,10 @@ class TeacherConfig(TeacherOptions):
         default=0.0,
         metadata={'help': "megabytes for the teacher's answers to audio that repeats in every epoch; 0 keeps none"},
     )
+    vocabulary: str = field(
+        default='same',
+        metadata={'help': 'frame objectives: same labels in both models, or map: compare classes that both have'},
+    )
     shift: int = field(
         default=0,
         metadata={'help': 'frame objectives: student frame t learns from the teacher this many frames earlier'},
@@ -82,6 +87,13 @@ class TeacherConfig(TeacherOptions):
         yield from super().problems(path)
         if not (math.isfinite(self.memory_mb) and self.memory_mb >= 0):
             yield f"`{path}.memory_mb` is {self.memory_mb}: set a finite number of at least 0"
+        if self.vocabulary not in VOCABULARIES:
+            yield f"`{path}.vocabulary` is {self.vocabulary!r}: choose one of {', '.join(VOCABULARIES)}"
+        if self.vocabulary == 'map' and self.delay.mode == 'estimate':
+            yield (
+                f"`{path}.delay` estimates emission times of the same labels, which two vocabularies do not have: set {path}.shift, "
+                f"or {path}.vocabulary to same"
+            )
         if self.delay.mode == 'estimate' and self.shift:
             yield f"`{path}.shift` is {self.shift} and `{path}.delay` estimates it: remove one of them"
         if self.restore_from == '':
@@ -112,3 +124,8 @@ class TeacherConfig(TeacherOptions):
         """Refuses what is neither a `.nemo` file nor the name of a pretrained model."""
         if self.restore_from is not None:
             check_source(self.restore_from)
+
+
+def maps_labels(teacher: TeacherOptions) -> bool:
+    """Whether frame objectives compare classes of labels instead of labels."""
+    return getattr(teacher, 'vocabulary', 'same') == 'map'

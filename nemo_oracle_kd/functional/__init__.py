@@ -37,6 +37,7 @@ from nemo_oracle_kd.functional.full_sum import (
     full_sum_norm_distance,
     nbest_log_posteriors,
 )
+from nemo_oracle_kd.functional.label_classes import merge_labels
 from nemo_oracle_kd.functional.lattice.cells import (
     band_cells,
     occupancy_weights,
@@ -110,6 +111,8 @@ __all__ = [
     'softmax_l2',
     'BLANK_MODES',
     'blank_frame_weights',
+    # label_classes
+    'merge_labels',
     # resample
     'RESAMPLE_MODES',
     'resample_frames',

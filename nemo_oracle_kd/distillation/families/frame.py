@@ -10,6 +10,7 @@ from torch import nn
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.bridge.emissions import ctc_emission_frames
+from nemo_oracle_kd.bridge.label_classes import LabelClasses
 from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
@@ -25,6 +26,7 @@ class FrameFamily:
     Args:
         losses: name -> loss.
         teacher: the options of the teacher.
+        classes: of the labels of student and teacher, in which they are compared; `None` for the same labels.
     """
 
     #: heads of the student to whose losses these objectives are added
@@ -32,8 +34,9 @@ class FrameFamily:
     #: fields of the teacher's `EncodedAudio` that are read
     signals = frozenset({'log_probs'})
 
-    def __init__(self, losses: Mapping[str, nn.Module], teacher: TeacherOptions):
+    def __init__(self, losses: Mapping[str, nn.Module], teacher: TeacherOptions, classes: LabelClasses | None = None):
         self.losses_by_name = dict(losses)
+        self.classes = classes
         self.time_resampling = teacher.time_resampling
         self.shift, self.delay, self._first_step = 0, None, 0
         if isinstance(teacher, TeacherConfig):
@@ -117,10 +120,11 @@ class FrameFamily:
             )
         lengths = torch.minimum(student.lengths, teacher.lengths)
         frames = min(student.posteriors.shape[1], teacher.posteriors.shape[1])
-        return (
-            EncodedAudio(lengths, student.log_probs[:, :frames]),
-            EncodedAudio(lengths, teacher.log_probs[:, :frames]),
-        )
+        sides = student.log_probs[:, :frames], teacher.log_probs[:, :frames]
+        if self.classes is not None:
+            count, of_labels = len(self.classes.names), (self.classes.student, self.classes.teacher)
+            sides = tuple(F.merge_labels(side, lengths, own, count) for side, own in zip(sides, of_labels))
+        return EncodedAudio(lengths, sides[0]), EncodedAudio(lengths, sides[1])
 
 
 @torch.no_grad()
