@@ -1,4 +1,4 @@
-# make venv | demo | test | lint | benchmark | clean
+# make venv | demo | test | lint | docs | docs-serve | benchmark | clean
 #
 # `make demo` and `make test` make the environment first when it is missing or when setup.py or constraints.txt changed.
 # Variables: PYTHON=python3.11  PIP_ARGS="--no-cache-dir"  TEST="tests -k ctc"  TEST_WORKERS=3
@@ -22,13 +22,13 @@ BENCHMARK_ARGS ?=
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CORES := $(shell nproc 2>/dev/null || echo 2)
-SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks setup.py
+SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks docs/tools setup.py
 INSTALL := .ci/install $(PY) $(PIP_ARGS)
 
 UNCOMPILED := /transformers/models/|/tests?/|/testing/|/pygments/lexers/|/sympy/physics/|/nemo/collections/(tts|speechlm2)/|/(wandb|onnx|fontTools|opentelemetry|aistore|indic_numtowords|setuptools|pip)/
 COMPILE = $(PY) -m compileall -q -x '$(UNCOMPILED)' $(VENV)/lib
 
-.PHONY: help venv demo test lint format benchmark clean
+.PHONY: help venv demo test lint format docs docs-serve benchmark clean
 
 help:
 	@sed -n '1,6s/^# \{0,1\}//p' Makefile
@@ -69,10 +69,21 @@ format: $(STAMP)
 	@existing=$$(ls -d $(SOURCES) 2>/dev/null || true); \
 	$(PY) -m ruff check --fix --quiet $$existing || true; $(PY) -m isort --quiet $$existing; $(PY) -m black --quiet $$existing
 
+# The site's own packages come with the first `make docs`, so that nobody waits for them who only runs the tests.
+$(VENV)/.docs-installed: $(STAMP)
+	@$(INSTALL) -q --no-build-isolation -e '.[docs]'; touch $@
+
+docs: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
+	@echo "make docs: site/index.html"
+
+docs-serve: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve --strict
+
 benchmark: export OMP_NUM_THREADS ?= $(CORES)
 benchmark: $(STAMP)
 	$(PY) benchmarks/run.py $(BENCHMARK_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis $(DEMO_OUT)
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis $(DEMO_OUT)
 	find nemo_oracle_kd hydra_plugins conf tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -21,6 +21,9 @@ TEST = [
 # Formatters change their mind between releases, so the exact versions stand in constraints.txt.
 LINT = ['black', 'isort', 'ruff']
 
+# The documentation site; formulas become MathML, so that a page fetches no script.
+DOCS = ['mkdocs>=1.6,<2', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26', 'latex2mathml>=3.77']
+
 # A Whisper model as a teacher; its texts are normalised by a package that NeMo brings.
 WHISPER = ['faster-whisper>=1.2', 'whisper-normalizer>=0.1']
 
@@ -75,7 +78,7 @@ setup(
         'tqdm',
         'espeakng-loader>=0.2.4',
     ],
-    extras_require={'test': TEST, 'lint': LINT, 'dev': TEST + LINT, 'whisper': WHISPER},
+    extras_require={'test': TEST, 'lint': LINT, 'docs': DOCS, 'dev': TEST + LINT, 'whisper': WHISPER},
     entry_points={
         'console_scripts': ['nemo-oracle-kd = nemo_oracle_kd.cli.main:main'],
         # Hydra 1.3 finds the plug-in by scanning the hydra_plugins namespace, Hydra 1.4 through this entry point.

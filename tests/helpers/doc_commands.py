@@ -12,7 +12,9 @@ from load_script import ROOT
 PAGES = sorted(path for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')] if path.name != 'CHANGELOG.md')
 COMMENTED = [*sorted((ROOT / 'conf').rglob('*.yaml')), *sorted((ROOT / 'examples').rglob('*.py'))]
 
-STARTERS = ('nemo-oracle-kd', 'python ', 'make ')
+STARTERS = ('nemo-oracle-kd', 'python ', 'make ', 'pip ')
+#: a comment that takes the block after it out of the checks, with the reason; the documentation site does not show it
+NOT_RUN = re.compile(r'^<!-- not run: (.+) -->\n```\w*\n.*?^```', re.S | re.M)
 _FENCE = re.compile(r'^```(\w*)\n(.*?)^```', re.S | re.M)
 _SPAN = re.compile(r'`([^`]+)`')
 _OVERRIDE = re.compile(r"""(?:^|(?<=[\s'"]))\+{0,2}oracle_kd(?:\.[\w.]+)?=[^\s'"`]+""")
@@ -45,8 +47,15 @@ class Typed:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language; '' are the blocks without one."""
-    return [body for found, body in _FENCE.findall(page.read_text(encoding='utf-8')) if found == language]
+    """The fenced blocks of one language, except those that are marked as not run; '' are the blocks without a language."""
+    text = NOT_RUN.sub('', page.read_text(encoding='utf-8'))
+    return [body for found, body in _FENCE.findall(text) if found == language]
+
+
+def lines_of(block: str) -> list[str]:
+    """The commands of a block of `bash`: continuations joined, comments and empty lines left out."""
+    lines = [re.sub(r'(^|\s+)#.*', '', line).strip() for line in re.sub(r'\\\n\s*', '', block).splitlines()]
+    return [line for line in lines if line]
 
 
 def typed(path: Path) -> list[Typed]:
@@ -57,7 +66,8 @@ def typed(path: Path) -> list[Typed]:
     elif path.suffix == '.py':
         text = text.split('"""')[1].replace('\\\\\n', '\\\n')
     else:
-        text = _FENCE.sub(lambda match: '' if match[1] in ('yaml', 'python', 'json') else match[2], text)
+        text = NOT_RUN.sub('', text)
+        text = _FENCE.sub(lambda match: '' if match[1] in ('yaml', 'python', 'json', 'text') else match[2], text)
     text = re.sub(r'\\\n\s*', '', text)
     lines = [line.strip() for line in text.splitlines()]
     whole = [line for line in lines if line.startswith(STARTERS) and '`' not in line]
