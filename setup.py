@@ -27,6 +27,22 @@ DOCS = ['mkdocs>=1.6,<2', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26', 
 # A Whisper model as a teacher; its texts are normalised by a package that NeMo brings.
 WHISPER = ['faster-whisper>=1.2', 'whisper-normalizer>=0.1']
 
+# Pictures of words: a decoder, and fonts besides matplotlib's to render words from.
+SCENE_TEXT = [
+    'pillow>=10',
+    'font-amatic-sc',
+    'font-caladea',
+    'font-fredoka-one',
+    'font-hanken-grotesk',
+    'font-intuitive',
+    'font-lato',
+    'font-manrope',
+    'font-rhd',
+    'font-roboto',
+    'font-source-sans-pro',
+    'font-source-serif-pro',
+]
+
 setup(
     name='nemo_oracle_kd',
     version=VERSION,
@@ -78,7 +94,7 @@ setup(
         'tqdm',
         'espeakng-loader>=0.2.4',
     ],
-    extras_require={'test': TEST, 'lint': LINT, 'docs': DOCS, 'dev': TEST + LINT, 'whisper': WHISPER},
+    extras_require={'test': TEST, 'lint': LINT, 'docs': DOCS, 'dev': TEST + LINT, 'whisper': WHISPER, 'scene_text': SCENE_TEXT},
     entry_points={
         'console_scripts': ['nemo-oracle-kd = nemo_oracle_kd.cli.main:main'],
         # Hydra 1.3 finds the plug-in by scanning the hydra_plugins namespace, Hydra 1.4 through this entry point.

@@ -9,13 +9,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line imports this module for its help, too
     from multiprocessing.process import BaseProcess
 
-__all__ = ['TERMINATED', 'end_processes', 'follow_parent', 'termination_ends_work']
+__all__ = ['TERMINATED', 'end_processes', 'follow_parent', 'termination_ends_work', 'work_in_processes']
 
 #: exit code of a process that SIGTERM has ended, as shells write it
 TERMINATED = 128 + signal.SIGTERM
@@ -68,3 +68,26 @@ def termination_ends_work() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def work_in_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> Iterator[Any]:
+    """Yields what a function makes of each job, in order, computed by worker processes that end with this one.
+
+    Args:
+        work: a function of a module.
+        jobs: its arguments.
+        workers: largest number of processes.
+
+    Raises:
+        concurrent.futures.BrokenExecutor: a worker crashed or was killed.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # spawn, not fork: a fork of a process that has run torch or OpenMP threads can hang.
+    context = multiprocessing.get_context('spawn')
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=follow_parent)
+    try:
+        yield from pool.map(work, jobs)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

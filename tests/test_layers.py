@@ -30,6 +30,8 @@ ALLOWED = {
     # One mechanism behind both front doors: the model classes put the callback into their trainer.
     'models': (5, {1, 2, 3, 4, 'callbacks'}),
     'evaluation': (5, {1, 2, 3, 4}),
+    # models of word pictures are models with data of their own
+    'scene_text': (5, {1, 2, 3, 4, 'models'}),
     'cli': (6, {1, 2, 3, 4, 5, 'experiments'}),
     'experiments': (6, {1, 2, 3, 4, 5}),
     'conf': (6, set()),
@@ -40,6 +42,7 @@ LIGHT_FOLDERS = ['nemo_oracle_kd/cli', 'nemo_oracle_kd/bridge/register', 'hydra_
 LIGHT_PARTS = (None, 'cli', 'bridge', 'errors', 'processes', 'strict_config', 'conf')
 #: what of NeMo's collections may be named outside bridge/: classes that stand in its documentation
 PUBLIC_COLLECTIONS = {
+    'scene_text': ('nemo.collections.asr.models.ctc_models.EncDecCTCModel',),
     'experiments': ('nemo.collections.asr.models',),
     'models': ('nemo.collections.asr.models.', 'nemo.collections.asr.losses.', 'nemo.collections.asr.metrics.wer.WER')
     + ('nemo.collections.common.parts.preprocessing.parsers.make_parser',),

@@ -8,7 +8,7 @@
 `--data` is a folder with the NeMo manifests `train.jsonl` and `dev.jsonl`; `--test` is any manifest. For each budget and seed a
 conventional and an oracle teacher of that many processor seconds are trained, and students of each by frame KL and by the
 teacher's occupancy of the transcript. Besides them a student is trained alone, and one with an oracle branch (one stage);
-`--one-stage-updates` trains the last two for other numbers of updates too.
+`--one-stage-updates` trains the last two for other numbers of updates too. `--task scene_text` does the same for words in pictures.
 
 Writes `OUT/results.json`, whose `speed_up` holds the curves and the ratios of seconds, `OUT/figure.png`, `OUT/figure.svg`,
 `OUT/report.html` and the models `OUT/seed_N/NAME.nemo`. An interrupted run continues where it stopped.
@@ -29,7 +29,7 @@ from nemo_oracle_kd.evaluation.speed_plot import BudgetPoint, student_over_secon
 from nemo_oracle_kd.evaluation.speed_up import BudgetCurve, compare_speed
 from nemo_oracle_kd.experiments.comparison import Comparison
 from nemo_oracle_kd.experiments.ctc_comparison import Where, add_panels, oracle_of, run_plan
-from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, Plan, Student, speed_job
+from nemo_oracle_kd.experiments.ctc_plan import TASKS, TEACHERS, Plan, Student, speed_job
 from nemo_oracle_kd.experiments.recipe_arguments import (
     add_budget_argument,
     add_data_arguments,
@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_arguments(parser)
     add_run_arguments(parser)
+    parser.add_argument('--task', choices=list(TASKS), default='speech', help='what is recognised (default: speech)')
     add_budget_argument(parser, (25, 50, 100, 200, 400))
     parser.add_argument('--updates', type=positive, default=640, help='updates of every student (default: 640)')
     parser.add_argument(
@@ -125,7 +126,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     }
     budgets, teachers, students = budgets_of(args), {}, {ALONE: Student()}
     for seconds in budgets:
-        for name, teacher in TEACHERS.items():
+        for name, teacher in TASKS[args.task].teachers.items():
             words = list(args.teacher_overrides)
             if teacher.reads_transcript:
                 words.insert(0, f'model.oracle.audio_only_steps={round(args.audio_only_rate * seconds)}')
@@ -139,7 +140,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         students[f'{ONE_STAGE}_{updates}_updates'] = Student(preset='oracle_self', updates=updates)
     if 'student' in starts:
         students = {name: replace(student, start='student') for name, student in students.items()}
-    return Plan(students, args.updates, budgets[-1], args.student_overrides, teachers, starts)
+    config = TASKS[args.task].student
+    return Plan(students, args.updates, budgets[-1], args.student_overrides, teachers, starts, config)
 
 
 def ratios_of(kinds: dict[str, Student]) -> list[tuple[str, str]]:
@@ -252,14 +254,19 @@ def write_pages(args: argparse.Namespace, plan: Plan, comparison: Comparison, wh
 
 def run(args: argparse.Namespace) -> dict:
     """Makes the data, trains, scores, measures and writes the pages; returns the content of `results.json`."""
-    out, kinds, budgets = args.out.resolve(), kinds_of(args), budgets_of(args)
+    out, kinds, budgets, task = args.out.resolve(), kinds_of(args), budgets_of(args), TASKS[args.task]
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
     data['test'] = args.test.resolve()
     for manifest in data.values():
-        read_manifest(manifest)  # a bad manifest is reported now, in one sentence, and not by a job
+        read_manifest(
+            manifest, file_keys=task.file_keys
+        )  # a bad manifest is reported now, in one sentence, and not by a job
     out.mkdir(parents=True, exist_ok=True)
-    plan, speeds = make_plan(args), speed_job(data['train'], out / 'data')
-    where = Where({**data, 'teacher_train': out / 'data' / 'train.jsonl'}, out, args.seeds, args.parallel, [speeds])
+    plan, jobs = make_plan(args), []
+    if task.speeds:
+        jobs.append(speed_job(data['train'], out / 'data'))
+        data['teacher_train'] = out / 'data' / 'train.jsonl'
+    where = Where(data, out, args.seeds, args.parallel, jobs)
     pairs, settings = make_pairs(plan, kinds, budgets), {'budgets': budgets, 'seeds': args.seeds}
     comparison, results = run_plan(plan, where, pairs, settings)
     results['speed_up'] = measure(comparison, results, kinds, budgets)

@@ -98,21 +98,22 @@ def table(diagnosis) -> str:
     from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
     from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
 
+    say = diagnosis.say  # before texts are padded to their columns
     lines = [
         f"{diagnosis.utterances} utterances",
         '',
-        f"{'condition':<26}{'loss per label':>15}{'WER to spoken':>15}{'WER to given':>15}",
+        f"{'condition':<26}{'loss per label':>15}{say('WER to spoken'):>15}{'WER to given':>15}",
     ]
     for name, condition in diagnosis.conditions.items():
         given = '' if condition.wer_given is None else f'{condition.wer_given:.1f}'
-        lines.append(f'{CONDITIONS[name]:<26}{condition.loss:>15.3f}{condition.wer_spoken:>15.1f}{given:>15}')
-    lines += ['', f"{'how much of the text is heard':<44}{'share':>8}  95 % interval"]
+        lines.append(f'{say(CONDITIONS[name]):<26}{condition.loss:>15.3f}{condition.wer_spoken:>15.1f}{given:>15}')
+    lines += ['', f"{say('how much of the text is heard'):<44}{'share':>8}  95 % interval"]
     for name, share in diagnosis.heard.items():
         value, interval = '-', 'no better than chance'
         if share.value is not None:
             value = f'{round(100 * share.value)} %'
             interval = f'{round(100 * share.low)} to {round(100 * share.high)}'
-        lines.append(f'{HEARD_SHARES[name]:<44}{value:>8}  {interval}')
+        lines.append(f'{say(HEARD_SHARES[name]):<44}{value:>8}  {interval}')
     lines.append('')
     if diagnosis.spike_distance_ms is not None:
         lines.append(
@@ -128,4 +129,4 @@ def table(diagnosis) -> str:
     lines += ['', f'verdict: {diagnosis.verdict}', *(f'  - {reason}' for reason in diagnosis.reasons)]
     if diagnosis.caution:
         lines.append(f'caution: {diagnosis.caution}')
-    return '\n'.join(lines)
+    return say('\n'.join(lines))

@@ -15,7 +15,8 @@ _DESCRIPTION = """\
 Transcribe a manifest with one or several NeMo models (greedy decoding, no language model) and print word and character
 error rates in percent with bootstrap intervals. With more than one model, each is compared with the baseline on the
 same utterances: the difference with its interval, and the p-value of a matched-pairs permutation test.
-An oracle teacher is given the manifest's text; its figures are no recognition result.
+An oracle teacher is given the manifest's text; its figures are no recognition result. Where every text is one word, the
+share of right words is printed too. A recogniser of word pictures compares letters and digits alone, whatever their case.
 """
 _EPILOG = """\
 examples:
@@ -58,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
     from nemo_oracle_kd.evaluation.error_rates import score
     from nemo_oracle_kd.evaluation.significance import aligned, bootstrap_interval, compare
 
-    scores, first = {}, None
+    scores, first, single = {}, None, True
     for path in paths:
         rows, parameters = _rows_of(path, args)
         name = _name_of(path, paths)
         first = first or (name, rows)
         rows = aligned(first[1], rows, (first[0], name))
+        single = single and _are_single_words(rows)
         result = score([row['text'] for row in rows], [row['pred_text'] for row in rows])
         words, characters = _counts(result, _group_names(rows, args.group_by, path))
         scores[name] = (
@@ -75,9 +77,10 @@ def run(args: argparse.Namespace) -> int:
     unit = f'{args.group_by}s' if args.group_by else 'utterances'
     width = max(len('system'), *map(len, scores))
     print(f'\nPercent, with 95 % bootstrap intervals over {unit}.\n')
-    print(f'{"system":<{width}}  {"WER":<21}CER')
+    print(f'{"system":<{width}}  {"WER":<21}{"CER":<21}{"words right" if single else ""}'.rstrip())
     for name, (wer, cer, _, _) in scores.items():
-        print(f'{name:<{width}}  {wer!s:<21}{cer!s}')
+        right = f'{100 - wer.rate:.1f}' if single else ''
+        print(f'{name:<{width}}  {wer!s:<21}{cer!s:<21}{right}'.rstrip())
     baseline, comparisons = next(iter(scores)), {}
     if len(scores) > 1:
         print(f'\nAgainst {baseline} (WER; paired over {unit}):\n')
@@ -151,6 +154,11 @@ def _group_names(rows: list[dict], key: str | None, path: str) -> list[str] | No
                 f"--group-by {key} needs '{key}' in every row, but a row of '{path}' lacks it: add it, or leave --group-by out"
             )
     return [str(row[key]) for row in rows]
+
+
+def _are_single_words(rows: list[dict]) -> bool:
+    """Whether no text has more than one word, so that the share of right words is 100 % less the word error rate."""
+    return all(len(row[key].split()) <= 1 for row in rows for key in ('text', 'pred_text'))
 
 
 def _counts(result, names):

@@ -6,7 +6,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,11 @@ def check_manifest_path(path: str | os.PathLike) -> None:
 
 
 def read_manifest(
-    path: str | os.PathLike, require_text: bool = True, check_audio: bool = True, archived: bool = False
+    path: str | os.PathLike,
+    require_text: bool = True,
+    check_audio: bool = True,
+    archived: bool = False,
+    file_keys: Sequence[str] = (AUDIO_KEY,),
 ) -> list[dict[str, Any]]:
     """Reads a NeMo manifest and checks every line before anything expensive starts.
 
@@ -75,6 +79,7 @@ def read_manifest(
             directory), else ``normalized_text``.
         check_audio: refuse a line whose audio file does not exist.
         archived: ``audio_filepath`` names a member of an archive and not a file: it is neither resolved nor looked for.
+        file_keys: keys under which a line may name its file; the first that it has counts.
 
     Returns:
         One dict per line in file order, with ``audio_filepath`` made absolute, ``text`` filled in where the line gives the
@@ -90,8 +95,8 @@ def read_manifest(
     rows = []
     for number, line in enumerate(read_lines(path, 'a manifest'), start=1):
         if line.strip():
-            row = _parse(line, path, number, require_text)
-            rows.append(row if archived else _with_file(row, path, number, check_audio))
+            row = _parse(line, (path, number), require_text, file_keys)
+            rows.append(row if archived else _with_file(row, (path, number), check_audio, file_keys))
     if not rows:
         raise ManifestError(f"the manifest {path} is empty: give one that lists at least one utterance")
     return rows
@@ -135,16 +140,18 @@ def parse_json(text: str, where: str) -> Any:
         raise ManifestError(f"{where}: the JSON is nested too deeply; write a flat JSON object") from None
 
 
-def _parse(line: str, path: Path, number: int, require_text: bool) -> dict[str, Any]:
+def _parse(line: str, place: tuple[Path, int], require_text: bool, file_keys: Sequence[str]) -> dict[str, Any]:
+    path, number = place
     where = f"{path}, line {number}"
     row = parse_json(line, where)
     if not isinstance(row, dict):
         raise ManifestError(
             f"{where}: {line[:60]!r} is not a JSON object; write an object such as {{\"audio_filepath\": ...}}"
         )
-    audio = row.get(AUDIO_KEY)
+    key = _file_key(row, file_keys)
+    audio = row.get(key)
     if not isinstance(audio, str) or not audio:
-        raise ManifestError(f"{where}: `{AUDIO_KEY}` is missing or not a string; add the path of the audio file")
+        raise ManifestError(f"{where}: `{key}` is missing or not a string; add the path of the {_noun(key)} file")
     text = _transcript(row, where)
     if require_text and not isinstance(text, str):
         raise ManifestError(f"{where}: `text` is missing or not a string; add the transcript of {audio}")
@@ -160,17 +167,28 @@ def _parse(line: str, path: Path, number: int, require_text: bool) -> dict[str, 
     # Only an escape can stand for half of a surrogate pair, which no UTF-8 file can hold.
     if '\\u' in line:
         _check_encodable(row, where)
-    return {**row, **({} if text is None else {'text': text})}
+    return {**row, AUDIO_KEY: audio, **({} if text is None else {'text': text})}
 
 
-def _with_file(row: dict[str, Any], path: Path, number: int, check: bool) -> dict[str, Any]:
+def _with_file(row: dict[str, Any], place: tuple[Path, int], check: bool, file_keys: Sequence[str]) -> dict[str, Any]:
+    path, number = place
     absolute = resolve_audio_path(row[AUDIO_KEY], path)
     if check and not os.path.isfile(absolute):
         raise ManifestError(
-            f"{path}, line {number}: audio file {absolute} does not exist; correct the path, which is relative to the manifest's "
-            "folder"
+            f"{path}, line {number}: {_noun(_file_key(row, file_keys))} file {absolute} does not exist; correct the path, which is "
+            "relative to the manifest's folder"
         )
     return {**row, AUDIO_KEY: absolute}
+
+
+def _file_key(row: dict[str, Any], file_keys: Sequence[str]) -> str:
+    """The key under which a line names its file."""
+    return next((key for key in file_keys if key in row), file_keys[0])
+
+
+def _noun(key: str) -> str:
+    """What a key names, for messages: the first word of `audio_filepath`."""
+    return key.split('_')[0]
 
 
 def is_number(value: Any) -> bool:

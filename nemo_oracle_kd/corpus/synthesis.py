@@ -13,28 +13,23 @@ order and an interruption therefore change no byte. Layout of a corpus folder::
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
-import re
 import signal
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any
 
 import soundfile
 from tqdm import tqdm
 
-from nemo_oracle_kd.corpus.manifest import manifest_text
-from nemo_oracle_kd.corpus.outputs import write_audio_atomically, write_text_atomically
+from nemo_oracle_kd.corpus.claims import claim_folder, finish_manifest
+from nemo_oracle_kd.corpus.outputs import write_audio_atomically
 from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.texts import SPLITS
 from nemo_oracle_kd.corpus.utterances import draw_utterance, render, synthesizer
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.processes import end_processes, follow_parent
-
-SETTINGS_FILE = 'corpus.json'
+from nemo_oracle_kd.processes import end_processes, follow_parent, work_in_processes
 
 _CHUNK = 8
 #: exit codes of a process that its own code has ended
@@ -75,14 +70,7 @@ def _follow_parent_and_render(job: tuple) -> None:
 
 def _in_parallel(settings: CorpusSettings, folder: Path, items: list[tuple[str, int]], workers: int) -> Iterator[int]:
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    jobs = [(settings, str(folder), chunk, set()) for chunk in chunks]
-    # spawn, not fork: a fork of a process that has run torch or OpenMP threads can hang.
-    context = multiprocessing.get_context('spawn')
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=follow_parent)
-    try:
-        yield from pool.map(_render_chunk, jobs)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return work_in_processes(_render_chunk, [(settings, str(folder), chunk, set()) for chunk in chunks], workers)
 
 
 def _one_by_one(settings: CorpusSettings, folder: Path, items: list[tuple[str, int]]) -> None:
@@ -156,7 +144,7 @@ def synthesize_corpus(
         raise ConfigError(f"--workers must be at least 1, not {workers}")
     folder = Path(folder)
     synthesizer()  # a missing library is reported before anything is written
-    _claim(folder, settings)
+    claim_folder(folder, settings.record(), [f'audio/{split}' for split in SPLITS])
     plan = [(split, index) for split in SPLITS for index in range(getattr(settings, split))]
     missing = _missing(folder, plan, settings.sample_rate)
     done = len(plan) - len(missing)
@@ -184,56 +172,9 @@ def _finish(folder: Path, settings: CorpusSettings, split: str, rendered: list[t
                 'kind': utterance.sentence.kind,
             }
         )
-    path = folder / f'{split}.jsonl'
-    text = manifest_text(rows)
-    if path.exists() and path.read_bytes() != text.encode('utf-8'):
-        raise ConfigError(f"{path} was changed after this command wrote it: move it away, then repeat the command")
-    write_text_atomically(path, text)
+    finish_manifest(folder / f'{split}.jsonl', rows)
     return {
         'utterances': len(rows),
         'seconds': sum(row['duration'] for row in rows),
         'rendered': sum(item[0] == split for item in rendered),
     }
-
-
-def _claim(folder: Path, settings: CorpusSettings) -> None:
-    """Makes the folders and writes ``corpus.json``, or checks that the one there agrees."""
-    record, path = settings.record(), folder / SETTINGS_FILE
-    try:
-        if path.is_file():
-            _compare(path, record)
-        elif folder.is_dir():
-            # A run that is killed while it writes its settings leaves nothing but their temporary file.
-            unfinished = re.compile(rf'\.{re.escape(SETTINGS_FILE)}\.\d+\.tmp')
-            others = sorted(entry.name for entry in folder.iterdir() if not unfinished.fullmatch(entry.name))
-            if others:
-                raise ConfigError(f"{folder} is not empty and holds no corpus ({others[0]}): choose another folder")
-        for leftover in folder.glob(f'.{SETTINGS_FILE}.*.tmp'):
-            leftover.unlink(missing_ok=True)
-        # The settings come before any other folder: they tell an interrupted run from a folder of something else.
-        write_text_atomically(path, json.dumps(record, indent=1) + '\n')
-        for split in SPLITS:
-            (folder / 'audio' / split).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise type(error)(
-            f"{folder} cannot be written ({error.strerror or error}): give a folder in which you may create files"
-        ) from None
-
-
-def _compare(path: Path, record: dict[str, Any]) -> None:
-    try:
-        there = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError:
-        there = None
-    if not isinstance(there, dict):
-        raise ConfigError(f"{path} is damaged: delete {path.parent}, or choose another folder")
-    different = [
-        f"{key.replace('_', '-')} {json.dumps(there.get(key))} there, {json.dumps(value)} now"
-        for key, value in record.items()
-        if there.get(key) != value
-    ]
-    if different:
-        raise ConfigError(
-            f"{path.parent} holds a corpus made with other settings ({'; '.join(different)}): "
-            "choose another folder, or delete this one"
-        )

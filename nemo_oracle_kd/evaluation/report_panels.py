@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, read_audio
 from nemo_oracle_kd.bridge.model import describe
-from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.evaluation import plots
 from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis
 from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES, VERDICTS
 from nemo_oracle_kd.evaluation.figure_style import COLOURS
+from nemo_oracle_kd.evaluation.inputs import inputs_of, reworded
 from nemo_oracle_kd.evaluation.report import Panel, Table
 from nemo_oracle_kd.evaluation.transcription import load_model
 
@@ -53,7 +52,7 @@ def hear(model: Any, row: Mapping[str, Any]) -> Hearing:
     """
     facts = describe(model)
     device = next(model.parameters()).device
-    batch = read_audio(AudioSpan.of_row(row), facts.sample_rate)[None].to(device)
+    batch = inputs_of(model).signal(row)[None].to(device)
     lengths = torch.tensor([batch.shape[1]], device=device)
     model.eval()
     features, feature_lengths = model.preprocessor(input_signal=batch, length=lengths)
@@ -105,12 +104,15 @@ def model_panels(
     Returns:
         The panels for ``Report.alignments`` and for ``Report.attention``.
     """
-    rows = read_manifest(manifest)
-    row = typical_utterance(rows) if utterance is None else rows[utterance]
+    row: dict[str, Any] = {}
+    wording: Mapping[str, str] = {}
     tracks, attention = [], []
     features, hop = None, 0.01
     for name, path in models.items():
         model = load_model(path)
+        if not row:
+            rows, wording = inputs_of(model).rows(manifest), inputs_of(model).wording
+            row = typical_utterance(rows) if utterance is None else rows[utterance]
         facts, heard = describe(model), hear(model, row)
         seconds = facts.frame_seconds
         if seconds is None:  # the encoder does not state its stride: its frames are spread evenly over the utterance
@@ -125,12 +127,21 @@ def model_panels(
                 "A teacher that listens moves through the text with the audio, so that the bright band rises from left to "
                 "right. In the lowest row it attends to no label."
             )
-            attention.append(Panel(figure, caption, 'cross-attention over time'))
+            attention.append(_reworded_panel(Panel(figure, caption, 'cross-attention over time'), wording))
     caption = (
         "The line is the probability of emitting a label, that is, anything but blank; each label stands at the frame at "
         "which the greedy path emits it."
     )
-    return [Panel(plots.alignments(features, hop, tracks, row['text']), caption, 'emission over time')], attention
+    panel = Panel(plots.alignments(features, hop, tracks, row['text']), caption, 'emission over time')
+    return [_reworded_panel(panel, wording)], attention
+
+
+def _reworded_panel(panel: Panel, wording: Mapping[str, str]) -> Panel:
+    """A panel whose text and axes name the inputs of the model as they are called."""
+    for axes in panel.figure.axes:
+        axes.set_xlabel(reworded(axes.get_xlabel(), wording))
+        axes.set_ylabel(reworded(axes.get_ylabel(), wording))
+    return replace(panel, caption=reworded(panel.caption, wording), alternative=reworded(panel.alternative, wording))
 
 
 def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[list[Panel | Table], str]:
@@ -144,33 +155,42 @@ def diagnosis_parts(diagnosis: Diagnosis, colour: str = COLOURS[2]) -> tuple[lis
         Values for ``Report.diagnosis`` and ``Report.verdict``.
     """
 
+    say = diagnosis.say
+
     def percent(value: float | None) -> str:
         return '–' if value is None else f'{value:.1f}'
 
+    names = {key: say(CONDITIONS.get(key, key)) for key in diagnosis.conditions}
     rows = [
-        [CONDITIONS.get(key, key), f'{one.loss:.2f}', percent(one.wer_spoken), percent(one.wer_given)]
+        [names[key], f'{one.loss:.2f}', percent(one.wer_spoken), percent(one.wer_given)]
         for key, one in diagnosis.conditions.items()
     ]
     table = Table(
-        ['the teacher is given', 'loss per label', 'WER, spoken text', 'WER, given text'],
+        ['the teacher is given', 'loss per label', say('WER, spoken text'), 'WER, given text'],
         rows,
-        f"Loss of the spoken text in nats; error rates in percent over {diagnosis.utterances} utterances.",
+        say(f"Loss of the spoken text in nats; error rates in percent over {diagnosis.utterances} utterances."),
     )
     bars = plots.copying_bars(
-        {'teacher': {CONDITIONS.get(key, key): one.wer_spoken for key, one in diagnosis.conditions.items()}},
-        'WER against the spoken text (%)',
+        {'teacher': {names[key]: one.wer_spoken for key, one in diagnosis.conditions.items()}},
+        say('WER against the spoken text (%)'),
         {'teacher': colour},
     )
     caption = "A teacher that copies has few errors with the true text and silent audio, and repeats another utterance's text."
     heard = Table(
-        ['wrong audio, measure', 'share heard (%)', '95 % interval'],
+        [say('wrong audio, measure'), say('share heard (%)'), '95 % interval'],
         [
-            [HEARD_SHARES[name], *(['–', '–'] if share.value is None else str(share).replace(' %', '').split(' ', 1))]
+            [
+                say(HEARD_SHARES[name]),
+                *(['–', '–'] if share.value is None else str(share).replace(' %', '').split(' ', 1)),
+            ]
             for name, share in diagnosis.heard.items()
         ],
-        "100: with wrong audio, the text that the teacher reads is no better than chance; 0: it is as good as with its own audio.",
+        say(
+            "100: with wrong audio, the text that the teacher reads is no better than chance; 0: it is as good as with its own audio."
+        ),
     )
     verdict = f"{VERDICTS[diagnosis.verdict]}: {'; '.join(diagnosis.reasons)}."
     if diagnosis.caution:
         verdict += f' Caution: {diagnosis.caution}.'
-    return [table, *([heard] if heard.rows else []), Panel(bars, caption, 'bar chart of the diagnosis')], verdict
+    panel = Panel(bars, say(caption), 'bar chart of the diagnosis')
+    return [table, *([heard] if heard.rows else []), panel], say(verdict)

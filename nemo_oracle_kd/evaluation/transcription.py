@@ -14,15 +14,11 @@ from typing import Any
 import soundfile
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, read_audio
 from nemo_oracle_kd.bridge.model import find_head, weight_problems
 from nemo_oracle_kd.bridge.restore import quiet_nemo, restore_frozen
-from nemo_oracle_kd.corpus.manifest import read_manifest
 from nemo_oracle_kd.corpus.outputs import write_text_atomically
 from nemo_oracle_kd.errors import ConfigError
-
-#: a `duration` that ends less than this many seconds before its file covers the whole file, because manifests round it
-_ROUNDING = 0.005
+from nemo_oracle_kd.evaluation.inputs import AudioInputs, inputs_of
 
 
 def load_model(path: str | Path, device: str = 'cpu') -> Any:
@@ -77,9 +73,10 @@ def transcribe_manifest(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    rows = read_manifest(manifest)
+    inputs = inputs_of(model)
+    rows = inputs.rows(manifest)
     find_head(model)  # refuses attention decoders, which need a prompt
-    _check_audio(rows, manifest)
+    _check_inputs(rows, inputs, manifest)
     reads_transcript = bool(getattr(model, 'reads_transcript', False))
     use_greedy_decoding(model)
     order = sorted(range(len(rows)), key=lambda index: rows[index].get('duration', 0.0))
@@ -88,7 +85,7 @@ def transcribe_manifest(
     with bar, quiet_nemo(), tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            audio = [_own_file(rows[index], model, Path(folder)) for index in batch]
+            audio = [inputs.file(rows[index], Path(folder)) for index in batch]
             extra = {'transcripts': [rows[index]['text'] for index in batch]} if reads_transcript else {}
             try:
                 answers = model.transcribe(audio, batch_size=batch_size, num_workers=0, verbose=False, **extra)
@@ -118,37 +115,11 @@ def use_greedy_decoding(model: Any) -> None:
             model.change_decoding_strategy(decoding, verbose=False)
 
 
-def _check_audio(rows: Sequence[dict], manifest: str | Path) -> None:
-    """Refuses rows without audio, which would otherwise be counted as errors of the model."""
-    problems = []
-    for row in rows:
-        try:
-            info = soundfile.info(row['audio_filepath'])
-        except (OSError, soundfile.LibsndfileError):
-            problems.append(f"{row['audio_filepath']} cannot be read as audio")
-            continue
-        offset = row.get('offset') or 0.0
-        if offset * info.samplerate >= info.frames:
-            problems.append(f"{row['audio_filepath']} has {info.duration:g} s of audio and an offset of {offset:g} s")
+def _check_inputs(rows: Sequence[dict], inputs: AudioInputs, manifest: str | Path) -> None:
+    """Refuses rows without an input, which would otherwise be counted as errors of the model."""
+    problems = [problem for row in rows if (problem := inputs.problem(row)) is not None]
     if problems:
         raise ValueError(
             f"{len(problems)} of {len(rows)} rows of {manifest} have no audio (the first: {problems[0]}): correct these rows, or "
             "remove them"
         )
-
-
-def _own_file(row: dict, model: Any, folder: Path) -> str:
-    """Returns a one-channel file with exactly the row's audio: the row's own file, or a new one in ``folder``.
-
-    Parts of a file are passed as files because NeMo pads waveforms shorter than a second with silence, but not files.
-    """
-    span, info = AudioSpan.of_row(row), soundfile.info(row['audio_filepath'])
-    whole = not span.offset and (span.duration is None or span.duration >= info.duration - _ROUNDING)
-    # only samples that are stored as floats can be NaN
-    if whole and info.channels == 1 and info.subtype not in ('FLOAT', 'DOUBLE'):
-        return span.path
-    rate = int(model.cfg.sample_rate)
-    signal = read_audio(AudioSpan(span.path) if whole else span, rate)
-    path = folder / f'{len(list(folder.iterdir()))}.wav'
-    soundfile.write(path, signal.numpy(), rate, subtype='FLOAT')
-    return str(path)

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_oracle_kd.corpus.manifest import read_manifest, write_text_atomically
+from nemo_oracle_kd.corpus.outputs import write_text_atomically
 from nemo_oracle_kd.evaluation.error_rates import ErrorCounts, Score, pool_seeds, read_transcriptions, score
 from nemo_oracle_kd.evaluation.significance import bootstrap_interval, compare
 from nemo_oracle_kd.experiments.jobs import CLI, Job, PathLike, fingerprints, order_jobs
@@ -270,7 +270,7 @@ class Comparison:
             'units': {'wer': 'percent', 'cer': 'percent', 'train_seconds': 'seconds'},
             'settings': self.settings,
             'fingerprints': {str(seed): prints[str(seed)] for seed in seeds},
-            'test': {'manifest': self.test_manifest.name, 'utterances': len(read_manifest(self.test_manifest))},
+            'test': {'manifest': self.test_manifest.name, 'utterances': len(words[self.names[0]])},
             'intervals': intervals,
             'paired': self._compared(words),
             'paired_cer': self._compared(characters),

@@ -13,16 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY
 from nemo_oracle_kd.experiments.comparison import SystemRun
 from nemo_oracle_kd.experiments.jobs import CLI, Job
 from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
+from nemo_oracle_kd.scene_text.pictures import FILE_KEYS
 
 __all__ = [
+    'SCENE_TEXT',
     'STUDENT',
+    'TASKS',
     'TEACHERS',
     'Plan',
     'Start',
     'Student',
+    'Task',
     'Teacher',
     'speed_job',
     'synthesis_job',
@@ -58,7 +63,7 @@ class Teacher:
     """A teacher of every seed.
 
     Attributes:
-        config: family and name of an installed config; those of `oracle_ctc` read the transcript.
+        config: family and name of an installed config; those with `oracle` in their name read the transcript.
         seconds: processor seconds of training, without validation; `None`: those of the plan.
         overrides: further arguments of the command line.
         start: name of a :class:`Start`. An oracle teacher takes encoder and CTC decoder of its audio branch from it.
@@ -72,13 +77,42 @@ class Teacher:
     @property
     def reads_transcript(self) -> bool:
         """Whether it is an oracle teacher."""
-        return self.config.startswith('oracle_ctc/')
+        return self.config.rsplit('/', 1)[1].startswith('oracle_')
 
 
 TEACHERS = {
     'conventional_teacher': Teacher('ctc/separable_ctc_char_teacher'),
     'oracle_teacher': Teacher('oracle_ctc/oracle_separable_ctc_char'),
 }
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is recognised, and by which networks.
+
+    Attributes:
+        student: family and name of the installed config of every student.
+        teachers: name -> teacher.
+        file_keys: keys under which a row of a manifest may name its file.
+        speeds: whether teachers are trained on copies at several speeds, see :func:`speed_job`.
+    """
+
+    student: str
+    teachers: Mapping[str, Teacher]
+    file_keys: Sequence[str] = (AUDIO_KEY,)
+    speeds: bool = True
+
+
+SCENE_TEXT = Task(
+    'scene_text/crnn_ctc',
+    {
+        'conventional_teacher': Teacher('scene_text/residual_crnn_ctc'),
+        'oracle_teacher': Teacher('scene_text/oracle_residual_crnn_ctc'),
+    },
+    FILE_KEYS,
+    speeds=False,
+)
+TASKS = {'speech': Task(STUDENT, TEACHERS), 'scene_text': SCENE_TEXT}
 
 
 @dataclass(frozen=True)
@@ -114,6 +148,7 @@ class Plan:
         student_overrides: overrides for every student.
         teachers: name -> teacher. Those that no student learns from are not trained.
         starts: name -> start, or the path of a `.nemo` that exists. Starts that no system needs are not trained.
+        student_config: family and name of the installed config of every student.
     """
 
     students: Mapping[str, Student]
@@ -122,6 +157,7 @@ class Plan:
     student_overrides: Sequence[str] = ()
     teachers: Mapping[str, Teacher] = field(default_factory=lambda: dict(TEACHERS))
     starts: Mapping[str, Start | Path] = field(default_factory=dict)
+    student_config: str = STUDENT
 
     @property
     def teachers_used(self) -> dict[str, Teacher]:
@@ -223,7 +259,7 @@ class Plan:
                 f'oracle_kd.teacher.restore_from={quoted(group / f"{student.teacher}.nemo")}',
                 'oracle_kd.teacher.memory_mb=500',  # every epoch has the same audio
             ]
-        return Training(STUDENT, data, [*overrides, *student.overrides], inputs=inputs)
+        return Training(self.student_config, data, [*overrides, *student.overrides], inputs=inputs)
 
 
 def teacher_training(

@@ -12,6 +12,7 @@ default config. The code contains nothing about distillation, which the command 
 
 import lightning.pytorch as pl
 import torch
+from hydra.utils import get_class
 from nemo.collections.asr import models as nemo_models
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
@@ -20,13 +21,25 @@ from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_oracle_kd import models as oracle_models
+from nemo_oracle_kd.bridge.register.targets import PUBLIC_TARGETS
+from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.experiments.recipes import config_folder
 
 __all__ = ['model_class', 'train']
 
 
 def model_class(model: DictConfig) -> type:
-    """Returns the class of a model from its config, by the presence of the sections `oracle`, `joint` and `tokenizer`."""
+    """Returns the class of a model from its config: `target`, or by the presence of `oracle`, `joint` and `tokenizer`.
+
+    Raises:
+        ConfigError: `target` names a class that a configuration file may not name.
+    """
+    if model.get('target') is not None:
+        if model.target not in PUBLIC_TARGETS:
+            raise ConfigError(
+                f"model.target is {model.target!r}: {unknown_name('class', model.target, PUBLIC_TARGETS)}"
+            )
+        return get_class(model.target)
     oracle, transducer, words = ('oracle' in model, 'joint' in model, 'tokenizer' in model)
     if oracle:
         names = ('EncDecOracleRNNTModel', 'EncDecOracleRNNTModelBPE') if transducer else None

@@ -21,6 +21,7 @@ from processes import children_of, have_ended
 
 from nemo_oracle_kd.corpus import read_manifest, synthesis, utterances
 from nemo_oracle_kd.corpus.acoustics import speech_rms
+from nemo_oracle_kd.corpus.claims import claim_folder
 from nemo_oracle_kd.corpus.settings import CorpusSettings
 from nemo_oracle_kd.corpus.synthesis import audio_name, synthesize_corpus
 from nemo_oracle_kd.corpus.texts import SPLITS
@@ -111,12 +112,11 @@ def test_a_damaged_or_deleted_file_is_made_again(corpus, tmp_path):
 
 def test_a_run_that_was_killed_between_its_first_two_steps_is_continued(tmp_path):
     folder = tmp_path / 'out'
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthesis, 'SPLITS', ('train', 1))  # the second folder cannot be made
-        with pytest.raises(TypeError):
-            synthesis._claim(folder, SMALL.check())
+    record = SMALL.check().record()
+    with pytest.raises(TypeError):
+        claim_folder(folder, record, ['audio/train', 1])  # the second folder cannot be made
     assert [path.name for path in folder.rglob('*')] != []
-    synthesis._claim(folder, SMALL.check())
+    claim_folder(folder, record, ['audio/train'])
 
 
 def test_a_manifest_that_somebody_changed_is_not_written_over(tmp_path):

@@ -122,7 +122,11 @@ def test_the_config_decides_the_class_of_the_model():
         family, config = path.parent.name, OmegaConf.load(path)
         if 'model' in config:
             found = model_class(config.model).__name__
-            assert ('Oracle' in found, 'RNNT' in found) == ('oracle' in family, 'rnnt' in family)
+            assert ('Oracle' in found, 'RNNT' in found) == (
+                f'{family}/{path.stem}'.count('oracle_') > 0,
+                'rnnt' in family,
+            )
+            assert ('Picture' in found) == (family == 'scene_text')
             assert ('BPE' in found) == path.stem.endswith('_bpe')
 
 

@@ -71,6 +71,18 @@ def test_every_command_composes_and_each_student_has_the_teacher_of_its_budget(r
 
 
 @pytest.mark.integration
+def test_the_same_curves_are_planned_for_words_in_pictures(recipe, tmp_path):
+    runs = {
+        run.name: run
+        for run in planned(recipe, tmp_path, '--task', 'scene_text', '--teacher-overrides', 'model.optim.lr=0.001')[2]
+    }
+    assert set(runs) == {run.name for run in planned(recipe, tmp_path)[2]}
+    classes = {name: composed(runs[name]).model.target.rsplit('.', 1)[1] for name in runs if name.endswith('_4')}
+    assert classes['oracle_teacher_at_4'] == 'EncDecOraclePictureCTCModel'
+    assert {value for name, value in classes.items() if 'oracle_teacher_at' not in name} == {'EncDecPictureCTCModel'}
+
+
+@pytest.mark.integration
 def test_models_to_start_from_are_named_in_the_commands_and_determine_the_outcome(recipe, tmp_path):
     models = {name: tmp_path / f'{name}.nemo' for name in ('student', 'teacher')}
     found = []

@@ -11,7 +11,16 @@ from recipes import run_alone
 from nemo_oracle_kd.experiments.recipe_arguments import one_sentence
 from nemo_oracle_kd.folder_lock import locked
 
-RECIPES = ['an4', 'noisy_teachers', 'causal_student', 'read_english', 'speed_up', 'label_branch', 'unlabelled_speech']
+RECIPES = [
+    'an4',
+    'noisy_teachers',
+    'causal_student',
+    'read_english',
+    'speed_up',
+    'label_branch',
+    'unlabelled_speech',
+    'scene_text',
+]
 
 
 @pytest.mark.parametrize('recipe', RECIPES)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Copyright (c) 2026 the nemo_oracle_kd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The classes of this package that a configuration file may name, thirteen by their full paths, and no function.
+"""The classes of this package that a configuration file may name, eighteen by their full paths, and no function.
 
 NeMo refuses every ``_target_`` outside of its allow-list, because a ``.nemo`` file from elsewhere could otherwise run any
 code.  :data:`PUBLIC_TARGETS` are appended to that list, and nothing else in this package is admitted.
@@ -36,6 +36,12 @@ PUBLIC_TARGETS = (
         )
         for home in ('', module)
     ),
+    # models of word pictures and their modules; a saved model names them by these paths
+    'nemo_oracle_kd.scene_text.augmentation.PictureAugmentation',
+    'nemo_oracle_kd.scene_text.encoder.ConvRecurrentEncoder',
+    'nemo_oracle_kd.scene_text.models.EncDecOraclePictureCTCModel',
+    'nemo_oracle_kd.scene_text.models.EncDecPictureCTCModel',
+    'nemo_oracle_kd.scene_text.preprocessor.WordPicturePreprocessor',
     # entries of trainer.callbacks
     'nemo_oracle_kd.callbacks.AlignmentPictures',
     'nemo_oracle_kd.callbacks.KnowledgeDistillation',

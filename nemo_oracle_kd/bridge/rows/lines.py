@@ -38,6 +38,7 @@ _SENTENCES = {
     'json': "are not valid JSON: a manifest has one JSON object a line",
     'object': "are no JSON objects such as {\"audio_filepath\": ...}: a manifest has one a line",
     'audio': "have no `audio_filepath` that is a string: every row needs the path of its audio",
+    'file': "name no file under a key of model.train_ds.file_fields: every row needs the path of its file",
     'duration': "have no `duration`: every row needs the length of its audio in seconds",
     'text file': "name a `text_filepath` that cannot be read: relative paths start from the working directory",
 }
@@ -183,12 +184,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
 def _essentials(row: dict[str, Any], source: Source) -> tuple[str, str | None, Any]:
     """Audio, text and duration by NeMo's rules. Adds the tags of the source and `text` to the row."""
     audio = row.get('audio_filepath') if 'audio_filename' not in row else row['audio_filename']
-    if not isinstance(audio, str) or not audio:
-        audio = next((row[key] for key in _AUDIO_KEYS if isinstance(row.get(key), str) and row[key]), None)
+    if not isinstance(audio, str) or not audio or source.file_fields:
+        keys = source.file_fields or _AUDIO_KEYS
+        audio = next((row[key] for key in keys if isinstance(row.get(key), str) and row[key]), None)
         if audio is None:
-            raise _Unreadable('audio')
+            raise _Unreadable('file' if source.file_fields else 'audio')
     duration = row.get('duration', row.get('context_duration'))
-    if duration is None and 'duration' not in row:
+    if duration is None and 'duration' not in row and not source.file_fields:
         raise _Unreadable('duration')
     if source.lhotse:
         text = row.get(source.text_field)

@@ -27,6 +27,8 @@ class Source:
         shortest: the loader leaves out rows with a `duration` below this, in seconds; `None` for no limit.
         longest: the loader leaves out rows with a `duration` above this, in seconds; `None` or 0 for no limit.
         tags: keys that Lhotse's `input_cfg` adds to the rows.
+        file_fields: keys under which a row may name its file, for data sets of a model's own, whose rows need no duration; empty
+            for NeMo's rule.
     """
 
     files: tuple[str, ...]
@@ -36,6 +38,7 @@ class Source:
     shortest: float | None = None
     longest: float | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
+    file_fields: tuple[str, ...] = ()
 
     def loads(self, row: Mapping[str, Any], duration: Any) -> bool:
         """Whether the loader uses the row."""
@@ -101,6 +104,7 @@ def training_manifests(
             text_field=str(options.get('text_field', 'text')) if lhotse else 'text',
             shortest=options.get('min_duration'),
             longest=options.get('max_duration'),
+            file_fields=tuple(config.get('file_fields', None) or ()),
         )
         for group in groups
     )

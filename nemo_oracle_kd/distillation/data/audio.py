@@ -48,7 +48,8 @@ class AudioCheck:
         self.rows += 1
         duration, offset = line.duration, line.row.get('offset')
         # `not 0 < duration` also refuses NaN; True and False are numbers to Python
-        if type(duration) is not float and not _is_number(duration) or not 0 < duration < math.inf:
+        wrong = type(duration) is not float and not _is_number(duration) or not 0 < duration < math.inf
+        if wrong and not (duration is None and line.source.file_fields):
             self._findings.add('duration', line, f'{duration!r}')
         if offset is not None and (not _is_number(offset) or not 0 <= offset < math.inf):
             self._findings.add('offset', line, f'{offset!r}')

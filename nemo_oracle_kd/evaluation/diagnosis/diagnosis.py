@@ -26,6 +26,7 @@ from nemo_oracle_kd.evaluation.diagnosis.conditions import CONDITIONS, Results, 
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance, batches, swap_partners
 from nemo_oracle_kd.evaluation.diagnosis.verdict import Evidence, HeardShare, Rates, Thresholds, heard_share, judge
 from nemo_oracle_kd.evaluation.error_rates import ErrorCounts, score
+from nemo_oracle_kd.evaluation.inputs import inputs_of, reworded
 
 __all__ = ['Condition', 'Diagnosis', 'diagnose']
 
@@ -71,6 +72,7 @@ class Diagnosis:
         verdict: one of `VERDICTS`.
         reasons: reasons for the verdict, as sentences.
         thresholds: the thresholds of the verdict.
+        wording: phrases about audio -> what they are called for the inputs of this teacher; empty for audio.
         examples: utterances for the picture; not part of the JSON.
     """
 
@@ -90,6 +92,7 @@ class Diagnosis:
     thresholds: Thresholds = field(default_factory=Thresholds)
     verdict: str = ''
     reasons: list[str] = field(default_factory=list)
+    wording: dict[str, str] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,6 +100,10 @@ class Diagnosis:
         result = asdict(self)
         del result['examples']
         return {**result, 'caution': self.caution}
+
+    def say(self, text: str) -> str:
+        """A text about this diagnosis in the words of its inputs."""
+        return reworded(text, self.wording)
 
     @property
     def caution(self) -> str | None:
@@ -156,7 +163,7 @@ def diagnose(
             f"{type(teacher).__name__} does not read the transcript, so it cannot copy it: diagnose an oracle teacher"
         )
     ConfigError.raise_if_any(weight_problems(teacher, 'the teacher'))
-    sample_rate = int(teacher.cfg.preprocessor.sample_rate)
+    sample_rate, inputs = int(teacher.cfg.preprocessor.sample_rate), inputs_of(teacher)
     device = next(teacher.parameters()).device
     if audio_model is not None:
         ConfigError.raise_if_any(weight_problems(audio_model, 'the audio-only model'))
@@ -174,7 +181,7 @@ def diagnose(
     teacher.eval()
     try:
         with tqdm(total=len(utterances), desc='diagnosis', unit='utt', disable=not progress) as bar:
-            for indices, signal, lengths in batches(utterances, sample_rate, batch_size):
+            for indices, signal, lengths in batches(utterances, inputs, batch_size):
                 signal, lengths = signal.to(device), lengths.to(device)
                 batch = run_batch(teacher, utterances, partners, indices, signal, lengths)
                 results.add(batch)
@@ -229,6 +236,7 @@ def _summarise(
         attention_hit_rate=_mean(attention.hits),
         heard={**_heard_in_errors(errors, listening), **_heard_in_losses(results, spoken, partners)},
         thresholds=thresholds,
+        wording=dict(inputs_of(teacher).wording),
         examples=[attention.examples[i] for i in sorted(attention.examples)],
     )
     if len(distances):

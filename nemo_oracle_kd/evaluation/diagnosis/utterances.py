@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
+from nemo_oracle_kd.bridge.audio import audio_batch
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.evaluation.inputs import AudioInputs, inputs_of
 
 __all__ = ['Utterance', 'batches', 'read_utterances', 'swap_partners']
 
@@ -22,7 +23,7 @@ class Utterance:
     """One row of the manifest.
 
     Attributes:
-        path: audio file.
+        path: audio file, or another file that the teacher reads.
         text: what is spoken.
         labels: the text in the teacher's labels.
         offset: start of the utterance in the file, seconds.
@@ -34,6 +35,11 @@ class Utterance:
     labels: tuple[int, ...]
     offset: float = 0.0
     duration: float | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its place in its file, as a manifest says it."""
+        return {AUDIO_KEY: self.path, 'offset': self.offset, 'duration': self.duration}
 
 
 def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None) -> list[Utterance]:
@@ -50,7 +56,7 @@ def read_utterances(teacher: Any, manifest: str | Path, limit: int | None = None
         ConfigError: a row with an empty text, or fewer than two different texts.
     """
     utterances = []
-    for row in read_manifest(manifest)[:limit]:
+    for row in inputs_of(teacher).rows(manifest)[:limit]:
         if not row['text'].strip():
             raise ConfigError(
                 f"'{manifest}' holds no text for {row[AUDIO_KEY]}: an oracle teacher reads the transcript, so remove the "
@@ -89,13 +95,13 @@ def swap_partners(utterances: Sequence[Utterance]) -> list[int]:
 
 
 def batches(
-    utterances: Sequence[Utterance], sample_rate: int, batch_size: int
+    utterances: Sequence[Utterance], inputs: AudioInputs, batch_size: int
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
     """Reads the audio in batches of utterances with similar numbers of labels, the longest first.
 
     Args:
         utterances: the utterances to read.
-        sample_rate: sample rate to which the audio is resampled, Hz.
+        inputs: how the teacher reads them, of :func:`nemo_oracle_kd.evaluation.inputs.inputs_of`.
         batch_size: utterances per batch.
 
     Yields:
@@ -107,6 +113,5 @@ def batches(
     order = sorted(range(len(utterances)), key=lambda i: -len(utterances[i].labels))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        spans = [AudioSpan(u.path, u.offset, u.duration) for u in (utterances[i] for i in indices)]
-        batch = audio_batch([read_audio(span, sample_rate) for span in spans])
+        batch = audio_batch([inputs.signal(utterances[i].row) for i in indices])
         yield indices, batch.signal, batch.lengths

@@ -24,6 +24,7 @@ from nemo_oracle_kd.evaluation.diagnosis.attention_picture import save_attention
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import Diagnosis, diagnose
 from nemo_oracle_kd.evaluation.diagnosis.utterances import Utterance, batches, read_utterances, swap_partners
 from nemo_oracle_kd.evaluation.diagnosis.verdict import HEARD_SHARES
+from nemo_oracle_kd.evaluation.inputs import AudioInputs
 from nemo_oracle_kd.models import EncDecOracleCTCModel
 
 pytestmark = pytest.mark.integration
@@ -41,7 +42,7 @@ def test_a_teacher_trained_to_copy_is_called_so(copier, held_out):
 
 def test_the_numbers_that_a_training_watches_tell_the_two_apart(listener, copier, held_out):
     utterances = read_utterances(listener, held_out)
-    indices, signal, lengths = next(batches(utterances, tiny.SAMPLE_RATE, len(utterances)))
+    indices, signal, lengths = next(batches(utterances, AudioInputs(tiny.SAMPLE_RATE), len(utterances)))
     labels = [torch.tensor(utterances[i].labels) for i in indices]
     counts = torch.tensor([len(row) for row in labels])
     texts = Transcripts(torch.nn.utils.rnn.pad_sequence(labels, batch_first=True), counts)
@@ -221,13 +222,13 @@ def test_a_diagnosis_hears_the_stretch_that_a_training_would(tmp_path):
     soundfile.write(path, signal, rate)
     stretches = [(0.0, None), (0.0, 0.5), (1.0, 0.25), (1.5, None)]
     utterances = [Utterance(path, 'a', (1,), offset, duration) for offset, duration in stretches]
-    ((indices, heard, lengths),) = batches(utterances, rate, batch_size=4)
+    ((indices, heard, lengths),) = batches(utterances, AudioInputs(rate), batch_size=4)
     for i, samples, length in zip(indices, heard, lengths):
         offset, duration = utterances[i].offset, utterances[i].duration
         expected = signal[int(offset * rate) :][: None if duration is None else int(duration * rate)]
         assert (samples[:length].numpy() * 2**15).round().astype(np.int16).tolist() == expected.tolist()
     with pytest.raises(ValueError, match='holds no audio at 2 s'):
-        next(batches([Utterance(path, 'a', (1,), 2.0, None)], rate, 1))
+        next(batches([Utterance(path, 'a', (1,), 2.0, None)], AudioInputs(rate), 1))
 
 
 def test_partners_have_another_text_of_similar_length():
