@@ -94,7 +94,14 @@ setup(
         'tqdm',
         'espeakng-loader>=0.2.4',
     ],
-    extras_require={'test': TEST, 'lint': LINT, 'docs': DOCS, 'dev': TEST + LINT, 'whisper': WHISPER, 'scene_text': SCENE_TEXT},
+    extras_require={
+        'test': TEST,
+        'lint': LINT,
+        'docs': DOCS,
+        'dev': TEST + LINT,
+        'whisper': WHISPER,
+        'scene_text': SCENE_TEXT,
+    },
     entry_points={
         'console_scripts': ['nemo-oracle-kd = nemo_oracle_kd.cli.main:main'],
         # Hydra 1.3 finds the plug-in by scanning the hydra_plugins namespace, Hydra 1.4 through this entry point.

@@ -235,7 +235,7 @@ def test_every_make_target_exists(page, line):
 @pytest.mark.parametrize('page, line', _that_are('pip install'))
 def test_what_a_page_installs_is_this_package_or_one_that_it_needs(page, line):
     setup = (ROOT / 'setup.py').read_text()
-    extras = re.search(r'extras_require={(.*?)}', setup).group(1)
+    extras = re.search(r'extras_require={(.*?)}', setup, re.S).group(1)
     for word in line.words[2:]:
         extra = re.fullmatch(r'(?:\.|nemo_oracle_kd)\[(\w+)\]', word)
         known = (
