@@ -84,6 +84,7 @@ setup(
         'omegaconf>=2.3',
         'hydra-core>=1.3,<1.5',
         'wrapt>=1.15',
+        'safetensors>=0.4.5',
         'numpy',
         'scipy>=1.12',
         'soundfile',

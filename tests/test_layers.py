@@ -24,7 +24,8 @@ ALLOWED = {
     'corpus': (2, {1}),
     'bridge': (3, {1}),
     'labelling': (4, {1, 2, 3}),
-    'distillation': (4, {1, 2, 3, 'labelling'}),
+    'teacher_cache': (4, {1, 2, 3, 'labelling'}),
+    'distillation': (4, {1, 2, 3, 'labelling', 'teacher_cache'}),
     # evaluation draws the pictures that a callback logs
     'callbacks': (5, {1, 2, 3, 4, 'evaluation'}),
     # One mechanism behind both front doors: the model classes put the callback into their trainer.

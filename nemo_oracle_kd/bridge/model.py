@@ -19,12 +19,14 @@ __all__ = [
     'HEADS',
     'Head',
     'ModelDescription',
+    'TransducerFacts',
     'ctc_decoder',
     'describe',
     'find_head',
     'frame_seconds',
     'has_ctc_head',
     'tokenizer_fingerprint',
+    'transducer_facts',
 ]
 
 #: values of the option `head`; `auto` means the transducer of a hybrid model, and the only head of any other model
@@ -83,6 +85,46 @@ class ModelDescription:
     def __post_init__(self) -> None:
         if not self.heads:
             object.__setattr__(self, 'heads', tuple(self.blanks))
+
+
+@dataclass(frozen=True)
+class TransducerFacts:
+    """Facts of a model that decide whether its lattice can be compared with another one.
+
+    Attributes:
+        name: class name, for messages.
+        transducer: what the outputs of its joint mean; `None` for a model without a joint.
+        vocabulary: labels in order, without blanks.
+        tokenizer: fingerprint of the tokenizer, `None` for characters.
+        frame_seconds: seconds of audio per encoder frame, `None` if the model does not say.
+        encoder_size: values per frame of its encoder.
+        reads_transcript: whether the model is an oracle.
+    """
+
+    name: str
+    transducer: Transducer | None
+    vocabulary: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    frame_seconds: float | None = None
+    encoder_size: int = 0
+    reads_transcript: bool = False
+
+
+def transducer_facts(model: Any) -> TransducerFacts:
+    """Describes the transducer of a NeMo model."""
+    name = type(model).__name__
+    if not hasattr(model, 'joint'):
+        return TransducerFacts(name, None)
+    head = find_head(model, 'rnnt')
+    return TransducerFacts(
+        name,
+        head.transducer,
+        head.vocabulary,
+        tokenizer_fingerprint(model),
+        frame_seconds(model),
+        int(model.joint.encoder_hidden),
+        bool(getattr(model, 'reads_transcript', False)),
+    )
 
 
 def describe(model: Any) -> ModelDescription:

@@ -3,10 +3,13 @@
 
 """The signals of a model, tensors with their lengths, in one form for student and teacher."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from nemo_oracle_kd.functional import StoredLattice, TopPosteriors
 
 __all__ = ['AudioBatch', 'EncodedAudio', 'StudentStep', 'Transcripts']
 
@@ -32,20 +35,25 @@ class AudioBatch:
         signal: `[B, samples]` waveform in [-1, 1].
         lengths: `[B]` valid samples.
         transcripts: the labels in the *student's* vocabulary.
+        rows: manifest rows of the utterances; `None` where nothing needs them.
     """
 
     signal: torch.Tensor
     lengths: torch.Tensor
     transcripts: Transcripts
+    rows: Sequence[Mapping[str, Any]] | None = None
 
     def select(self, rows: list[int]) -> 'AudioBatch':
         """The utterances of some rows, padded no further than they need."""
         lengths, label_lengths = self.lengths[rows], self.transcripts.lengths[rows]
         labels = self.transcripts.labels[rows, : int(label_lengths.max())]
-        return AudioBatch(self.signal[rows, : int(lengths.max())], lengths, Transcripts(labels, label_lengths))
+        of_rows = None if self.rows is None else [self.rows[row] for row in rows]
+        return AudioBatch(
+            self.signal[rows, : int(lengths.max())], lengths, Transcripts(labels, label_lengths), of_rows
+        )
 
     @classmethod
-    def from_nemo(cls, batch) -> 'AudioBatch':
+    def from_nemo(cls, batch, rows: Sequence[Mapping[str, Any]] | None = None) -> 'AudioBatch':
         """Reads a NeMo batch before the model does.
 
         The signal is copied: NeMo's preprocessor adds its dither in place, and the next reader would hear the student's
@@ -63,7 +71,7 @@ class AudioBatch:
             raise ValueError(
                 f"a training batch must be (signal, signal_len, transcript, transcript_len), not {len(batch)} items"
             )
-        return cls(batch[0].clone(), batch[1], Transcripts(batch[2], batch[3]))
+        return cls(batch[0].clone(), batch[1], Transcripts(batch[2], batch[3]), rows)
 
 
 @dataclass(frozen=True)
@@ -75,23 +83,59 @@ class EncodedAudio:
         log_probs: `[B, T, V]` frame posteriors of the CTC head, natural log, blank last; `None` without that head.
         encoded: `[B, D, T]` encoder output as a joint or an attention decoder takes it; `None` where nobody asked for it.
         predicted: `[B, D', U+1]` output of the prediction network for the batch's labels; `None` where it was not computed.
+        top: the best classes of the frame posteriors, where no more is known of them; then `log_probs` is `None`.
+        lattice: what was stored of a transducer's lattice, or `None`.
     """
 
     lengths: torch.Tensor
     log_probs: torch.Tensor | None = None
     encoded: torch.Tensor | None = None
     predicted: torch.Tensor | None = None
+    top: TopPosteriors | None = None
+    lattice: StoredLattice | None = None
 
     @property
     def posteriors(self) -> torch.Tensor:
-        """`log_probs` of a model that must have a CTC head.
+        """`log_probs` of a model that must have a CTC head; with the tail spread evenly where only the best classes are known.
 
         Raises:
             ValueError: the model has no CTC head.
         """
+        if self.top is not None:
+            return self.top.dense()
         if self.log_probs is None:
             raise ValueError("the model has no CTC head, so it gives no frame posteriors: use a CTC or hybrid model")
         return self.log_probs
+
+    @property
+    def frames(self) -> int:
+        """Padded number of frames T of the posteriors."""
+        return (self.posteriors if self.top is None else self.top.values).shape[1]
+
+    def posteriors_beside(self, student: torch.Tensor, temperature: float | None) -> torch.Tensor:
+        """The posteriors that an objective compares with those of a student.
+
+        Args:
+            student: `[B, T, V]` log-probabilities.
+            temperature: of the objective, see `TopPosteriors.completed`; `None` for one that has none.
+        """
+        if self.top is None or temperature is None:
+            return self.posteriors
+        return self.top.completed(student, temperature)
+
+    def over_frames(
+        self, change: Callable[[torch.Tensor], torch.Tensor], lengths: torch.Tensor | None = None
+    ) -> 'EncodedAudio':
+        """The frame posteriors on other frames.
+
+        Args:
+            change: picks or mixes frames, `[B, T, V] -> [B, T', V]`; it can only pick where the best classes alone are known.
+            lengths: `[B]` valid frames of the result, if they differ.
+        """
+        lengths = self.lengths if lengths is None else lengths
+        if self.top is not None:
+            return EncodedAudio(lengths, top=self.top.over_frames(change))
+        return EncodedAudio(lengths, change(self.posteriors))
 
     def select(self, rows: Sequence[int]) -> 'EncodedAudio':
         """The utterances of some rows."""

@@ -78,9 +78,9 @@ class AlignmentPictures(Callback, Serialization):
             )
         for distillation in distillations:
             teacher = distillation.distiller.teacher
-            if teacher is None:
+            if teacher is None or (teacher.model is None and not isinstance(teacher, StudentAsTeacher)):
                 problems.append(
-                    "AlignmentPictures draws teacher and student, but stored scores have no teacher: remove it"
+                    "AlignmentPictures draws teacher and student, but stored scores and a cache have no teacher: remove it"
                 )
             elif isinstance(teacher, StudentAsTeacher):
                 problems.append(

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'teacher',
         metavar='TEACHER',
         nargs='?',
-        help='.nemo file or pretrained name of the teacher (default: the one that --config names)',
+        help='.nemo file or pretrained name of the teacher, or the folder of a cache (default: the one that --config names)',
     )
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         train_ds = {'manifest_filepath': args.manifest}
     teacher = section.setdefault('teacher', {})
     if args.teacher is not None:
-        teacher['restore_from'] = args.teacher
+        _name_teacher(teacher, args.teacher)
     if args.time_resampling is not None:
         teacher['time_resampling'] = args.time_resampling
     if given is None:
@@ -96,19 +96,22 @@ def run(args: argparse.Namespace) -> int:
     config = DistillationConfig.from_mapping(section, path='oracle_kd')
 
     from nemo_oracle_kd.bridge.restore import check_source
+    from nemo_oracle_kd.distillation.cached_teacher import CachedTeacher
     from nemo_oracle_kd.distillation.compatibility import report
     from nemo_oracle_kd.distillation.data.rows import training_problems
 
     if teacher.get('restore_from') is not None:
         check_source(teacher['restore_from'])
     student = _student(args)
-    beside = make_teacher(config.teacher)
+    beside = make_teacher(config.teacher) if config.beside else None
     if beside is not None:
         beside.bind(student)
     found = report(student, beside, config)
     if train_ds is not None:
         found.problems += training_problems(student, config, beside, train_ds)
     print(found)
+    if isinstance(beside, CachedTeacher):
+        print(beside)
     names = ', '.join(config.objectives)
     print(f'cannot distil {names} yet: solve the problems above' if found.problems else f'ready to distil {names}')
     return 1 if found.problems else 0
@@ -122,6 +125,17 @@ def _student(args: argparse.Namespace) -> Any:
         return model_of_recipe(read_recipe(args.student, args.set), args.student)
     check_source(args.student)
     return restore_frozen(args.student)
+
+
+def _name_teacher(teacher: dict[str, Any], name: str) -> None:
+    """Puts the teacher of the command line into the section, in place of the one that is there."""
+    from pathlib import Path
+
+    from nemo_oracle_kd.teacher_cache.index import INDEX_NAME
+
+    cached = (Path(name).expanduser() / INDEX_NAME).is_file()
+    teacher.pop('restore_from' if cached else 'cache', None)
+    teacher['cache' if cached else 'restore_from'] = name
 
 
 def _section(args: argparse.Namespace) -> tuple[dict[str, Any] | None, Any]:

@@ -84,7 +84,14 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
     """
     facts = dataclasses.replace(describe(student), heads=tuple(student_heads(student)))
     resampling = config.teacher.time_resampling
-    found = compare(facts, teacher and teacher.description, config.objectives, resampling, maps_labels(config.teacher))
+    found = compare(
+        facts,
+        teacher and teacher.description,
+        config.objectives,
+        resampling,
+        maps_labels(config.teacher),
+        config.stored,
+    )
     found.problems += _loss_problems(student, config.objectives)
     found.problems += weight_problems(student, 'the student')
     if teacher is not None and teacher.model is not None:
@@ -93,13 +100,13 @@ def report(student: Any, teacher: Teacher | None, config: DistillationConfig) ->
     lattice = {name: config.objectives[name] for name in objectives_of('lattice', config.objectives)}
     if teacher is not None and 'attention' in teacher.description.heads:
         return found
-    if lattice and teacher is not None and teacher.model is None:
+    if lattice and teacher is not None and teacher.lattice_source is None:
         found.problems.append(
             f"{', '.join(lattice)} reads the joint or the encoder of a NeMo model, which this kind of teacher "
             f"({type(teacher).__name__}) does not have: use an objective on frames, such as frame_kl"
         )
     elif lattice and teacher is not None:
-        found.problems += lattice_problems(student, teacher.model, lattice, resampling)
+        found.problems += lattice_problems(student, teacher.lattice_source, lattice, resampling)
     return found
 
 
@@ -109,6 +116,7 @@ def compare(
     objectives: Iterable[str],
     time_resampling: str = 'none',
     map_labels: bool = False,
+    stored: bool = False,
 ) -> CompatibilityReport:
     """Compares a student with a teacher for the given objectives.
 
@@ -118,6 +126,7 @@ def compare(
         objectives: names of the objectives; what these need decides which differences matter.
         time_resampling: the teacher's `time_resampling` setting.
         map_labels: whether frame objectives compare classes of labels that both models have.
+        stored: whether objectives over texts read scores from the manifest, whatever the teacher beside the student is.
     """
     names = list(objectives)
     found = CompatibilityReport()
@@ -146,7 +155,7 @@ def compare(
         found.problems += _map_problems(found, student, teacher, names, same)
     found.problems += _frame_problems(student, teacher, names, same, time_resampling)
     scores = [name for name in names if OBJECTIVES[name].loss.needs_true_likelihood]
-    if scores and teacher.reads_transcript:
+    if scores and teacher.reads_transcript and not stored:
         found.problems.append(
             f"{', '.join(scores)} takes the teacher's score of the transcript, which is about 0 nats for a {teacher.name}, "
             "because it has read it: use a teacher that reads audio alone"

@@ -84,7 +84,7 @@ class Distiller:
     def _attach(self, student: Any) -> CompatibilityReport:
         config = self.config
         self._hooks = LossHooks(student, self._step_loss)
-        if self.teacher is None:
+        if self.teacher is None and config.beside:
             self.teacher = make_teacher(config.teacher)
         if self.teacher is not None:
             self.teacher.bind(student)
@@ -109,8 +109,9 @@ class Distiller:
             objectives = {name: config.objectives[name] for name in names}
             found.append(LatticeFamily(objectives, student, self.teacher, resampling))
         if losses := self._losses_of('sequence'):
-            codec, stored = TextCodec(student, facts.vocabulary), self._rows.stored if self._rows is not None else None
-            found.append(SequenceFamily(losses, student, tuple(self._hooks.heads), codec, self.teacher, stored))
+            codec = TextCodec(student, facts.vocabulary)
+            scoring = (None, self._rows.stored) if config.stored else (self.teacher, None)
+            found.append(SequenceFamily(losses, student, tuple(self._hooks.heads), codec, *scoring))
         return found
 
     def _losses_of(self, family: str, *arguments: Any) -> dict[str, torch.nn.Module]:
@@ -166,11 +167,11 @@ class Distiller:
             with_statistics: whether to compute what is only logged: entropies, agreement, confidence.
         """
         self._context = StepContext(step, with_statistics, self.teacher)
-        if self.teacher is not None:
-            self._context.batch = AudioBatch.from_nemo(batch)
-            self.teacher.begin(step)
         if self._rows is not None:
             self._context.rows, self._context.supervised = self._rows.of_batch()
+        if self.teacher is not None:
+            self._context.batch = AudioBatch.from_nemo(batch, self._context.rows)
+            self.teacher.begin(step)
         self._hooks.arm()
 
     def metrics(self) -> dict[str, Tensor | float]:

@@ -12,7 +12,7 @@ from nemo_oracle_kd.distillation.teacher_kinds import config_class_of
 from nemo_oracle_kd.distillation.teacher_settings import TeacherOptions
 from nemo_oracle_kd.errors import ConfigError, unknown_name
 from nemo_oracle_kd.losses.lattice_settings import DelayConfig
-from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of
+from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of, objectives_of
 from nemo_oracle_kd.losses.schedule import WeightSchedule
 from nemo_oracle_kd.strict_config import build
 
@@ -50,6 +50,16 @@ class DistillationConfig:
     objectives: dict[str, Any]
     label_loss: LabelLossConfig
     supervised_share: float | None = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether objectives over texts read the teacher's scores from the training manifest."""
+        return self.teacher.stored
+
+    @property
+    def beside(self) -> bool:
+        """Whether a teacher, or its cache, is asked in every step."""
+        return self.teacher.runs_beside({OBJECTIVES[name].loss.family for name in self.objectives})
 
     @classmethod
     def from_mapping(cls, values: Mapping, path: str = 'distillation') -> 'DistillationConfig':
@@ -94,7 +104,7 @@ def _build_teacher(values: Any, path: str, problems: list[str]) -> TeacherOption
     except ConfigError as error:
         problems.extend(f'`{path}`: {message}' for message in error.messages)
         return None
-    return build(kind, values, path, problems)
+    return build(kind, kind.own(values) if isinstance(values, Mapping) else values, path, problems)
 
 
 def _with_key_on(label_loss: Any) -> Any:
@@ -136,12 +146,22 @@ def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path
     classes = {name: OBJECTIVES[name].loss for name in objectives}
     beside = [name for name, loss in classes.items() if loss.family != 'sequence']
     stored = [name for name, loss in classes.items() if loss.needs_stored_scores]
-    if not teacher.online and beside:
+    runs = teacher.runs_beside({loss.family for loss in classes.values()})
+    if not runs and beside:
         yield (
-            f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: set "
-            f"{path}.teacher.scores to null and give {path}.teacher.restore_from"
+            f"`{path}`: {', '.join(beside)} compares what both models emit, for which stored scores are not enough: give "
+            f"{path}.teacher.restore_from or {path}.teacher.cache as well"
         )
-    if teacher.online and (fields := needs_of({name: found for name, found in objectives.items() if found}).fields):
+    if not runs and getattr(teacher, 'memory_mb', 0.0) > 0:
+        yield f"`{path}.teacher.memory_mb` needs a teacher beside the student: remove it, or set {path}.teacher.scores to null"
+    if runs and teacher.stored and classes and not objectives_of('sequence', classes):
+        yield (
+            f"`{path}.teacher.scores` is read by objectives over texts, such as full_sum, and there is none: set "
+            f"{path}.teacher.scores to null, or add one"
+        )
+    if not teacher.stored and (
+        fields := needs_of({name: found for name, found in objectives.items() if found}).fields
+    ):
         yield (
             f"`{path}`: `confidence.field` ({', '.join(fields)}) is read from rows with stored scores: set {path}.teacher.scores "
             "to manifest, or leave the field out"
@@ -152,7 +172,7 @@ def _needs_problems(teacher: TeacherOptions, objectives: Mapping[str, Any], path
             f"`{path}.teacher.shift` and `{path}.teacher.delay` move the frames of frame objectives, and there is none: use "
             "those of the objective, or remove them"
         )
-    if teacher.online and stored:
+    if not teacher.stored and stored:
         yield (
             f"`{path}`: {', '.join(stored)} learns from the teacher's own texts: label the training data once with "
             f"`nemo-oracle-kd score`, train on the manifest it writes, and set {path}.teacher.scores to manifest"

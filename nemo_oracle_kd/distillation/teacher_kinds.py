@@ -4,7 +4,8 @@
 """The kinds of teachers, by the key of a config that only one kind has.
 
 A kind of teacher is a class with a config dataclass, `config_class`: `teacher: {restore_from: ...}` is an
-:class:`OnlineTeacher`, `teacher: {self: ...}` one of the :class:`SelfTeacher` classes. Another package adds a kind by an entry
+:class:`OnlineTeacher`, `teacher: {cache: ...}` a :class:`CachedTeacher`, `teacher: {self: ...}` one of the :class:`SelfTeacher`
+classes. Another package adds a kind by an entry
 point of the group `nemo_oracle_kd.teachers`, whose name is that key and whose value is the class (docs/adding_an_objective.md).
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from nemo.utils import logging
 
+from nemo_oracle_kd.distillation.cached_teacher import CachedTeacher
 from nemo_oracle_kd.distillation.self_teachers.kinds import SelfTeacher
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher, Teacher
@@ -25,21 +27,19 @@ __all__ = ['ENTRY_POINTS', 'TEACHERS', 'config_class_of', 'make_teacher', 'regis
 ENTRY_POINTS = 'nemo_oracle_kd.teachers'
 
 
-def make_teacher(config: TeacherOptions) -> Teacher | None:
-    """The teacher that a config asks for, beside the student; `None` for stored scores.
+def make_teacher(config: TeacherOptions) -> Teacher:
+    """The teacher that a config asks for, beside the student; call it only if `DistillationConfig.beside`.
 
     Raises:
         FileNotFoundError: there is no such model.
         ValueError: the file is not a model.
     """
-    if not config.online:
-        return None
     kinds = (kind for entry in TEACHERS.values() for kind in entry.kinds())
     kind = next(kind for kind in kinds if kind.config_class is type(config))
     return kind(config)
 
 
-TEACHERS: dict[str, type[Teacher]] = {'restore_from': OnlineTeacher, 'self': SelfTeacher}
+TEACHERS: dict[str, type[Teacher]] = {'cache': CachedTeacher, 'restore_from': OnlineTeacher, 'self': SelfTeacher}
 """Key of a teacher's config that only this kind has -> the class."""
 
 
@@ -51,7 +51,7 @@ def config_class_of(values: Any) -> type[TeacherOptions]:
     """
     if isinstance(values, TeacherOptions):
         return type(values)
-    named = [key for key in TEACHERS if isinstance(values, Mapping) and values.get(key) is not None]
+    named = [key for key in TEACHERS if isinstance(values, Mapping) and values.get(key) not in (None, '???')]
     if not named:
         return TeacherConfig
     config = TEACHERS[named[0]].choose(values).config_class

@@ -7,22 +7,24 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from nemo_oracle_kd.bridge.attention_prompt import describe_attention, is_attention_model
-from nemo_oracle_kd.bridge.encode import encode_audio
+from nemo_oracle_kd.bridge.encode import encode_audio, predict_labels
 from nemo_oracle_kd.bridge.model import Head, ModelDescription, describe, find_head
 from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded
-from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep
+from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
 from nemo_oracle_kd.distillation.answer_memory import AnswerMemory
 from nemo_oracle_kd.distillation.contradictions import ContradictionLosses
+from nemo_oracle_kd.distillation.sides import model_side
 from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
+from nemo_oracle_kd.losses.transducer_side import TransducerSide
 
 __all__ = ['OnlineTeacher', 'OwnLoss', 'Teacher']
 
@@ -58,6 +60,7 @@ class Teacher(ABC):
         label_share: factor of the student's own label loss.
         held_out_batches: batches of each validation on which :meth:`held_out_losses` is to be measured.
         follows: the student's head at whose loss :meth:`own_losses` is called, `ctc` or `transducer`.
+        rows: checks of the training rows by which it finds its answers; `None` for a teacher that needs only the audio.
     """
 
     config_class: type[TeacherOptions]
@@ -68,6 +71,7 @@ class Teacher(ABC):
     label_share: float = 1.0
     held_out_batches: int = 0
     follows: str = 'ctc'
+    rows: Any = None
 
     def __deepcopy__(self, memo):
         return self  # frozen: copies of whatever holds a teacher share it
@@ -108,6 +112,24 @@ class Teacher(ABC):
         Args:
             batch: audio, and its transcripts in the student's labels.
         """
+
+    def transducer_side(self, heard: EncodedAudio, transcripts: Transcripts, reads: Collection[str]) -> TransducerSide:
+        """What lattice objectives read of the teacher.
+
+        Args:
+            heard: from :meth:`hear`.
+            transcripts: the batch's labels.
+            reads: see `model_side`.
+        """
+        predicted = heard.predicted
+        if predicted is None and 'lattice' in reads:
+            predicted = predict_labels(self.model, transcripts)
+        return model_side(self.model, heard.encoded, predicted, heard.lengths, reads, dropout=False)
+
+    @property
+    def lattice_source(self) -> Any:
+        """Where the lattice comes from, for `lattice_problems`: the model, or its facts; `None` where there is no lattice."""
+        return self.model
 
     def bind(self, student: Any) -> None:
         """Announces the student to be taught, before the two are compared. The student is not changed."""

@@ -40,6 +40,7 @@ from nemo_oracle_kd.functional.full_sum import (
 from nemo_oracle_kd.functional.label_classes import merge_labels
 from nemo_oracle_kd.functional.lattice.cells import (
     band_cells,
+    next_labels,
     occupancy_weights,
     path_cells,
     teacher_frame_map,
@@ -58,9 +59,11 @@ from nemo_oracle_kd.functional.lattice.shifts import (
     estimate_delay,
     windowed_lattice_divergence,
 )
+from nemo_oracle_kd.functional.lattice.stored import StoredLattice, remaining_log_prob
 from nemo_oracle_kd.functional.reference.ctc import enumerate_ctc_alignments
 from nemo_oracle_kd.functional.resample import RESAMPLE_MODES, resample_frames, shift_frames
 from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, fill_padding, length_mask, recursion_dtype
+from nemo_oracle_kd.functional.top_posteriors import IMPOSSIBLE, TopPosteriors, top_posteriors
 from nemo_oracle_kd.functional.transducer.alignment import (
     TransducerOccupancy,
     TransducerPath,
@@ -113,6 +116,10 @@ __all__ = [
     'blank_frame_weights',
     # label_classes
     'merge_labels',
+    # top_posteriors
+    'IMPOSSIBLE',
+    'TopPosteriors',
+    'top_posteriors',
     # resample
     'RESAMPLE_MODES',
     'resample_frames',
@@ -160,7 +167,10 @@ __all__ = [
     'LATTICE_BINS',
     'LATTICE_DIVERGENCES',
     'LatticeOptions',
+    'StoredLattice',
+    'remaining_log_prob',
     'band_cells',
+    'next_labels',
     'occupancy_weights',
     'path_cells',
     'valid_cells',

@@ -68,6 +68,7 @@ class _EncoderDistillationLoss(ObjectiveTraits, torch.nn.Module, ABC):
     family = 'lattice'
     needs_teacher_lattice = True
     reads_text = False
+    cached_signals = ('encoder',)
     reads: str = 'joint'
 
     def __init__(self, config, transducer: F.Transducer, name: str = 'encoder'):

@@ -182,6 +182,7 @@ class FrameDistillationLoss(ObjectiveTraits, Loss):
 class _WeightedFrameLoss(FrameDistillationLoss):
     """Base of the losses with a temperature and with weights of the frames that the teacher calls blank."""
 
+    cached_signals = ('ctc_topk',)
     distance: Callable[..., torch.Tensor]
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
@@ -210,6 +211,8 @@ class SoftmaxL2Loss(_WeightedFrameLoss):
 class GuidedCTCLoss(FrameDistillationLoss):
     """Guided CTC training, see :class:`GuidedCTCConfig`."""
 
+    cached_signals = ('best_path', 'ctc_topk')
+
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`-sum_t P(k~_t | t)` over the teacher's non-blank frames, `[B]`."""
         return F.guided_ctc(student_log_probs, teacher_log_probs, input_lengths, self.blank)
@@ -219,6 +222,7 @@ class OccupancyLoss(FrameDistillationLoss):
     """Divergence from the CTC occupancy of the transcript, see :class:`OccupancyConfig`."""
 
     reads_text = True
+    cached_signals = ('occupancy',)
 
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance that is too short for its labels."""

@@ -240,6 +240,7 @@ class TopKLatticeLoss(LatticeDistillationLoss):
     """Divergence of lattices over the teacher's best classes, see :class:`TopKLatticeConfig`."""
 
     bins = 'topk'
+    cached_signals = ('lattice_topk',)
 
     def bin_options(self) -> dict:
         """The number of the teacher's best classes."""
@@ -250,10 +251,13 @@ class CollapsedLatticeLoss(LatticeDistillationLoss):
     """Divergence of lattices over three classes, see :class:`CollapsedLatticeConfig`."""
 
     bins = 'collapsed'
+    cached_signals = ('lattice_collapsed', 'lattice_topk')
 
 
 class OneBestPathLoss(LatticeDistillationLoss):
     """Divergence of lattices on the best path, see :class:`OneBestPathConfig`."""
+
+    cached_signals = ('best_path',)
 
 
 #: name in a config -> (config dataclass, loss class)

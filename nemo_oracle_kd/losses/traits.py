@@ -22,6 +22,7 @@ class ObjectiveTraits:
         reads_score: it uses the teacher's log-probability of the row's text.
         needs_true_likelihood: that score must be the probability of a text that the teacher has not read.
         compares_own_loss: it uses the value of the student's own loss as `-log P(y|x)`.
+        cached_signals: what may be kept of a teacher in a cache (`nemo-oracle-kd cache --signal`) so that it can learn from it.
         needs_teacher_lattice: it reads the teacher's joint, its encoder or both.
         reads_text: it uses the labels of the transcript, so rows without `text` cannot serve it.
     """
@@ -34,5 +35,6 @@ class ObjectiveTraits:
     reads_score: bool = False
     needs_true_likelihood: bool = False
     compares_own_loss: bool = False
+    cached_signals: tuple[str, ...] = ()
     needs_teacher_lattice: bool = False
     reads_text: bool = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional import JointTensors, teacher_frame_map
+from nemo_oracle_kd.functional import JointTensors, StoredLattice, teacher_frame_map
 
 __all__ = ['LENGTH_TOLERANCE', 'TransducerSide', 'common_frames']
 
@@ -21,13 +21,14 @@ class TransducerSide:
     """The outputs of a transducer for a batch.
 
     Attributes:
-        joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`; `None` if no objective reads them.
-        encoded: `[B, T, D]` output of the encoder.
+        joint: the joint's tensors, `encoder [B, T, H]` and `prediction [B, U+1, H]`, or the teacher's lattice as it was
+            stored; `None` if no objective reads them.
+        encoded: `[B, T, D]` output of the encoder; `None` where only a lattice was stored.
         lengths: `[B]` valid frames.
     """
 
-    joint: JointTensors | None
-    encoded: Tensor
+    joint: JointTensors | StoredLattice | None
+    encoded: Tensor | None
     lengths: Tensor
 
 
@@ -58,10 +59,9 @@ def common_frames(
     else:
         lengths = student.lengths
     frames = student.encoded.shape[1]
-    index = teacher_frame_map(lengths, theirs, frames).clamp(min=0).unsqueeze(2)
-
-    def pick(rows: Tensor) -> Tensor:
-        return rows.gather(1, index.expand(-1, -1, rows.shape[2]))
-
-    joint = None if teacher.joint is None else replace(teacher.joint, encoder=pick(teacher.joint.encoder))
-    return replace(student, lengths=lengths), TransducerSide(joint, pick(teacher.encoded), lengths)
+    index = teacher_frame_map(lengths, theirs, frames).clamp(min=0)
+    joint = None if teacher.joint is None else teacher.joint.pick_frames(index)
+    encoded = teacher.encoded
+    if encoded is not None:
+        encoded = encoded.gather(1, index.unsqueeze(2).expand(-1, -1, encoded.shape[2]))
+    return replace(student, lengths=lengths), TransducerSide(joint, encoded, lengths)

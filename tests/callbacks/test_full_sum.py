@@ -260,3 +260,25 @@ def test_every_batch_has_its_share_of_supervised_rows(scored_tones, tmp_path):
     loader = student._train_dl
     trainer.fit(student)
     assert seen == [1] * 6 and student._train_dl is loader
+
+
+@pytest.mark.parametrize('source', ['restore_from', 'cache'])
+def test_stored_scores_and_a_teacher_on_frames_work_in_one_training(scored_tones, tone_teacher, tmp_path, source):
+    objectives, manifest = {'full_sum': {}, 'frame_kl': {}}, scored_tones / 'reference.jsonl'
+    teacher = {'restore_from': str(tone_teacher)}
+    if source == 'cache':
+        words = ['cache', '--teacher', str(tone_teacher), '--manifest', str(manifest), '--signal', 'ctc_topk']
+        assert main([*words, '-o', str(tmp_path / 'cache')]) == 0
+        teacher = {'cache': str(tmp_path / 'cache')}
+    stored, _, _ = fit(manifest, distillation({'full_sum': {}, 'hard': {'weight': 0.0}}), 1, 'ctc')
+    one, _, _ = fit(manifest, distillation(objectives, {**teacher, 'scores': 'manifest'}), 1, 'ctc')
+    alone, _, _ = fit(manifest, distillation({'frame_kl': {}}, {'restore_from': str(tone_teacher)}), 1, 'ctc')
+    assert one['full_sum'] == pytest.approx(stored['full_sum'], rel=1e-4) and one['full_sum'] > 0
+    assert one['frame_kl'] == pytest.approx(alone['frame_kl'], rel=2e-2)
+    with pytest.raises(ConfigError, match='scored by another teacher'):
+        fit(
+            manifest,
+            distillation(objectives, {**teacher, 'scores': 'manifest', 'fingerprint': '00000000-00000000'}),
+            1,
+            'ctc',
+        )

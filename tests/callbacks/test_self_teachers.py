@@ -153,7 +153,7 @@ def test_mistakes_in_a_preset_are_told_by_the_keys_of_the_preset():
         append_callback({}, options)
     unknown, stored = caught.value.messages
     assert unknown.startswith('`oracle_kd.objectives.frame_kl`') and "Did you mean 'weight'" in unknown
-    assert 'set oracle_kd.teacher.scores to null and give oracle_kd.teacher.restore_from' in stored
+    assert 'give oracle_kd.teacher.restore_from or oracle_kd.teacher.cache as well' in stored
 
 
 def test_check_refuses_what_training_refuses(tone_corpus, tmp_path, capsys):

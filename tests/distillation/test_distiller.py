@@ -10,7 +10,6 @@ import torch
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.teacher_kinds import make_teacher
 from nemo_oracle_kd.distillation.teachers import OnlineTeacher
 from nemo_oracle_kd.errors import ConfigError
 
@@ -149,4 +148,4 @@ def test_a_step_whose_weights_are_all_zero_trains_nothing_and_does_not_fail(tone
 
 def test_stored_scores_need_no_teacher():
     config = DistillationConfig.from_mapping({'teacher': {'scores': 'manifest'}, 'objectives': {'hard': {}}})
-    assert make_teacher(config.teacher) is None
+    assert not config.beside and config.stored

@@ -136,4 +136,4 @@ def test_a_confidence_may_be_given_by_its_mode_alone():
     config = DistillationConfig.from_mapping(
         {'teacher': {'scores': 'manifest'}, 'objectives': {'full_sum': {'confidence': 'sigmoid'}}}
     )
-    assert config.objectives['full_sum'].confidence.mode == 'sigmoid' and not config.teacher.online
+    assert config.objectives['full_sum'].confidence.mode == 'sigmoid' and not config.beside

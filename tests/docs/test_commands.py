@@ -149,7 +149,7 @@ def _check_distillation(section, plug_ins=()):
     from nemo_oracle_kd.distillation.settings import DistillationConfig
 
     teacher = {key: value for key, value in (section.get('teacher') or {}).items() if key not in plug_ins}
-    if teacher.get('restore_from') == '???' or not teacher:
+    if 'cache' not in teacher and (teacher.get('restore_from') == '???' or not teacher):
         teacher['restore_from'] = 'teacher.nemo'
     objectives = {name: options for name, options in section['objectives'].items() if name not in plug_ins}
     others = {key: value for key, value in section.items() if key not in ('_target_', 'teacher', 'objectives')}

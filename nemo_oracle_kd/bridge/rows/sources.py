@@ -219,7 +219,8 @@ def row_of_cut(cut: Any) -> Row:
     text = next((supervision.text for supervision in part.supervisions if supervision.text is not None), '')
     source = part.recording.sources[0]
     audio = source.source if source.type == 'file' else part.recording.id
-    return {**(part.custom or {}), 'text': text, 'duration': part.duration, 'audio_filepath': str(audio)}
+    own = {'offset': part.start, **(part.custom or {})}
+    return {**own, 'text': text, 'duration': part.duration, 'audio_filepath': str(audio)}
 
 
 def _has_text(cut: Any) -> list[bool]:

@@ -68,6 +68,7 @@ class DataChecks:
         codecs: the student's codec, and that of a teacher beside the student or `None`. Both must be able to write the
             texts. With `None` in place of the pair, any text is accepted.
         audio: whether to look for the audio files. In a distributed training one process does so for all.
+        finder: looks for the teacher's answers to the rows, see `Teacher.rows`; `None` for a teacher that needs none.
 
     Attributes:
         manifests: the manifests that `train_ds` names.
@@ -81,6 +82,7 @@ class DataChecks:
         needs: DataNeeds,
         codecs: tuple[TextCodec, TextCodec | None] | None = None,
         audio: bool = True,
+        finder: Any = None,
     ):
         self.manifests: TrainingManifests = training_manifests(train_ds)
         expected = needs.teacher.fingerprint if needs.teacher is not None else None
@@ -92,6 +94,8 @@ class DataChecks:
         self._checks: list[Check] = [AudioCheck(audio), transcripts]
         if self.scores is not None:
             self._checks.append(self.scores)
+        if finder is not None:
+            self._checks.append(finder.check(train_ds))
         if codecs is not None:
             self._checks.append(WritableCheck(*codecs))
             if needs.nbest:
@@ -114,8 +118,8 @@ class DataChecks:
                 f"model.train_ds.text_field is {self.manifests.text_fields[0]!r}, but the scores are those of `text`: set "
                 "text_field=text"
             )
-        if self.manifests.files:
-            for check in self._checks:
+        for check in self._checks:
+            if self.manifests.files or getattr(check, 'of_config', False):
                 found += check.finish()
         return found
 

@@ -4,6 +4,7 @@
 """Finds the manifest rows behind the batches of a fit, and checks them in one pass over the manifests."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nemo.utils import logging
@@ -21,7 +22,7 @@ from nemo_oracle_kd.distillation.data.score_check import ScoringTeacher
 from nemo_oracle_kd.distillation.data.shares import set_supervised_share
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.settings import DistillationConfig
-from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig
+from nemo_oracle_kd.distillation.teacher_settings import ModelTeacherOptions
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import Fingerprint, model_fingerprint
 from nemo_oracle_kd.losses.objectives import OBJECTIVES, needs_of, objectives_of
@@ -48,15 +49,15 @@ class TrainingRows:
             teacher: a teacher beside the student, or `None`.
 
         Returns:
-            `None` where no row is needed: a teacher runs beside the student, and no row is marked as supervised.
+            `None` where no row is needed: the teacher beside the student needs none, no score is stored, and no row is marked as
+            supervised.
 
         Raises:
             ConfigError: data or rows that cannot be used, with everything that is wrong with them.
         """
         train_ds = student.cfg.get('train_ds')
-        wanted = (
-            not config.teacher.online or config.label_loss.on == 'supervised' or config.supervised_share is not None
-        )
+        asked = config.stored or (teacher is not None and teacher.rows is not None)
+        wanted = asked or config.label_loss.on == 'supervised' or config.supervised_share is not None
         checks, problems = _checks(student, config, teacher, train_ds, audio=student.global_rank == 0)
 
         rows, untraceable = None, []
@@ -139,10 +140,12 @@ def _checks(
     """The checks of a distillation, and the problems that show before a row is read."""
     facts = describe(student)
     needs = data_needs(config, teacher is not None and teacher.description.reads_transcript)
+    finder = None if teacher is None else teacher.rows
     codecs = None
     if objectives_of('sequence', config.objectives):
-        codecs = TextCodec(student, facts.vocabulary), None if teacher is None else teacher.codec
-    return DataChecks(train_ds, needs, codecs, audio), rate_problems(train_ds, facts.sample_rate)
+        codecs = TextCodec(student, facts.vocabulary), None if config.stored or teacher is None else teacher.codec
+    checks = DataChecks(train_ds, replace(needs, flags=needs.flags or finder is not None), codecs, audio, finder)
+    return checks, rate_problems(train_ds, facts.sample_rate)
 
 
 def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
@@ -157,7 +160,7 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
     Raises:
         ConfigError: the named teacher does not have the given fingerprint.
     """
-    needs, stored = needs_of(config.objectives), not config.teacher.online
+    needs, stored = needs_of(config.objectives), config.stored
     label_loss = not config.label_loss.weight.always_zero and config.label_loss.on == 'all'
     reads_text = oracle or _reads_text(config)
     on_supervised = config.label_loss.on == 'supervised' or config.supervised_share is not None
@@ -169,7 +172,7 @@ def data_needs(config: DistillationConfig, oracle: bool = False) -> DataNeeds:
         scores=stored and bool(needs.scores),
         nbest=needs.most_texts if stored else 0,
         likelihood=needs.true_likelihood if stored else (),
-        teacher=scoring_teacher(config.teacher) if stored else None,
+        teacher=scoring_teacher(config.teacher, config.beside) if stored else None,
         fields=needs.fields,
     )
 
@@ -181,19 +184,21 @@ def _reads_text(config: DistillationConfig) -> bool:
     return estimates or any(OBJECTIVES[name].loss.reads_text for name in config.objectives)
 
 
-def scoring_teacher(teacher: TeacherConfig) -> ScoringTeacher | None:
+def scoring_teacher(teacher: ModelTeacherOptions, beside: bool = False) -> ScoringTeacher | None:
     """The teacher whose stored scores are accepted, or `None` if any are.
 
-    A teacher named by `restore_from` is restored to compute its fingerprint, and released.
+    A teacher named by `restore_from` is restored to compute its fingerprint, and released. One that runs beside the student for
+    other objectives need not be the one that scored the texts.
 
     Args:
         teacher: settings with stored scores.
+        beside: whether a teacher runs beside the student.
 
     Raises:
         ConfigError: the named teacher does not have the given fingerprint.
     """
     named = Fingerprint.parse(teacher.fingerprint) if teacher.fingerprint is not None else None
-    if teacher.restore_from is None:
+    if beside or teacher.restore_from is None:
         return None if named is None else ScoringTeacher(named)
     model = restore_frozen(teacher.restore_from)
     if is_attention_model(model):

@@ -4,6 +4,7 @@
 """Runs the objectives that compare the frame posteriors of two CTC heads."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from nemo_oracle_kd.bridge.emissions import ctc_emission_frames
 from nemo_oracle_kd.bridge.label_classes import LabelClasses
 from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.distillation.families.context import StepContext
-from nemo_oracle_kd.distillation.teacher_settings import TeacherConfig, TeacherOptions
+from nemo_oracle_kd.distillation.teacher_settings import ModelTeacherOptions, TeacherOptions
 from nemo_oracle_kd.losses.delay import DelayEstimator
 from nemo_oracle_kd.losses.transducer_side import LENGTH_TOLERANCE
 
@@ -39,7 +40,7 @@ class FrameFamily:
         self.classes = classes
         self.time_resampling = teacher.time_resampling
         self.shift, self.delay, self._first_step = 0, None, 0
-        if isinstance(teacher, TeacherConfig):
+        if isinstance(teacher, ModelTeacherOptions):
             self.shift, self._first_step = teacher.shift, teacher.delay.from_step
             if teacher.delay.mode == 'estimate':
                 self.delay = DelayEstimator(teacher.delay.batches, 'teacher')
@@ -54,7 +55,8 @@ class FrameFamily:
                 torch.ones_like(student.posteriors, dtype=torch.bool), 0.0
             )
             return dict.fromkeys(self.losses_by_name, nothing.sum((1, 2)))
-        teacher = EncodedAudio(teacher.lengths, F.shift_frames(teacher.posteriors, teacher.lengths, shift))
+        lengths = teacher.lengths
+        teacher = teacher.over_frames(lambda frames: F.shift_frames(frames, lengths, shift))
         if context.with_statistics:
             context.metrics.update(_statistics(student, teacher))
         return self._compare(student, teacher, step.transcripts)
@@ -93,7 +95,9 @@ class FrameFamily:
         return {
             name: loss(
                 student_log_probs=learner.posteriors.float(),
-                teacher_log_probs=guide.posteriors,
+                teacher_log_probs=guide.posteriors_beside(
+                    learner.posteriors, getattr(loss.config, 'temperature', None)
+                ),
                 input_lengths=learner.lengths,
                 targets=transcripts.labels,
                 target_lengths=transcripts.lengths,
@@ -104,14 +108,14 @@ class FrameFamily:
     def _aligned(self, student: EncodedAudio, teacher: EncodedAudio) -> tuple[EncodedAudio, EncodedAudio]:
         """Both posteriors over the same frames: the teacher resampled, or both cut to the shorter."""
         if self.time_resampling != 'none':
-            log_probs = F.resample_frames(
-                teacher.posteriors,
-                teacher.lengths,
-                student.lengths,
+            resampled = partial(
+                F.resample_frames,
+                lengths=teacher.lengths,
+                target_lengths=student.lengths,
                 mode=self.time_resampling,
                 max_target_length=student.log_probs.shape[1],
             )
-            teacher = EncodedAudio(student.lengths, log_probs)
+            teacher = teacher.over_frames(resampled, student.lengths)
         difference = int((student.lengths - teacher.lengths).abs().max())
         if difference > LENGTH_TOLERANCE:
             raise ValueError(
@@ -119,18 +123,20 @@ class FrameFamily:
                 "audio: set teacher.time_resampling to nearest or linear"
             )
         lengths = torch.minimum(student.lengths, teacher.lengths)
-        frames = min(student.posteriors.shape[1], teacher.posteriors.shape[1])
-        sides = student.log_probs[:, :frames], teacher.log_probs[:, :frames]
+        frames = min(student.frames, teacher.frames)
+        sides = tuple(side.over_frames(lambda each: each[:, :frames], lengths) for side in (student, teacher))
         if self.classes is not None:
             count, of_labels = len(self.classes.names), (self.classes.student, self.classes.teacher)
-            sides = tuple(F.merge_labels(side, lengths, own, count) for side, own in zip(sides, of_labels))
-        return EncodedAudio(lengths, sides[0]), EncodedAudio(lengths, sides[1])
+            merged = (F.merge_labels(side.posteriors, lengths, own, count) for side, own in zip(sides, of_labels))
+            sides = tuple(EncodedAudio(lengths, log_probs) for log_probs in merged)
+        return sides
 
 
 @torch.no_grad()
 def _statistics(student: EncodedAudio, teacher: EncodedAudio) -> dict[str, torch.Tensor]:
+    ours, theirs = student.posteriors, teacher.posteriors
     return {
-        'student_entropy': F.frame_entropy(student.log_probs, student.lengths).mean(),
-        'teacher_entropy': F.frame_entropy(teacher.log_probs, teacher.lengths).mean(),
-        'agreement': F.frame_agreement(student.log_probs, teacher.log_probs, student.lengths).mean(),
+        'student_entropy': F.frame_entropy(ours, student.lengths).mean(),
+        'teacher_entropy': F.frame_entropy(theirs, teacher.lengths).mean(),
+        'agreement': F.frame_agreement(ours, theirs, student.lengths).mean(),
     }

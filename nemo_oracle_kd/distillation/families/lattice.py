@@ -9,19 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nemo_oracle_kd.bridge.encode import predict_labels
-from nemo_oracle_kd.bridge.joint import (
-    joint_dropout,
-    joint_problems,
-    joint_tensors,
-)
-from nemo_oracle_kd.bridge.model import Head, find_head, frame_seconds, tokenizer_fingerprint
+from nemo_oracle_kd.bridge.joint import joint_dropout, joint_problems
+from nemo_oracle_kd.bridge.model import TransducerFacts, find_head, transducer_facts
 from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.distillation.families.context import StepContext
+from nemo_oracle_kd.distillation.sides import model_side
 from nemo_oracle_kd.distillation.teachers import Teacher
 from nemo_oracle_kd.functional import Transducer
 from nemo_oracle_kd.losses.objectives import OBJECTIVES
-from nemo_oracle_kd.losses.transducer_side import TransducerSide, common_frames
+from nemo_oracle_kd.losses.transducer_side import common_frames
 
 __all__ = ['LatticeFamily', 'lattice_problems']
 
@@ -64,13 +60,9 @@ class LatticeFamily:
             Name -> unweighted loss per utterance, `[B]`.
         """
         transcripts = step.transcripts
-        student = self._side(self.student, step.encoded, step.predicted, step.lengths)
+        student = model_side(self.student, step.encoded, step.predicted, step.lengths, self._reads)
         with torch.no_grad():
-            heard = context.hear()
-            predicted = heard.predicted
-            if predicted is None and 'lattice' in self._reads:
-                predicted = predict_labels(self.teacher.model, transcripts)
-            teacher = self._side(self.teacher.model, heard.encoded, predicted, heard.lengths, dropout=False)
+            teacher = self.teacher.transducer_side(context.hear(), transcripts, self._reads)
         student, teacher = common_frames(student, teacher, self.time_resampling)
         values = {}
         for name, loss in self.losses_by_name.items():
@@ -90,12 +82,6 @@ class LatticeFamily:
             if delay is not None:
                 delay.shift = int(shift)
 
-    def _side(
-        self, model: Any, encoded: Tensor, predicted: Tensor | None, lengths: Tensor, dropout: bool = True
-    ) -> TransducerSide:
-        joint = joint_tensors(model, encoded, predicted, dropout) if self._reads != {'encoder'} else None
-        return TransducerSide(joint, encoded.transpose(1, 2), lengths)
-
 
 def lattice_problems(
     student: Any, teacher: Any, objectives: Mapping[str, Any], time_resampling: str = 'none'
@@ -107,17 +93,19 @@ def lattice_problems(
 
     Args:
         student: a NeMo model.
-        teacher: a NeMo model.
+        teacher: a NeMo model, or the facts of one whose answers were stored.
         objectives: name -> config, of the lattice family alone.
         time_resampling: the teacher's `time_resampling` setting.
     """
     names = ', '.join(objectives)
     lacking = False
-    for model, role in ((student, 'student'), (teacher, 'teacher')):
-        if not hasattr(model, 'joint'):
+    ours = transducer_facts(student)
+    theirs = teacher if isinstance(teacher, TransducerFacts) else transducer_facts(teacher)
+    for facts, role in ((ours, 'student'), (theirs, 'teacher')):
+        if facts.transducer is None:
             lacking = True
             yield (
-                f"{names} compares transducers, but the {role} ({type(model).__name__}) has no joint: use an RNN-T, TDT or "
+                f"{names} compares transducers, but the {role} ({facts.name}) has no joint: use an RNN-T, TDT or "
                 "hybrid model, or an objective on frames, such as frame_kl"
             )
     if lacking:
@@ -128,18 +116,16 @@ def lattice_problems(
             f"{names} is part of the transducer's loss, which model.aux_ctc.ctc_loss_weight={share_of_ctc:g} multiplies by "
             "0: set it below 1, or use an objective on frames, such as frame_kl"
         )
-    heads = find_head(student, 'rnnt'), find_head(teacher, 'rnnt')
     reads = {name: OBJECTIVES[name].loss.reads for name in objectives}
-    of_joints = [
-        *joint_problems(student, 'student', training=True),
-        *joint_problems(teacher, 'teacher', training=False),
-    ]
+    of_joints = [*joint_problems(student, 'student', training=True)]
+    if teacher is not theirs:
+        of_joints += joint_problems(teacher, 'teacher', training=False)
     if set(reads.values()) != {'encoder'}:
         yield from of_joints
     lattices = ', '.join(name for name in objectives if reads[name] == 'lattice')
     if lattices:
-        yield from _head_problems(lattices, *(head.transducer for head in heads))
-        if heads[0].transducer.durations and _frame_rates_differ(student, teacher):
+        yield from _head_problems(lattices, ours.transducer, theirs.transducer)
+        if ours.transducer.durations and _frame_rates_differ(ours, theirs):
             yield (
                 f"{lattices} cannot compare durations counted in frames of different lengths: use a teacher of the student's "
                 "frame rate, or the objective full_sum"
@@ -149,26 +135,22 @@ def lattice_problems(
             f"{names} compares lattices, whose frames can be picked but not mixed: set teacher.time_resampling=nearest instead "
             "of linear"
         )
-    if getattr(teacher, 'reads_transcript', False) and _labels(student, heads[0]) != _labels(teacher, heads[1]):
+    if theirs.reads_transcript and (ours.vocabulary, ours.tokenizer) != (theirs.vocabulary, theirs.tokenizer):
         yield (
-            f"{names} gives the {type(teacher).__name__} the transcript in the student's labels, which differ from its own: train "
+            f"{names} gives the {theirs.name} the transcript in the student's labels, which differ from its own: train "
             "the student with the teacher's labels or tokenizer"
         )
     for name, config in objectives.items():
-        yield from _option_problems(name, config, student, teacher, 0.0 if of_joints else joint_dropout(student))
+        sizes = ours.encoder_size, theirs.encoder_size
+        yield from _option_problems(name, config, sizes, 0.0 if of_joints else joint_dropout(student))
 
 
-def _labels(model: Any, head: Head) -> tuple:
-    return head.vocabulary, tokenizer_fingerprint(model)
-
-
-def _option_problems(name: str, config: Any, student: Any, teacher: Any, dropout: float) -> Iterator[str]:
+def _option_problems(name: str, config: Any, sizes: tuple[int, int], dropout: float) -> Iterator[str]:
     if dropout and hasattr(config, 'window') and config.window.used and config.dropout:
         yield (
             f"{name}.window compares shifts, but a dropout of {dropout:g} in the student's joint would make the choice random: set "
             f"{name}.dropout=false"
         )
-    sizes = student.joint.encoder_hidden, teacher.joint.encoder_hidden
     if getattr(config, 'distance', None) in ('l2', 'cosine') and sizes[0] != sizes[1]:
         yield (
             f"{name}.distance={config.distance} needs encoders of one size, but the student's gives {sizes[0]} values per "
@@ -195,6 +177,6 @@ def _head_problems(names: str, student: Transducer, teacher: Transducer) -> Iter
         )
 
 
-def _frame_rates_differ(student: Any, teacher: Any) -> bool:
-    rates: tuple = (frame_seconds(student), frame_seconds(teacher))
+def _frame_rates_differ(student: TransducerFacts, teacher: TransducerFacts) -> bool:
+    rates: tuple = (student.frame_seconds, teacher.frame_seconds)
     return None not in rates and abs(rates[0] - rates[1]) > 1e-6

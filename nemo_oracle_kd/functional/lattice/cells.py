@@ -19,6 +19,7 @@ from nemo_oracle_kd.functional.tensors import length_mask
 
 __all__ = [
     'band_cells',
+    'next_labels',
     'occupancy_weights',
     'path_cells',
     'teacher_frame_map',
@@ -42,6 +43,22 @@ def valid_cells(logit_lengths: Tensor, target_lengths: Tensor, frames: int, posi
     in_time = length_mask(logit_lengths, frames)
     in_labels = length_mask(target_lengths + 1, positions)
     return in_time.unsqueeze(2) & in_labels.unsqueeze(1)
+
+
+def next_labels(targets: Tensor, target_lengths: Tensor, filler: int) -> Tensor:
+    """The label that follows each position.
+
+    Args:
+        targets: `[B, U]` labels, padded with anything.
+        target_lengths: `[B]` valid labels.
+        filler: stands where there is no next label, as a rule the blank.
+
+    Returns:
+        `[B, U+1]` ids.
+    """
+    labels = targets.new_full((targets.shape[0], targets.shape[1] + 1), filler, dtype=torch.long)
+    labels[:, :-1] = torch.where(length_mask(target_lengths.to(targets.device), targets.shape[1]), targets, filler)
+    return labels
 
 
 def occupancy_weights(occupancy: Tensor, threshold: float = 0.0) -> Tensor:

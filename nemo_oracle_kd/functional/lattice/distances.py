@@ -40,6 +40,7 @@ __all__ = [
     'LatticeOptions',
     'binned_divergence',
     'full_divergence',
+    'repeated_classes',
     'select_singles',
     'work_buffers',
 ]
@@ -166,7 +167,7 @@ def binned_divergence(name: str, student: Tensor, teacher: Tensor, singles: Tens
     Returns:
         `[N]` in nats.
     """
-    repeated = _repeated(singles)
+    repeated = repeated_classes(singles)
     log_p, _ = _bins(teacher, singles, repeated)
     log_q, total = _bins(student, singles, repeated)
     torch.log_softmax(log_p, -1, out=log_p)
@@ -187,7 +188,7 @@ def select_singles(bins: str, teacher: Tensor, labels: Tensor, blanks: Tensor, t
     return torch.cat(chosen, dim=1)
 
 
-def _repeated(singles: Tensor) -> Tensor:
+def repeated_classes(singles: Tensor) -> Tensor:
     """`[N, K]` true where the same class already occurs further left."""
     same = singles.unsqueeze(2) == singles.unsqueeze(1)
     return same.tril(diagonal=-1).any(dim=2)

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_oracle_kd.functional.lattice.cells import valid_cells
+from nemo_oracle_kd.functional.lattice.cells import next_labels, valid_cells
 from nemo_oracle_kd.functional.lattice.distances import LatticeOptions
 from nemo_oracle_kd.functional.lattice.joint import JointTensors, draw_dropout_seed
+from nemo_oracle_kd.functional.lattice.stored import StoredLattice
 from nemo_oracle_kd.functional.lattice.tiles import TilePlan, cells_per_tile, tiled_divergence, tiled_values
 from nemo_oracle_kd.functional.lattice.triton import choose_backend
 from nemo_oracle_kd.functional.tensors import length_mask
@@ -30,7 +31,7 @@ __all__ = ['lattice_divergence', 'lattice_cell_divergence']
 
 def lattice_divergence(
     student: JointTensors,
-    teacher: JointTensors,
+    teacher: JointTensors | StoredLattice,
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
@@ -50,7 +51,8 @@ def lattice_divergence(
 
     Args:
         student: joint of the student.
-        teacher: joint of the teacher, with a hidden size of its own; no dropout.
+        teacher: joint of the teacher, with a hidden size of its own; no dropout. Or what is stored of its lattice, where that
+            is enough for the bins, at the temperature of the options.
         targets: `[B, U]` labels.
         logit_lengths: `[B]` valid frames of the student.
         target_lengths: `[B]` valid labels.
@@ -84,7 +86,7 @@ def lattice_divergence(
 @torch.no_grad()
 def lattice_cell_divergence(
     student: JointTensors,
-    teacher: JointTensors,
+    teacher: JointTensors | StoredLattice,
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
@@ -120,7 +122,7 @@ def lattice_cell_divergence(
 @torch.no_grad()
 def _plan_tiles(
     student: JointTensors,
-    teacher: JointTensors,
+    teacher: JointTensors | StoredLattice,
     targets: Tensor,
     logit_lengths: Tensor,
     target_lengths: Tensor,
@@ -137,9 +139,7 @@ def _plan_tiles(
     logit_lengths, target_lengths = logit_lengths.to(device), target_lengths.to(device)
     _check_lengths(logit_lengths, target_lengths, batch, frames, positions)
 
-    filler = blanks[0] if blanks else 0
-    labels = targets.new_full((batch, positions), filler, dtype=torch.long, device=device)
-    labels[:, :-1] = torch.where(length_mask(target_lengths, positions - 1), targets.to(device), filler)
+    labels = next_labels(targets.to(device), target_lengths, blanks[0] if blanks else 0)
     if not blanks and options.bins != 'full':
         raise ValueError(
             "Outputs without a blank, such as the durations of a TDT, are compared with bins='full' only."
@@ -160,9 +160,9 @@ def _plan_tiles(
     if teacher_frames is not None:
         teacher_frames = teacher_frames.to(device)
         wanted = wanted & (teacher_frames >= 0).unsqueeze(2)
-    elif teacher.encoder.shape[1] != frames:
+    elif teacher.shape[1] != frames:
         raise ValueError(
-            f"The student has {frames} frames and the teacher {teacher.encoder.shape[1]}; map them with "
+            f"The student has {frames} frames and the teacher {teacher.shape[1]}; map them with "
             "teacher_frames=teacher_frame_map(...)."
         )
     listed = wanted.view(-1).nonzero().squeeze(1)
@@ -176,6 +176,9 @@ def _plan_tiles(
     seed = options.dropout_seed
     if student.dropout and seed is None:
         seed = draw_dropout_seed()
+    backend = (
+        'torch' if isinstance(teacher, StoredLattice) else options.backend
+    )  # the kernel reads products of a joint
     kernel = (options.bins, options.divergence, student.classes, dtype, matmul_dtype, device)
     return TilePlan(
         teacher=teacher.detach(),
@@ -191,13 +194,17 @@ def _plan_tiles(
             tile_cells=options.tile_cells or cells_per_tile(student.classes, device),
             matmul_dtype=matmul_dtype,
             dropout_seed=seed or 0,
-            backend=choose_backend(options.backend, *kernel),
+            backend=choose_backend(backend, *kernel),
         ),
     )
 
 
 def _check_models(
-    student: JointTensors, teacher: JointTensors, targets: Tensor, blanks: list[int], teacher_frames: Tensor | None
+    student: JointTensors,
+    teacher: JointTensors | StoredLattice,
+    targets: Tensor,
+    blanks: list[int],
+    teacher_frames: Tensor | None,
 ) -> None:
     batch, positions = student.prediction.shape[:2]
     if student.classes != teacher.classes:
@@ -205,10 +212,10 @@ def _check_models(
             f"Student and teacher have {student.classes} and {teacher.classes} classes; distil the lattice of models "
             "with one tokenizer and one type of joint, or use a full-sum objective, which needs neither."
         )
-    if teacher.prediction.shape[:2] != student.prediction.shape[:2]:
+    if (teacher.shape[0], teacher.shape[2]) != (batch, positions):
         raise ValueError(
             f"The prediction networks of student and teacher ran over [B, U+1] = {[batch, positions]} and "
-            f"{list(teacher.prediction.shape[:2])}; run both on the same targets."
+            f"{[teacher.shape[0], teacher.shape[2]]}; run both on the same targets."
         )
     if targets.shape != (batch, positions - 1):
         raise ValueError(
@@ -227,9 +234,9 @@ def _check_models(
                 f"teacher_frames must have shape {list(student.encoder.shape[:2])}, one per frame of the student, got "
                 f"{list(teacher_frames.shape)}."
             )
-        if teacher_frames.numel() and int(teacher_frames.max()) >= teacher.encoder.shape[1]:
+        if teacher_frames.numel() and int(teacher_frames.max()) >= teacher.shape[1]:
             raise ValueError(
-                f"teacher_frames names frame {int(teacher_frames.max())}, but the teacher has {teacher.encoder.shape[1]} frames; "
+                f"teacher_frames names frame {int(teacher_frames.max())}, but the teacher has {teacher.shape[1]} frames; "
                 "pass the teacher's own lengths to teacher_frame_map."
             )
 

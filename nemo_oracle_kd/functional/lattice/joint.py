@@ -78,6 +78,16 @@ class JointTensors:
         return self.weight.shape[0]
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Utterances, frames T and positions U+1."""
+        return self.encoder.shape[0], self.encoder.shape[1], self.prediction.shape[1]
+
+    def pick_frames(self, index: Tensor) -> 'JointTensors':
+        """The joint on other frames, `index [B, T']`."""
+        rows = index.unsqueeze(2).expand(-1, -1, self.encoder.shape[2])
+        return replace(self, encoder=self.encoder.gather(1, rows))
+
+    @property
     def value_dtype(self) -> torch.dtype:
         """Type in which scores and divergences of this joint are computed: float64 if it has float64 tensors, else float32."""
         return compute_dtype(torch.promote_types(self.encoder.dtype, self.weight.dtype))

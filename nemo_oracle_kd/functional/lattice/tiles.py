@@ -31,6 +31,7 @@ from nemo_oracle_kd.functional.lattice.distances import (
     work_buffers,
 )
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
+from nemo_oracle_kd.functional.lattice.stored import StoredLattice, StoredTiles
 from nemo_oracle_kd.functional.lattice.tile_joint import JointGradients, TileJoint, zero_gradients
 from nemo_oracle_kd.functional.lattice.triton import fused_divergence
 from nemo_oracle_kd.functional.tensors import recursion_dtype
@@ -55,7 +56,7 @@ class TilePlan:
     """What a divergence compares, cell by cell.
 
     Attributes:
-        teacher: the teacher's joint, detached.
+        teacher: the teacher's joint, detached, or what is stored of its lattice.
         teacher_frames: `[B, T]` frame of the teacher for each frame of the student, -1 for none; None for equal frames.
         cells: `[N]` indices of the cells that count, in a flat `[B, T, U+1]` and in ascending order.
         weights: `[N]` their weights, or None.
@@ -65,7 +66,7 @@ class TilePlan:
         options: how cells are compared, with every default resolved: nothing is None or 'auto'.
     """
 
-    teacher: JointTensors
+    teacher: JointTensors | StoredLattice
     teacher_frames: Tensor | None
     cells: Tensor
     weights: Tensor | None
@@ -159,7 +160,9 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
     size = min(options.tile_cells, plan.cells.shape[0])
     fused = options.backend == 'triton'
     settings = (size, plan.dtype, options.matmul_dtype, options.temperature, options.dropout_seed, fused)
-    student_side, teacher_side = TileJoint(student, *settings), TileJoint(plan.teacher, *settings)
+    student_side = TileJoint(student, *settings)
+    stored = isinstance(plan.teacher, StoredLattice)
+    teacher_side = StoredTiles(plan.teacher, plan.dtype) if stored else TileJoint(plan.teacher, *settings)
     work = work_buffers((size, student.classes), student_side.logits) if options.bins == 'full' and not fused else []
     values = torch.empty(plan.cells.shape[0], dtype=plan.dtype, device=plan.cells.device)
     labels = plan.labels.flatten()
@@ -173,7 +176,7 @@ def _run_tiles(student: JointTensors, plan: TilePlan, sums: JointGradients, fact
         position = cells + (utterance - frame) * positions
         # These are rows of the flat [B T, H]; the two models may be padded to different T.
         teacher_frame = frame - utterance * frames if teacher_frames is None else teacher_frames[frame]
-        teacher_frame = teacher_frame + utterance * plan.teacher.encoder.shape[1]
+        teacher_frame = teacher_frame + utterance * plan.teacher.shape[1]
         q = student_side.project(frame, position, tile)
         p = teacher_side.project(teacher_frame, position, tile)
         if fused:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nemo_oracle_kd.functional.lattice.joint import JointTensors
+from nemo_oracle_kd.functional.lattice.stored import StoredLattice
 from nemo_oracle_kd.functional.tensors import compute_dtype
 from nemo_oracle_kd.functional.transducer.kinds import Transducer
 from nemo_oracle_kd.functional.transducer.recursion import Arc, ForwardBackward, best_arcs, forward_backward
@@ -32,8 +33,8 @@ __all__ = [
     'transducer_occupancy',
 ]
 
-Lattice = Tensor | Sequence[Tensor] | JointTensors
-"""Logits `[B, T, U+1, outputs]`, the logits of each softmax, or the joint that computes them."""
+Lattice = Tensor | Sequence[Tensor] | JointTensors | StoredLattice
+"""Logits `[B, T, U+1, outputs]`, the logits of each softmax, the joint that computes them, or what is stored of them."""
 
 CPU_NUMBERS = 1 << 20
 """Logits held at a time on a CPU, four megabytes in float32."""
@@ -172,6 +173,8 @@ def _arc_scores(
     sigma: float = 0.0,
 ) -> Tensor:
     """Arc scores `[K, B, T, U+1]`; those of a joint are computed for some frames at a time."""
+    if isinstance(lattice, StoredLattice):
+        return transducer.combine(*lattice.arc_parts())
     if not isinstance(lattice, JointTensors):
         return transducer.arc_scores(lattice, targets, logit_lengths, target_lengths, sigma)
     joint = _one_type(replace(lattice.detach(), dropout=0.0))
