@@ -122,7 +122,7 @@ class AttentionPrompt:
         if spelt:
             raise ValueError(f"it has no token for a part of it, which becomes {''.join(spelt)!r}")
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, language: str | None = None) -> list[int]:
         """Labels of a text, without the prompt and without the token that ends it.
 
         Raises:

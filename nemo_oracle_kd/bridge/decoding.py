@@ -98,8 +98,12 @@ def ctc_decoding(model: Any, head: Head, settings: dict) -> Any:
     """NeMo's CTC decoding for the labels of a model, whatever its own head is."""
     from nemo.collections.asr.parts.submodules.ctc_decoding import CTCBPEDecoding, CTCDecoding
 
-    if getattr(model, 'tokenizer', None) is not None:
-        return CTCBPEDecoding(OmegaConf.create(settings), tokenizer=model.tokenizer)
+    tokenizer = getattr(model, 'tokenizer', None)
+    if tokenizer is not None:
+        decoding = CTCBPEDecoding(OmegaConf.create(settings), tokenizer=tokenizer)
+        if hasattr(tokenizer, 'tokenizers_dict'):  # NeMo 3.0 asks such a tokenizer without the language, and fails
+            decoding.decode_ids_to_str = tokenizer.ids_to_text
+        return decoding
     return CTCDecoding(OmegaConf.create(settings), vocabulary=list(head.vocabulary))
 
 

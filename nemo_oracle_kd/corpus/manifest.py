@@ -21,6 +21,7 @@ ROW_KEY = 'teacher_row'  # short hash of the row as it was scored
 #: what else is known about `text`: the confidence and other fields of an imported row, and stored measures of a filter
 FIELDS_KEY = 'teacher_fields'
 TEACHER_KEYS = (NBEST_KEY, LOG_PROB_KEY, TOKENS_KEY, FIELDS_KEY, FINGERPRINT_KEY, ROW_KEY)
+LANGUAGE_KEY = 'lang'  # of `text`, for models with one tokenizer per language
 SUPERVISED_KEY = 'supervised'  # whether `text` is a true transcript, which needs no score
 
 

@@ -320,4 +320,4 @@ class OnlineTeacher(Teacher):
         labels = [row[:count] for row, count in zip(batch.transcripts.labels.tolist(), counts)]
         if codec.fingerprint == self.codec.fingerprint:
             return labels
-        return [self.codec.encode(codec.decode(row)) for row in labels]
+        return [self.codec.encode(codec.decode(row), codec.language(row)) for row in labels]

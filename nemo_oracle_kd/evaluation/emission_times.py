@@ -60,7 +60,7 @@ def label_frames(model: Any, rows: Sequence[Mapping[str, Any]], head: str = 'aut
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         batch = audio_batch([read_audio(AudioSpan.of_row(row), model.cfg.sample_rate) for row in part], device)
-        texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in part], device)
+        texts = Hypotheses.from_lists([[codec.encode(row['text'], row.get('lang'))] for row in part], device)
         labels, lengths = texts.labels[:, 0], texts.lengths[:, 0]
         heard = encode_audio(model, replace(batch, transcripts=Transcripts(labels, lengths)))
         frames = emission_frames(model, chosen, heard, labels, lengths).cpu()

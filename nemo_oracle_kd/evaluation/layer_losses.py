@@ -71,7 +71,7 @@ class _Batch:
         codec, device = TextCodec(model, self.head.vocabulary), next(model.parameters()).device
         rate = int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000)))
         self.audio = audio_batch([read_audio(AudioSpan.of_row(row), rate) for row in rows], device)
-        self.texts = Hypotheses.from_lists([[codec.encode(row['text'])] for row in rows], device)
+        self.texts = Hypotheses.from_lists([[codec.encode(row['text'], row.get('lang'))] for row in rows], device)
         self.lengths = self.texts.lengths[:, 0]
 
     def scores(self, model: Any) -> torch.Tensor:

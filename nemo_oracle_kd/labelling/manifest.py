@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.bridge.audio import audio_seconds, read_audio
 from nemo_oracle_kd.bridge.vocabulary import UnwritableText
+from nemo_oracle_kd.corpus.manifest import LANGUAGE_KEY
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import (
     OUTCOME,
@@ -146,7 +147,7 @@ def _unwritable(scorer: Scorer, rows: list[dict], manifest: str | Path, skip: bo
     for index, row in enumerate(tqdm(rows, desc='checking texts', unit='row', disable=len(rows) < 20000, leave=False)):
         try:
             for text in scorer.given_texts(row):
-                scorer.check_writable(text)
+                scorer.check_writable(text, row.get(LANGUAGE_KEY))
         except UnwritableText as error:
             first = first or f"{text!r}: {error}"
             found.add(index)

@@ -18,6 +18,7 @@ from nemo_oracle_kd.bridge.model import find_head, frame_seconds
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses, score_encoded, score_labels
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
+from nemo_oracle_kd.corpus.manifest import LANGUAGE_KEY
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import fingerprint_of, teacher_identity
 from nemo_oracle_kd.labelling.scorer import Scorer, ScoringSettings
@@ -88,13 +89,13 @@ class ModelScorer(Scorer):
     def score_texts(self, batch: AudioBatch, audio: EncodedAudio | None, hypotheses: Hypotheses) -> torch.Tensor:
         """`[B, N]` log-probabilities; `audio` is the encoded batch where it was encoded to find texts."""
 
-    def check_writable(self, text: str) -> None:
+    def check_writable(self, text: str, language: str | None = None) -> None:
         """Refuses a given text whose score would be that of another text.
 
         Raises:
             UnwritableText: the labels cannot express it, or it is empty and the model has to read it.
         """
-        self.codec.encode(text)
+        self.codec.encode(text, language)
         if not text and getattr(self.model, 'reads_transcript', False):
             raise UnwritableText("an oracle model reads the transcript, so it cannot score an empty one")
 
@@ -104,7 +105,7 @@ class ModelScorer(Scorer):
             batch = audio_batch(signals, self.device)
             audio = None if self._search is None else encode_audio(self.model, batch)
             texts = [self.given_texts(row) for row in rows] if self._search is None else self._search(audio)
-            writable = [self._writable(of_one) for of_one in texts]
+            writable = [self._writable(of_one, row.get(LANGUAGE_KEY)) for of_one, row in zip(texts, rows)]
             hypotheses = Hypotheses.from_lists([list(of_one.values()) for of_one in writable], self.device)
             scores = self.score_texts(batch, audio, hypotheses).tolist()
         return [
@@ -112,12 +113,12 @@ class ModelScorer(Scorer):
             for row, of_one, values in zip(rows, writable, scores)
         ]
 
-    def _writable(self, texts: Sequence[str]) -> dict[str, list[int]]:
+    def _writable(self, texts: Sequence[str], language: str | None) -> dict[str, list[int]]:
         """Text -> labels, without the texts that the teacher's labels cannot express (an unknown token, say)."""
         kept = {}
         for text in texts:
             try:
-                kept[text] = self.codec.encode(text)
+                kept[text] = self.codec.encode(text, language)
             except UnwritableText:
                 continue
         return kept

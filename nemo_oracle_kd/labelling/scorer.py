@@ -109,7 +109,7 @@ class Scorer(ABC):
         """
 
     @abstractmethod
-    def check_writable(self, text: str) -> None:
+    def check_writable(self, text: str, language: str | None = None) -> None:
         """Refuses a given text whose score would be that of another text.
 
         Raises:

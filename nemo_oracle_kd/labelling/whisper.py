@@ -160,7 +160,7 @@ class WhisperScorer(Scorer):
         }
         self.fingerprint = fingerprint_of(identity, f'whisper {sorted(said.items())}', vocabulary, self.decoding)
 
-    def check_writable(self, text: str) -> None:
+    def check_writable(self, text: str, language: str | None = None) -> None:
         """No text is given to this teacher."""
 
     def score(self, rows: Sequence[Mapping[str, Any]], signals: Sequence[torch.Tensor]) -> list[dict[str, Any] | str]:

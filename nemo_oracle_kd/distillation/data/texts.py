@@ -11,7 +11,7 @@ from tqdm import tqdm
 from nemo_oracle_kd.bridge.rows.lines import ManifestLine
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
 from nemo_oracle_kd.corpus.findings import Findings, Sample
-from nemo_oracle_kd.corpus.manifest import NBEST_KEY, SUPERVISED_KEY
+from nemo_oracle_kd.corpus.manifest import LANGUAGE_KEY, NBEST_KEY, SUPERVISED_KEY
 from nemo_oracle_kd.spaces import normalize_spaces
 
 __all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']
@@ -20,6 +20,9 @@ __all__ = ['ListCheck', 'TranscriptCheck', 'WritableCheck']
 TEXT_SAMPLE = 20_000
 #: number of N-best lists that are tokenised; a fixed random sample if there are more
 LIST_SAMPLE = 2_000
+
+#: a text, and its language if the row names one
+Entry = tuple[str, str | None]
 
 _SENTENCES = {
     'missing': "have no `text`, or one that is not a string: add the transcript",
@@ -80,7 +83,7 @@ class WritableCheck:
         self.teacher = None if teacher is None or teacher.fingerprint == student.fingerprint else teacher
         self._sample = Sample(TEXT_SAMPLE)
         self._characters: set[str] = set()
-        self._with_new_characters: list[str] = []
+        self._with_new_characters: list[Entry] = []
 
     def see(self, line: ManifestLine) -> None:
         """Checks one row."""
@@ -89,21 +92,24 @@ class WritableCheck:
             return
         if not self._characters.issuperset(text):
             self._characters.update(text)
-            self._with_new_characters.append(normalize_spaces(text))
+            self._with_new_characters.append(_entry(line))
         if self._sample.wants():
-            self._sample.keep(text)
+            self._sample.keep(_entry(line))
 
     def finish(self) -> Iterator[str]:
         """Yields what is wrong, in sentences that name the fix."""
-        texts = list(dict.fromkeys(normalize_spaces(text) for text in self._sample.kept))
+        texts = list(dict.fromkeys(self._sample.kept))
         more = [text for text in dict.fromkeys(self._with_new_characters) if text not in set(texts)]
         whole = self._sample.seen <= self._sample.size
-        problem = _problem(texts, more, whole, (self.student, 'student', lambda text: text))
+        problem = _problem(texts, more, whole, (self.student, 'student', lambda text, language: (text, language)))
         if problem is None and self.teacher is not None:
-            read = lambda text: self.student.decode(self.student.encode(text))  # noqa: E731
-            problem = _problem(texts, more, whole, (self.teacher, 'teacher', read))
+            problem = _problem(texts, more, whole, (self.teacher, 'teacher', self._as_the_student_reads))
         if problem is not None:
             yield problem
+
+    def _as_the_student_reads(self, text: str, language: str | None) -> Entry:
+        labels = self.student.encode(text, language)
+        return self.student.decode(labels), self.student.language(labels)
 
 
 class ListCheck:
@@ -122,13 +128,16 @@ class ListCheck:
         """Checks one row."""
         if line.row.get(SUPERVISED_KEY) is not True and self._sample.wants():
             entries = line.row.get(NBEST_KEY)
-            self._sample.keep(entries[: self.most] if isinstance(entries, list) else None)
+            kept = entries[: self.most] if isinstance(entries, list) else None
+            self._sample.keep((kept, line.row.get(LANGUAGE_KEY)))
 
     def finish(self) -> Iterator[str]:
         """Yields what is wrong, in sentences that name the fix."""
         lists = self._sample.kept
         try:
-            short = sum(sum(self._writable(entry['text']) for entry in entries) < 2 for entries in lists)
+            short = sum(
+                sum(self._writable(entry['text'], language) for entry in entries) < 2 for entries, language in lists
+            )
         except (TypeError, KeyError, AttributeError):
             return  # not lists of texts, which the check of the scores reports
         if lists and short == len(lists):
@@ -142,22 +151,22 @@ class ListCheck:
                 "over the list learn nothing from these."
             )
 
-    def _writable(self, text: str) -> bool:
+    def _writable(self, text: str, language: str | None) -> bool:
         try:
-            self.student.encode(normalize_spaces(text))
+            self.student.encode(normalize_spaces(text), language)
         except UnwritableText:
             return False
         return True
 
 
 def _problem(
-    texts: list[str], more: list[str], whole: bool, reader: tuple[TextCodec, str, Callable[[str], str]]
+    texts: list[Entry], more: list[Entry], whole: bool, reader: tuple[TextCodec, str, Callable[..., Entry]]
 ) -> str | None:
     codec, whose, read = reader
-    count, first, example = 0, '', ''
+    count, first, example = 0, '', ('', None)
     for text in tqdm(texts + more, desc=f'checking texts ({whose})', unit='text', delay=3, leave=False):
         try:
-            codec.encode(read(text))
+            codec.encode(*read(*text))
         except UnwritableText as error:
             count += 1
             first, example = (first, example) if first else (str(error), text)
@@ -165,15 +174,22 @@ def _problem(
         return None
     number = f"{count} of {len(texts + more)} {'different' if whole else 'sampled'} texts"
     return (
-        f"{number} of model.train_ds cannot be written in the labels of the {whose} (the first, {example[:60]!r}: {first}), so "
+        f"{number} of model.train_ds cannot be written in the labels of the {whose} (the first, {example[0][:60]!r}: {first}), so "
         f"their score would be that of another text: {_fix(example, codec)}"
     )
 
 
-def _fix(text: str, codec: TextCodec) -> str:
+def _entry(line: ManifestLine) -> Entry:
+    return normalize_spaces(line.text), line.row.get(LANGUAGE_KEY)
+
+
+def _fix(entry: Entry, codec: TextCodec) -> str:
+    text, language = entry
+    if codec.languages and language not in codec.languages:
+        return f"add `{LANGUAGE_KEY}` to the rows, as NeMo needs it"
     for name, changed in (('lower', text.lower()), ('upper', text.upper())):
         try:
-            codec.encode(changed)
+            codec.encode(changed, language)
         except UnwritableText:
             continue
         return f"write the texts of the manifest in {name} case"

@@ -18,7 +18,7 @@ from nemo_oracle_kd.bridge.nbest_scores import nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
-from nemo_oracle_kd.corpus.manifest import SUPERVISED_KEY
+from nemo_oracle_kd.corpus.manifest import LANGUAGE_KEY, SUPERVISED_KEY
 from nemo_oracle_kd.distillation.data.stored_scores import StoredScores
 from nemo_oracle_kd.distillation.families.context import StepContext
 from nemo_oracle_kd.distillation.teachers import Teacher
@@ -171,11 +171,12 @@ class SequenceFamily:
         texts, nll, _ = self.stored.nbest(context.rows, most)
         _, tokens = self.stored.nll(context.rows)
         labels: list[list[list[int]]] = []
-        for b, (of_one, wanted) in enumerate(zip(texts, works_on.tolist())):
+        languages = [row.get(LANGUAGE_KEY) for row in context.rows]
+        for b, (of_one, wanted, language) in enumerate(zip(texts, works_on.tolist(), languages)):
             kept = [
                 (n, written)
                 for n, text in enumerate(of_one)
-                if wanted and (written := self._write(text, n)) is not None
+                if wanted and (written := self._write(text, n, language)) is not None
             ]
             labels.append([written for _, written in kept])
             nll[b, : len(kept)] = nll[b, [n for n, _ in kept]]
@@ -183,10 +184,10 @@ class SequenceFamily:
         width = hypotheses.lengths.shape[1]
         return hypotheses, nll[:, :width].to(works_on.device), tokens.to(works_on.device)
 
-    def _write(self, text: str, position: int) -> list[int] | None:
+    def _write(self, text: str, position: int, language: str | None) -> list[int] | None:
         """The labels of a text, or `None` for a competitor that the student cannot write; both sides leave it out."""
         try:
-            return self.codec.encode(text)
+            return self.codec.encode(text, language)
         except UnwritableText:
             if position == 0:
                 raise
