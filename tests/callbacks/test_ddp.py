@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import batches
 import forks
 import pytest
 import torch
@@ -66,6 +67,10 @@ def _run(folder: Path, *arguments: str) -> None:
 def test_two_processes_distil_together_and_the_teacher_is_synchronised_by_none(tone_corpus, tone_teacher, tmp_path):
     from nemo.collections.asr.models import ASRModel, EncDecCTCModel
 
+    teachers = {'ctc': tone_teacher, 'transducer': batches.save_transducer(tmp_path / 'rnnt.nemo')}
+    lines = tone_corpus.read_text().splitlines(keepends=True)
+    for name, part in (('half_0', lines[:4]), ('half_1', lines[4:8]), ('joined', lines[:8])):
+        (tmp_path / f'{name}.jsonl').write_text(''.join(part))
     _run(tmp_path, str(tone_corpus), str(tone_teacher), str(tmp_path))
     first, second = (json.loads((tmp_path / f'rank_{rank}.json').read_text()) for rank in (0, 1))
     for seen in (first, second):
@@ -90,6 +95,25 @@ def test_two_processes_distil_together_and_the_teacher_is_synchronised_by_none(t
     for head in ('ctc', 'transducer'):
         _assert_one_branch(
             *(json.loads((tmp_path / f'oracle_{head}_rank_{rank}.json').read_text()) for rank in (0, 1))
+        )
+
+    for case, of_case in teachers.items():
+        _assert_gradients_of_the_joined_batch(case, of_case, tmp_path)
+
+
+def _assert_gradients_of_the_joined_batch(case, teacher, folder):
+    """Two batches of four rows in two processes have the gradient and the terms of the eight rows in one."""
+    alone = batches.train(case, folder / 'joined.jsonl', teacher, batch_size=8)
+    both = [torch.load(folder / f'gradients_{case}_rank_{rank}.pt', weights_only=True) for rank in (0, 1)]
+    ((rows, terms),) = alone.terms
+    assert rows == 8 and all(of_one[0][0] == 4 for _, of_one in both)
+    for name, value in terms.items():
+        assert sum(of_one[0][1][name] for _, of_one in both) / 2 == pytest.approx(value, rel=2e-6), name
+    assert set(alone.gradients[0]) == set(both[0][0][0]) == set(both[1][0][0])
+    for name, expected in alone.gradients[0].items():
+        assert torch.equal(both[0][0][0][name], both[1][0][0][name])
+        torch.testing.assert_close(
+            both[0][0][0][name], expected, rtol=0, atol=1e-6 * max(1.0, float(expected.abs().max()))
         )
 
 

@@ -10,9 +10,11 @@ student and an RNN-T each train with a label branch that starts in the middle, a
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
+import batches
 import lightning.pytorch as pl
 import tiny
 import torch
@@ -119,6 +121,11 @@ def main(manifest: str, teacher: str, folder: Path) -> None:
         student.save_to(str(folder / 'student.nemo'))
     for head in ORACLES:
         train_oracle(manifest, folder, head)
+    for case, of_case in (('ctc', teacher), ('transducer', folder / 'rnnt.nemo')):
+        rank = os.environ['RANK']
+        options = {'devices': 2, 'strategy': 'ddp', 'use_distributed_sampler': False}
+        steps = batches.train(case, folder / f'half_{rank}.jsonl', of_case, batch_size=4, **options)
+        torch.save((steps.gradients, steps.terms), folder / f'gradients_{case}_rank_{rank}.pt')
 
 
 if __name__ == '__main__':
