@@ -20,7 +20,7 @@ from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.pseudo_labels import COARSE, SMALL_RNNT, labelling_job
 from nemo_oracle_kd.experiments.recipes import Training, config_folder, quoted, recipe_run, steps
 from nemo_oracle_kd.experiments.runner import JobRunner
-from nemo_oracle_kd.experiments.unlabelled import ALONE, CEILING, METHODS, Settings, StudentPlan, System
+from nemo_oracle_kd.experiments.unlabelled import ALONE, CEILING, METHODS, SURER, Settings, StudentPlan, System
 
 OWN = 'own'
 #: kind of student -> config of the students, config of the teacher that is trained here, overrides of both
@@ -226,7 +226,7 @@ def measure(results: dict, comparison: Comparison, plan: StudentPlan, systems: M
     """Adds to the results of a comparison.
 
     Args:
-        results: content of `results.json`; its `systems` get `method`, `teacher` and `of_length`.
+        results: content of `results.json`; its `systems` get `method`, `teacher`, `of_length` and, by full-sum, `surer_than_teacher`.
         comparison: the comparison that made them.
         plan: the plan of its students.
         systems: the students of the first round.
@@ -239,6 +239,10 @@ def measure(results: dict, comparison: Comparison, plan: StudentPlan, systems: M
         system = systems.get(name, System())
         first = system.teacher == next(iter(plan.labels))
         facts.update(method=system.method, teacher=system.teacher, of_length=first and system.method in longer)
+        curves = results['curves'][name].values()
+        surer = [[row[SURER] for row in curve if row.get(SURER) is not None] for curve in curves]
+        if all(surer):
+            facts['surer_than_teacher'] = [values[-1] for values in surer]
     runs = {
         name: [score(*read_transcriptions(comparison.transcripts_path(name, seed))[1:]) for seed in comparison.seeds]
         for name in comparison.names

@@ -19,12 +19,14 @@ from nemo_oracle_kd.experiments.jobs import Job
 from nemo_oracle_kd.experiments.pseudo_labels import filter_job, labelling_job
 from nemo_oracle_kd.experiments.recipes import Training, quoted, recipe_run, steps
 
-__all__ = ['ALONE', 'CEILING', 'METHODS', 'Method', 'Settings', 'StudentPlan', 'System', 'round_name']
+__all__ = ['ALONE', 'CEILING', 'METHODS', 'SURER', 'Method', 'Settings', 'StudentPlan', 'System', 'round_name']
 
 ALONE, CEILING = 'student_alone', 'student_all_labels'
 #: a student of a further round hears its speech with more of it masked than its teacher did (noisy student, arXiv 2005.09629)
 NOISE = ['model.spec_augment.freq_masks=2', 'model.spec_augment.time_masks=4']
 VALIDATIONS = 2
+#: share of the utterances of whose text a full-sum student is surer than the teacher; at 0 it learns as from hard distillation
+SURER = 'train/kd/full_sum_more_confident'
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class StudentPlan:
                 waits = [f'kept/{path.stem}']
             train, words = [labelled, path], self._distillation(method, settings)
             if method.preset == 'full_sum':
-                metrics = ['train/kd/full_sum_more_confident', 'train/kd/full_sum_delta']
+                metrics = [SURER, 'train/kd/full_sum_delta']
         training = self._training(train, [*words, *self._steps(system.updates)], metrics)
         return recipe_run(name, seed, self.out / f'seed_{seed}', training, waits)
 

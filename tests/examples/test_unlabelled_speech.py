@@ -213,17 +213,19 @@ def test_the_recipe_labels_filters_and_trains_two_rounds(data, tone_teacher, tmp
     words = ['--data', data, '--test', data / 'dev.jsonl', '--out', out, '--labelled', '0.25', '--unlabelled', '0.5']
     words += ['--teacher', f'tones={tone_teacher}', '--student-start', start, '--student-overrides', 'model.width=8']
     words += [f'exp_manager.create_{part}=false' for part in ('tensorboard_logger', 'checkpoint_callback')]
-    words += ['--systems', 'hard_tones', '--updates', '2', '--rounds', '2']
+    words += ['trainer.log_every_n_steps=1', '--systems', 'full_sum_l1_tones', '--updates', '2', '--rounds', '2']
     words += ['--parallel', '1', '--round-keep', 'duration > 0']
     run_here('unlabelled_speech/run.py', tmp_path, monkeypatch, *words)
     results, printed = json.loads((out / 'results.json').read_text()), capsys.readouterr().out
-    assert list(results['systems']) == [ALONE, 'hard_tones', CEILING, 'round_2']
+    assert list(results['systems']) == [ALONE, 'full_sum_l1_tones', CEILING, 'round_2']
     tones = results['teachers']['tones']
     assert tones['rows'] == len(read_manifest(out / 'labels' / 'tones' / 'scored.jsonl')) == 8
     assert tones['kept_rows'] == 0 and results['chosen'] == {}
-    assert {pair['system'] for pair in results['paired_cer']} == {'hard_tones', CEILING, 'round_2'}
-    assert set(results['recovered']) == {'hard_tones', 'round_2'} and 'share of the gap' in printed
+    assert {pair['system'] for pair in results['paired_cer']} == {'full_sum_l1_tones', CEILING, 'round_2'}
+    assert set(results['recovered']) == {'full_sum_l1_tones', 'round_2'} and 'share of the gap' in printed
+    (share,) = results['systems']['full_sum_l1_tones']['surer_than_teacher']
+    assert share == 0 and 'surer than the teacher of 0 % of' in printed
     assert (out / 'figure.png').stat().st_size > 5000
     header = json.loads((out / 'seed_0' / 'labels' / 'round_2' / 'scored.jsonl.header.json').read_text())
-    assert header['teacher']['class'] == 'EncDecCTCModel' and Path(header['source']).parts[-2] == 'hard_tones'
+    assert header['teacher']['class'] == 'EncDecCTCModel' and Path(header['source']).parts[-2] == 'full_sum_l1_tones'
     assert len(read_manifest(out / 'seed_0' / 'kept' / 'round_2.jsonl')) == header['rows'] > 0
