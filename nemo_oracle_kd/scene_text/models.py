@@ -4,12 +4,13 @@
 """CTC models of word pictures: NeMo's `EncDecCTCModel` and the oracle teacher of this package, with a loader of pictures."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any
 
 from nemo.collections.asr.models.ctc_models import EncDecCTCModel
 from nemo.core.classes.common import PretrainedModelInfo
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader
 
 from nemo_oracle_kd.errors import ConfigError
@@ -22,8 +23,24 @@ __all__ = ['EncDecOraclePictureCTCModel', 'EncDecPictureCTCModel']
 _PREPROCESSOR = 'nemo_oracle_kd.scene_text.preprocessor.WordPicturePreprocessor'
 
 
+def _name_file_fields(train_ds: Any) -> None:
+    """Notes in the config of training data under which keys a row names its picture, for whoever reads the manifest."""
+    with open_dict(train_ds) if OmegaConf.is_config(train_ds) else nullcontext():
+        train_ds['file_fields'] = list(FILE_KEYS)
+
+
 class PictureDataMixin:
-    """Reads pictures where the NeMo class reads audio."""
+    """Reads pictures where the NeMo class reads audio.
+
+    Args:
+        cfg: config of the model.
+        trainer: Lightning's trainer.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: Any = None):
+        if cfg.get('train_ds') is not None:
+            _name_file_fields(cfg.train_ds)
+        super().__init__(cfg=cfg, trainer=trainer)
 
     @property
     def inputs(self) -> PictureInputs:
@@ -41,17 +58,14 @@ class PictureDataMixin:
         return PictureInputs(PictureSize(**sizes), self.cfg.decoder.vocabulary)
 
     def setup_training_data(self, train_data_config: Mapping[str, Any] | None) -> None:
-        """Sets up the training data, and notes in their config under which keys a row names its picture."""
-        if OmegaConf.is_config(train_data_config):
-            with open_dict(train_data_config):
-                train_data_config.file_fields = list(FILE_KEYS)
-        super().setup_training_data(train_data_config)
+        """Sets up the training data.
 
-    def setup(self, stage: str | None = None) -> None:
-        """Checks and sets up the data. NeMo would set up those that its constructor had no trainer for after the checks."""
-        if stage == 'fit' and self._train_dl is None and self.cfg.get('train_ds') is not None:
-            self.setup_training_data(self.cfg.train_ds)
-        super().setup(stage)
+        Args:
+            train_data_config: see :func:`nemo_oracle_kd.scene_text.dataset.make_loader`.
+        """
+        if train_data_config is not None:
+            _name_file_fields(train_data_config)
+        super().setup_training_data(train_data_config)
 
     def _setup_dataloader_from_config(self, config: Mapping[str, Any]) -> DataLoader:
         return make_loader(config, self.inputs, list(self.cfg.decoder.vocabulary))

@@ -24,6 +24,8 @@ def test_the_cells_run_and_the_cut_student_learns_from_its_parent(tmp_path, monk
 def test_the_page_shows_the_outputs_of_a_run():
     cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == 'code']
     page = load_script('docs/tools/notebook.py').to_markdown(NOTEBOOK)
-    printing = [cell for cell in cells if any(word in ''.join(cell['source']) for word in ('print(', '\ncommand(', 'show('))]
+    printing = [
+        cell for cell in cells if any(word in ''.join(cell['source']) for word in ('print(', '\ncommand(', 'show('))
+    ]
     assert len(printing) >= 6 and all(cell['outputs'] for cell in printing)
     assert 'cut_distilled' in page and 'real-time factor' in page and '(assets/tutorial-1.png)' in page

@@ -120,6 +120,17 @@ def test_wrong_rows_are_reported_before_a_teacher_is_trained(corpus, tmp_path):
         _fit(tiny_pictures.config(manifest, name='oracle_residual_crnn_ctc'), 1)
 
 
+def test_data_that_are_set_up_late_are_checked_as_pictures_too(corpus, models):
+    callback = KnowledgeDistillation({'restore_from': str(models / 'oracle.nemo')}, {'frame_kl': {}})
+    config = tiny_pictures.config(corpus[0])
+    config.train_ds.defer_setup = True
+    _fit(config, 1, callbacks=[callback])
+    student = model_class(config)(cfg=tiny_pictures.config())
+    student.setup_training_data({'manifest_filepath': str(corpus[0]), 'batch_size': 8, 'shuffle': True})
+    assert next(iter(student.train_dataloader()))[0].shape[0] == 8
+    assert 'image' in student.cfg.train_ds.file_fields
+
+
 def test_a_config_may_name_no_class_but_the_admitted_ones():
     config = tiny_pictures.config()
     config.target = 'nemo_oracle_kd.scene_text.dataset.WordPictures'
