@@ -23,7 +23,7 @@ grep '^torch==' constraints.txt >"$CONSTRAINTS"
 found_python() { # VERSION: an interpreter of that version
     local candidate
     for candidate in "python$1" "$HOME"/.pyenv/versions/"$1".*/bin/python; do
-        if command -v "$candidate" >/dev/null 2>&1; then echo "$candidate"; return; fi
+        if "$candidate" -c "" >/dev/null 2>&1; then echo "$candidate"; return; fi
     done
     return 1
 }

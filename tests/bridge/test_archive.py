@@ -175,3 +175,10 @@ def test_a_model_without_a_ctc_or_transducer_head_is_not_evaluated(speaker_model
 
     with pytest.raises(ValueError, match='EncDecSpeakerLabelModel has neither a CTC nor a transducer head'):
         transcribe_manifest(speaker_model, tone_corpus, progress=False)
+
+
+def test_a_version_of_nemo_without_its_own_error_for_unsafe_targets_restores_too(sound, monkeypatch):
+    import nemo.core.classes.common as common
+
+    monkeypatch.delattr(common, 'UnsafeTargetError', raising=False)  # NeMo 2 has none
+    assert type(restore_frozen(str(sound[0]))).__name__ == 'EncDecCTCModel'

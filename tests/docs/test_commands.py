@@ -6,6 +6,8 @@
 import argparse
 import ast
 import builtins
+import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
@@ -113,26 +115,34 @@ def _compose_recipe(source, arguments, complete):
 
 
 @pytest.mark.parametrize('page, line', [case for case in TYPED if case.values[1].overrides])
-def test_every_preset_exists_and_every_override_changes_a_key_of_it(page, line, tmp_path):
-    from hydra import compose, initialize_config_dir
+def test_every_preset_exists_and_every_override_changes_a_key_of_it(page, line):
+    overrides = list(line.overrides)
+    if not any(word.startswith('+oracle_kd=') for word in overrides):
+        overrides.insert(0, f'+oracle_kd={_preset_meant(page, overrides)}')
+    missing = _missing_after(tuple(overrides))
+    assert not line.complete or not missing, f'{page.name}: {line.text}'
+
+
+@functools.cache  # many pages show the same overrides
+def _missing_after(overrides):
+    """The keys that are still to be set after overrides, each of which must be accepted."""
+    from hydra import compose, initialize
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
     import nemo_oracle_kd  # noqa: F401  registers the presets
 
-    overrides = list(line.overrides)
-    if not any(word.startswith('+oracle_kd=') for word in overrides):
-        overrides.insert(0, f'+oracle_kd={_preset_meant(page, overrides)}')
-    choices = []
-    for word in OverridesParser.create().parse_overrides(overrides):
+    choices, missing = [], set()
+    for word in OverridesParser.create().parse_overrides(list(overrides)):
         key = word.input_line.partition('=')[0]
         values = word.sweep_string_iterator() if word.is_sweep_override() else [word.input_line.partition('=')[2]]
         choices.append([f'{key}={value}' for value in values])
-    with initialize_config_dir(str(tmp_path), version_base=None):
+    with initialize(config_path=None, version_base=None):
         for chosen in itertools.product(*choices):
             node = compose(overrides=list(chosen)).oracle_kd
-            assert not line.complete or not OmegaConf.missing_keys(node), f'{page.name}: {line.text}'
+            missing |= OmegaConf.missing_keys(node)
             _check_distillation(OmegaConf.to_container(node, resolve=True))
+    return missing
 
 
 def _preset_meant(page, overrides):
@@ -188,7 +198,13 @@ def test_every_yaml_block_configures_something_that_exists(page, body):
         from nemo.collections.asr.losses.rnnt import RNNTLoss
 
         RNNTLoss(num_classes=4, loss_name=name, loss_kwargs=options)
-    assert sections or callbacks or losses, f'{page.name} shows YAML that no test knows: check it or mark it\n{body}'
+    if data := _lhotse(document):
+        from nemo.collections.common.data.lhotse.dataloader import LhotseDataLoadingConfig
+
+        assert set(data) <= {'use_lhotse', *(field.name for field in dataclasses.fields(LhotseDataLoadingConfig))}
+    assert (
+        sections or callbacks or losses or data
+    ), f'{page.name} shows YAML that no test knows: check it or mark it\n{body}'
 
 
 def _callbacks(document):
@@ -199,6 +215,13 @@ def _callbacks(document):
     return [
         (path, options) for path, options in named if path.startswith('nemo_oracle_kd.') and 'teacher' not in options
     ]
+
+
+def _lhotse(document):
+    """The options of a training set that Lhotse loads."""
+    model = document.get('model') if isinstance(document, dict) else None
+    data = (model or {}).get('train_ds') or {}
+    return data if data.get('use_lhotse') else {}
 
 
 def _losses(document):

@@ -4,6 +4,7 @@
 """What the documentation, the presets and the docstrings name exists: files, links, modules, functions, configs."""
 
 import builtins
+import functools
 import importlib
 import re
 
@@ -51,13 +52,18 @@ def test_every_anchor_of_a_link_is_a_heading(page):
         assert anchor in [re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings]
 
 
+@functools.cache
+def _defined():
+    """Names of all functions and classes of the package."""
+    return {name for path in SOURCES for name in re.findall(r'(?:def|class) (\w+)', path.read_text(encoding='utf-8'))}
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_every_function_and_config_that_a_sentence_names_exists(page):
     prose = re.sub(r'^```.*?^```', '', page.read_text(encoding='utf-8'), flags=re.S | re.M)
     spans = re.findall(r'`([^`]+)`', prose)
-    source = '\n'.join(path.read_text(encoding='utf-8') for path in SOURCES)
     called = {name for span in spans for name in re.findall(r'(?<![\w.~])([A-Za-z_]\w{3,})\(', span)}
-    assert [name for name in called if name not in OUTSIDE and not re.search(rf'(def|class) {name}\b', source)] == []
+    assert [name for name in called if name not in OUTSIDE and name not in _defined()] == []
     configs = {path.stem for path in (ROOT / 'conf').rglob('*.yaml')}
     named = re.findall(r'`(?:conf/)?(?:\w+/)?(\w+_(?:char|char_teacher|ctc_bpe))`', prose)
     assert [name for name in named if name not in configs] == []
