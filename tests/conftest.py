@@ -51,6 +51,7 @@ SLOWEST_FIRST = (
     'tests/examples/test_noisy_teachers.py',
     'tests/models/test_oracle_rnnt_models.py',
     'tests/distillation/test_distiller.py',
+    'tests/docs/test_tutorial.py',
 )
 
 
