@@ -25,6 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_distillation_arguments(parser)
+    parser.add_argument(
+        '--time-resampling',
+        choices=['none', 'nearest', 'linear'],
+        help="how the teacher's frames are brought to the student's rate (default: as configured)",
+    )
+    parser.add_argument(
+        '--manifest',
+        metavar='TRAIN',
+        help='training manifest to check as well (default: that of the recipe): for sequence objectives both models must be able '
+        'to write its texts, and the scores in it must be complete and those of this teacher',
+    )
+
+
+def add_distillation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares student, teacher, objectives and what a recipe's command line changes."""
     parser.add_argument(
         'student',
         metavar='STUDENT',
@@ -61,38 +77,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help="changes that the recipe's command line makes to its YAML (STUDENT or --config)",
     )
-    parser.add_argument(
-        '--time-resampling',
-        choices=['none', 'nearest', 'linear'],
-        help="how the teacher's frames are brought to the student's rate (default: as configured)",
-    )
-    parser.add_argument(
-        '--manifest',
-        metavar='TRAIN',
-        help='training manifest to check as well (default: that of the recipe): for sequence objectives both models must be able '
-        'to write its texts, and the scores in it must be complete and those of this teacher',
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; 0 if the distillation can run, 1 if not."""
     from nemo_oracle_kd.distillation.settings import DistillationConfig
-    from nemo_oracle_kd.distillation.teacher_kinds import TEACHERS, make_teacher
-    from nemo_oracle_kd.errors import ConfigError
+    from nemo_oracle_kd.distillation.teacher_kinds import make_teacher
 
-    given, train_ds = _section(args)
-    section = given or {'objectives': {name: {} for name in args.objectives or ['frame_kl']}}
+    section, train_ds = distillation_section(args)
     if args.manifest is not None:
         train_ds = {'manifest_filepath': args.manifest}
-    teacher = section.setdefault('teacher', {})
-    if args.teacher is not None:
-        _name_teacher(teacher, args.teacher)
+    teacher = section['teacher']
     if args.time_resampling is not None:
         teacher['time_resampling'] = args.time_resampling
-    if given is None:
-        _use_stored_scores(section, args.manifest)
-    if all(teacher.get(key) in (None, '???') for key in (*TEACHERS, 'scores')):
-        raise ConfigError("no teacher is named: give TEACHER after STUDENT, or teacher.restore_from in the config")
     config = DistillationConfig.from_mapping(section, path='oracle_kd')
 
     from nemo_oracle_kd.bridge.restore import check_source
@@ -102,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
     if teacher.get('restore_from') is not None:
         check_source(teacher['restore_from'])
-    student = _student(args)
+    student = make_student(args)
     beside = make_teacher(config.teacher) if config.beside else None
     if beside is not None:
         beside.bind(student)
@@ -117,7 +114,25 @@ def run(args: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
-def _student(args: argparse.Namespace) -> Any:
+def distillation_section(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """The config of the distillation that the arguments ask for, and `model.train_ds` of a recipe or `None`."""
+    from nemo_oracle_kd.distillation.teacher_kinds import TEACHERS
+    from nemo_oracle_kd.errors import ConfigError
+
+    given, train_ds = _section(args)
+    section = given or {'objectives': {name: {} for name in args.objectives or ['frame_kl']}}
+    teacher = section.setdefault('teacher', {})
+    if args.teacher is not None:
+        _name_teacher(teacher, args.teacher)
+    if given is None:
+        _use_stored_scores(section, args.manifest)
+    if all(teacher.get(key) in (None, '???') for key in (*TEACHERS, 'scores')):
+        raise ConfigError("no teacher is named: give TEACHER after STUDENT, or teacher.restore_from in the config")
+    return section, train_ds
+
+
+def make_student(args: argparse.Namespace) -> Any:
+    """The student, restored or built from a recipe, without data."""
     from nemo_oracle_kd.bridge.recipe import is_recipe, model_of_recipe, read_recipe
     from nemo_oracle_kd.bridge.restore import check_source, restore_frozen
 

@@ -101,7 +101,8 @@ class Distiller:
         config, facts = self.config, describe(student)
         resampling = config.teacher.time_resampling
         found: list[Any] = []
-        classes = classes_of(facts, self.teacher.description) if maps_labels(config.teacher) else None
+        mapped = self.teacher is not None and maps_labels(config.teacher)
+        classes = classes_of(facts, self.teacher.description) if mapped else None
         blank = facts.blanks.get('ctc') if classes is None else classes.blank
         if losses := self._losses_of('frame', blank):
             found.append(FrameFamily(losses, config.teacher, classes))
