@@ -14,7 +14,14 @@ from load_script import ROOT
 
 FOLDERS = ('', 'nemo_oracle_kd/', 'docs/')
 SOURCES = sorted((ROOT / 'nemo_oracle_kd').rglob('*.py'))
-OUTSIDE = ('MyLoss', 'tokens_to_text', 'rand', 'sign', 'softmax_rest', *dir(builtins))  # the reader's, NeMo's, C's, mathematics
+OUTSIDE = (
+    'MyLoss',
+    'tokens_to_text',
+    'rand',
+    'sign',
+    'softmax_rest',
+    *dir(builtins),
+)  # the reader's, NeMo's, C's, mathematics
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
