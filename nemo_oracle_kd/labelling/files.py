@@ -22,6 +22,7 @@ from nemo_oracle_kd.corpus.outputs import check_outputs, write_text_atomically
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.format import header_path, read_header
 from nemo_oracle_kd.labelling.journal import first_difference
+from nemo_oracle_kd.labelling.parts import Part, parts_in_order
 
 __all__ = [
     'ScoringReport',
@@ -197,31 +198,11 @@ def merge_parts(output: str | Path, parts: Sequence[str | Path]) -> ScoringRepor
     """
     parts = [Path(part) for part in parts]
     headers = [_part_header(part) for part in parts]
-    by_number: dict[int, Path] = {}
-    problems: list[str] = []
-    count = headers[0]['shard'][1]
-    for part, header in zip(parts, headers):
-        of_run = ({k: v for k, v in of.items() if k not in (*OUTCOME, 'shard')} for of in (headers[0], header))
-        difference = first_difference(*of_run)
-        number, of = header['shard']
-        if of != count:
-            problems.append(f"{part} is one of {of} parts and {parts[0]} one of {count}: give the parts of one run")
-        elif difference:
-            problems.append(
-                f"{part} belongs to another run than {parts[0]} ({difference}): score it with the same settings"
-            )
-        elif number in by_number:
-            problems.append(f"{part} and {by_number[number]} are both part {number} of {count}: leave one out")
-        else:
-            by_number[number] = part
-    missing = [number for number in range(count) if number not in by_number]
-    if missing and not problems:
-        names = ', '.join(str(number) for number in missing)
-        problems.append(
-            f"of {count} parts there is no part {names}: score it with --shards {count} --shard {missing[0]}"
-        )
-    ConfigError.raise_if_any(problems)
-    ordered = [by_number[number] for number in range(count)]
+    numbered = [
+        Part(part, *header['shard'], {k: v for k, v in header.items() if k not in (*OUTCOME, 'shard')})
+        for part, header in zip(parts, headers)
+    ]
+    ordered = [part.path for part in parts_in_order(numbered, 'score it with --shards {count} --shard {number}')]
     kept, dropped = ([row for part in ordered for row in _rows(of(part))] for of in (Path, dropped_path))
     return write_scored(output, {**headers[0], 'shard': [0, 1]}, kept, dropped)
 

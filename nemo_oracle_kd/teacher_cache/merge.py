@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nemo_oracle_kd.corpus.outputs import write_text_atomically
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.labelling.journal import first_difference
+from nemo_oracle_kd.labelling.parts import Part, parts_in_order
 from nemo_oracle_kd.teacher_cache.folder import cache_files, clear_temporaries
 from nemo_oracle_kd.teacher_cache.index import INDEX_NAME, CacheIndex, ShardRecord, file_checksum
 
@@ -56,35 +56,16 @@ def merge_caches(folder: str | Path, parts: Sequence[str | Path]) -> CacheIndex:
 
 
 def _in_order(parts: Sequence[Path], indices: Sequence[CacheIndex]) -> list[tuple[Path, CacheIndex]]:
-    count = indices[0].manifest['part'][1]
-    by_number: dict[int, tuple[Path, CacheIndex]] = {}
-    problems = []
+    by_path = dict(zip(parts, indices))
+    numbered = []
     for path, index in zip(parts, indices):
-        number, of = index.manifest['part']
-        headers = []
-        for one in (indices[0], index):
-            header = one.header()
-            header['manifest'] = {
-                key: value for key, value in header['manifest'].items() if key not in ('part', 'rows')
-            }
-            headers.append(header)
-        difference = first_difference(*headers)
-        if of != count:
-            problems.append(f"{path} is one of {of} parts and {parts[0]} one of {count}: give the parts of one run")
-        elif difference:
-            problems.append(
-                f"{path} belongs to another run than {parts[0]} ({difference[:300]}): cache it with the same settings"
-            )
-        elif number in by_number:
-            problems.append(f"{path} and {by_number[number][0]} are both part {number} of {count}: leave one out")
-        else:
-            by_number[number] = path, index
-    missing = [number for number in range(count) if number not in by_number]
-    if missing and not problems:
-        names = ', '.join(map(str, missing))
-        problems.append(f"of {count} parts there is no part {names}: cache it with --shard {missing[0]}/{count}")
-    ConfigError.raise_if_any(problems)
-    return [by_number[number] for number in range(count)]
+        settings = index.header()
+        manifest = settings['manifest']
+        settings['manifest'] = {key: value for key, value in manifest.items() if key not in ('part', 'rows')}
+        numbered.append(Part(path, *manifest['part'], settings))
+    return [
+        (part.path, by_path[part.path]) for part in parts_in_order(numbered, 'cache it with --shard {number}/{count}')
+    ]
 
 
 def _copied(part: Path, folder: Path, record: ShardRecord, name: str, first: int) -> ShardRecord:
