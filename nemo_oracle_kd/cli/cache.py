@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('--teacher', metavar='T.nemo', help='.nemo file or pretrained name; an oracle reads the texts')
     parser.add_argument('--manifest', metavar='TRAIN.jsonl', help='NeMo manifest that will train the student')
+    parser.add_argument(
+        '--tarred-audio-filepaths',
+        nargs='+',
+        metavar='AUDIO.tar',
+        help="archives of the manifest's audio, also as a range: audio_{0..7}.tar",
+    )
+    parser.add_argument('--shar', metavar='DIR', help='instead of --manifest: folder of a Lhotse Shar')
     parser.add_argument('--signal', choices=SIGNALS, help='what to keep, see below')
     parser.add_argument('-o', '--output', metavar='DIR', help='folder of the cache')
     other = parser.add_mutually_exclusive_group()
@@ -94,8 +101,9 @@ def run(args: argparse.Namespace) -> int:
     part = _check(args)
     check_device(args.device)
     check_source(args.teacher)
-    check_manifest_path(args.manifest)
-    check_folder(args.output, [args.teacher, args.manifest], args.overwrite)
+    if args.shar is None:
+        check_manifest_path(args.manifest)
+    check_folder(args.output, [args.teacher, args.manifest, args.shar], args.overwrite)
     with quiet_nemo():
         return _cache(
             args, restore_frozen(args.teacher, _device(args.device, part[0])), Path(args.output).expanduser(), part
@@ -107,10 +115,13 @@ def _check(args: argparse.Namespace) -> tuple[int, int]:
     from nemo_oracle_kd.errors import ConfigError
 
     problems = []
-    missing = [name for name in ('teacher', 'manifest', 'signal', 'output') if getattr(args, name) is None]
+    needed = ('teacher', 'manifest' if args.shar is None else 'shar', 'signal', 'output')
+    missing = [name for name in needed if getattr(args, name) is None]
     if missing:
         names = ' and '.join('-o' if name == 'output' else f'--{name}' for name in missing)
         problems.append(f"{names} must be given: add what is missing, or use --merge or --verify")
+    if args.shar is not None and (args.manifest or args.tarred_audio_filepaths):
+        problems.append("--shar holds rows and audio: leave --manifest and --tarred-audio-filepaths out")
     part, parts = 0, 1
     if args.shard is not None:
         numbers = args.shard.split('/')
@@ -146,7 +157,7 @@ def _cache(args: argparse.Namespace, model, folder, part: tuple[int, int]) -> in
     temperatures = None if args.temperature is None else tuple(dict.fromkeys(args.temperature))
     options = choose_options(model, args.signal, args.head, args.top_k, temperatures, args.dtype)
     run = RunOptions(args.batch_size, part, args.shard_rows or SHARD_UTTERANCES)
-    index, signal, plan = prepare_cache(model, args.manifest, options, run)
+    index, signal, plan = prepare_cache(model, _speech(args), options, run)
     print(f'{plan.utterances} utterances in {len(plan.shards)} files, about {_megabytes(plan.nbytes)}')
     report = write_cache(model, index, signal, plan, folder, args.overwrite)
     print(
@@ -162,6 +173,18 @@ def _cache(args: argparse.Namespace, model, folder, part: tuple[int, int]) -> in
     for sentence in signal.bounds(report.index.measured):
         print(f'bound: {sentence}')
     return 0
+
+
+def _speech(args: argparse.Namespace):
+    """What the teacher hears."""
+    from nemo_oracle_kd.labelling.shar import shar_source
+    from nemo_oracle_kd.labelling.sources import tarred_source
+
+    if args.shar is not None:
+        return shar_source(args.shar)
+    if args.tarred_audio_filepaths:
+        return tarred_source(args.manifest, args.tarred_audio_filepaths)
+    return args.manifest
 
 
 def _merge(args: argparse.Namespace) -> int:

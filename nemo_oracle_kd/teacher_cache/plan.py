@@ -3,15 +3,15 @@
 
 """What a run of caching will do: which utterances, in which shards, and how much room they take."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from nemo_oracle_kd.bridge.audio import AudioSpan
 from nemo_oracle_kd.bridge.vocabulary import TextCodec, UnwritableText
-from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, read_manifest
+from nemo_oracle_kd.corpus.manifest import AUDIO_KEY, LANGUAGE_KEY
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.labelling.sources import SpeechSource
 from nemo_oracle_kd.teacher_cache.keys import label_sum, utterance_key
 from nemo_oracle_kd.teacher_cache.signals import CachedSignal
 
@@ -29,11 +29,13 @@ class PlannedUtterance:
 
     Attributes:
         row: of the manifest.
+        span: where its audio is.
         key: see `keys.py`.
         labels: of its text in the teacher's vocabulary; empty where the answer does not depend on it.
     """
 
     row: Mapping[str, Any]
+    span: AudioSpan
     key: int
     labels: tuple[int, ...]
 
@@ -64,17 +66,17 @@ class CachePlan:
 
 
 def make_plan(
-    manifest: str | Path,
+    source: SpeechSource,
     signal: CachedSignal,
     codec: TextCodec | None,
     frame_seconds: float | None,
     part: tuple[int, int] = (0, 1),
     shard_utterances: int = SHARD_UTTERANCES,
 ) -> CachePlan:
-    """Reads a manifest and decides what goes into which shard.
+    """Decides what goes into which shard.
 
     Args:
-        manifest: of the training data.
+        source: the training data.
         signal: what is kept.
         codec: of the teacher where its answers depend on the text, else `None`.
         frame_seconds: of the teacher, for the predicted size.
@@ -83,19 +85,18 @@ def make_plan(
 
     Raises:
         ConfigError: rows that cannot be told apart or written in the teacher's labels, or that lack a duration.
-        ValueError: a manifest that cannot be used.
     """
-    rows = read_manifest(manifest, require_text=codec is not None)
+    rows = source.rows
     number, parts = part
     first, last = len(rows) * number // parts, len(rows) * (number + 1) // parts
     without = sum('duration' not in row for row in rows)
     if without:
         raise ConfigError(
-            f"{without} of {len(rows)} rows of {manifest} have no `duration`, which NeMo's loaders need and which tells utterances apart: "
+            f"{without} of {len(rows)} rows of {source.name} have no `duration`, which NeMo's loaders need and which tells utterances apart: "
             "add the length of the audio in seconds"
         )
     problems: list[str] = []
-    planned = _utterances(rows[first:last], codec, manifest, problems)
+    planned = _utterances(rows[first:last], codec, source, problems)
     ConfigError.raise_if_any(problems)
     shards: dict[int, list[PlannedUtterance]] = {}
     for place, utterance in planned:
@@ -108,10 +109,9 @@ def make_plan(
     return CachePlan(shards, last - first, data + _PER_FILE * len(shards))
 
 
-def manifest_facts(manifest: str | Path, plan: CachePlan, part: tuple[int, int], shard_rows: int) -> dict[str, Any]:
+def manifest_facts(source: SpeechSource, plan: CachePlan, part: tuple[int, int], shard_rows: int) -> dict[str, Any]:
     """What the index says of the manifest."""
-    digest = hashlib.sha256(Path(manifest).read_bytes()).hexdigest()
-    return {'sha256': digest, 'rows': plan.rows, 'part': list(part), 'shard_rows': shard_rows}
+    return {'sha256': source.sha256, 'rows': plan.rows, 'part': list(part), 'shard_rows': shard_rows}
 
 
 def _frames(row: Mapping[str, Any], frame_seconds: float | None) -> int:
@@ -119,7 +119,7 @@ def _frames(row: Mapping[str, Any], frame_seconds: float | None) -> int:
 
 
 def _utterances(
-    rows: Sequence[Mapping[str, Any]], codec: TextCodec | None, manifest: str | Path, problems: list[str]
+    rows: Sequence[Mapping[str, Any]], codec: TextCodec | None, source: SpeechSource, problems: list[str]
 ) -> list[tuple[int, PlannedUtterance]]:
     """Place in the part, and utterance; a row that repeats another one is left out."""
     seen: dict[int, Mapping[str, Any]] = {}
@@ -130,23 +130,29 @@ def _utterances(
         if before is not row:
             if before[AUDIO_KEY] != row[AUDIO_KEY] and not problems:
                 problems.append(
-                    f"{before[AUDIO_KEY]} and {row[AUDIO_KEY]} in {manifest} have the same file name, offset, duration and text, so that "
+                    f"{before[AUDIO_KEY]} and {row[AUDIO_KEY]} in {source.name} have the same file name, offset, duration and text, so that "
                     "a cache could not tell them apart: rename one, or leave one out"
                 )
             continue
         labels: Sequence[int] = ()
         if codec is not None:
             try:
-                labels = codec.encode(row['text'])
+                labels = _labels(row, codec)
             except UnwritableText as error:
-                unwritable, first = unwritable + 1, first or f"{row['text']!r}: {error}"
-        found.append((place, PlannedUtterance(row, key, tuple(labels))))
+                unwritable, first = unwritable + 1, first or f"{row.get('text')!r}: {error}"
+        found.append((place, PlannedUtterance(row, source.span(row), key, tuple(labels))))
     if unwritable:
         problems.append(
-            f"{unwritable} of {len(rows)} rows of {manifest} hold a text that this teacher cannot write (the first, {first}): bring the "
+            f"{unwritable} of {len(rows)} rows of {source.name} hold a text that this teacher cannot write (the first, {first}): bring the "
             "texts to the teacher's alphabet and case"
         )
     return found
+
+
+def _labels(row: Mapping[str, Any], codec: TextCodec) -> Sequence[int]:
+    if not isinstance(row.get('text'), str):
+        raise UnwritableText("the row has no `text`")
+    return codec.encode(row['text'], row.get(LANGUAGE_KEY))
 
 
 def float16_lattice_bytes(plan: CachePlan, frame_seconds: float | None, outputs: int) -> int:

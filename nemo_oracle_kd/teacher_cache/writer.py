@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nemo_oracle_kd.bridge.audio import AudioSpan, audio_batch, read_audio
+from nemo_oracle_kd.bridge.audio import audio_batch, read_audio
 from nemo_oracle_kd.bridge.encode import encode_audio
 from nemo_oracle_kd.bridge.signals import AudioBatch, EncodedAudio, Transcripts
 from nemo_oracle_kd.bridge.vocabulary import TextCodec
@@ -26,6 +26,7 @@ from nemo_oracle_kd.corpus.outputs import write_bytes_atomically, write_text_ato
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.functional import fill_padding
 from nemo_oracle_kd.labelling.journal import Journal, first_difference
+from nemo_oracle_kd.labelling.sources import SpeechSource, manifest_source
 from nemo_oracle_kd.teacher_cache.encoder_signal import EncoderSignal, JointOfCache
 from nemo_oracle_kd.teacher_cache.folder import JOURNAL_NAME, cache_files, clear_temporaries
 from nemo_oracle_kd.teacher_cache.index import (
@@ -66,13 +67,13 @@ class RunOptions:
 
 
 def prepare_cache(
-    model: Any, manifest: str | Path, options: CacheOptions, run: RunOptions = RunOptions()
+    model: Any, manifest: str | Path | SpeechSource, options: CacheOptions, run: RunOptions = RunOptions()
 ) -> tuple[CacheIndex, CachedSignal, CachePlan]:
     """Reads a manifest and says what :func:`write_cache` will do; nothing is written.
 
     Args:
         model: the teacher, in eval mode.
-        manifest: of the training data.
+        manifest: of the training data, or speech from elsewhere.
         options: from `choose_options`.
         run: how the manifest is cached.
 
@@ -87,8 +88,9 @@ def prepare_cache(
     signal = signal_of(index)
     reads_text = signal.reads_text or index.description.reads_transcript
     codec = TextCodec(model, index.description.vocabulary) if reads_text else None
-    plan = make_plan(manifest, signal, codec, index.description.frame_seconds, run.part, run.shard_rows)
-    index.manifest = manifest_facts(manifest, plan, run.part, run.shard_rows)
+    source = manifest if isinstance(manifest, SpeechSource) else manifest_source(manifest, codec is not None)
+    plan = make_plan(source, signal, codec, index.description.frame_seconds, run.part, run.shard_rows)
+    index.manifest = manifest_facts(source, plan, run.part, run.shard_rows)
     return index, signal, plan
 
 
@@ -236,7 +238,7 @@ def _batch(model: Any, utterances: Sequence[PlannedUtterance]) -> AudioBatch:
     """Audio and labels, on the device of the model."""
     rate = int(model.cfg.get('sample_rate', model.cfg.preprocessor.get('sample_rate', 16000)))
     try:
-        waves = [read_audio(AudioSpan.of_row(one.row), rate) for one in utterances]
+        waves = [read_audio(one.span, rate) for one in utterances]
     except ValueError as error:
         raise ConfigError(f"{error}; what was cached before is kept, so mend it and repeat the command") from None
     batch = audio_batch(waves, next(model.parameters()).device)

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import tarfile
 
 import pytest
 import tiny
@@ -260,6 +261,29 @@ def test_rows_that_could_not_be_told_apart_are_refused_and_repeated_ones_are_kep
     twice.write_text(json.dumps({**rows[0], 'text': 'xyz'}) + '\n')
     with pytest.raises(ConfigError, match='a text that this teacher cannot write'):
         tiny_cache.write(teacher, twice, tmp_path / 'd', 'occupancy')
+
+
+def test_speech_in_archives_is_cached_as_that_in_files(teacher, teacher_file, tone_corpus, tmp_path, whole):
+    rows = tiny_cache.rows(tone_corpus)
+    with tarfile.open(tmp_path / 'audio_0.tar', 'w') as tar:
+        for row in rows:
+            tar.add(row['audio_filepath'], arcname=os.path.basename(row['audio_filepath']))
+            row['audio_filepath'] = os.path.basename(row['audio_filepath'])
+    (tmp_path / 'tarred.json').write_text(''.join(json.dumps({**row, 'shard_id': 0}) + '\n' for row in rows))
+    words = [
+        'cache',
+        '--teacher',
+        str(teacher_file),
+        '--manifest',
+        str(tmp_path / 'tarred.json'),
+        '--signal',
+        'ctc_topk',
+    ]
+    words += ['--top-k', '3', '--batch-size', '2', '--shard-rows', '4', '-o', str(tmp_path / 'c')]
+    assert main([*words, '--tarred-audio-filepaths', str(tmp_path / 'audio_0.tar')]) == 0
+    for path in whole.glob('shard-*'):
+        assert path.read_bytes() == (tmp_path / 'c' / path.name).read_bytes()
+    assert main([*words, '--shar', str(tmp_path)]) == 2
 
 
 def test_a_teacher_that_gives_nan_is_refused(tone_corpus, tmp_path):
