@@ -8,7 +8,7 @@ import re
 
 import pytest
 import yaml
-from load_script import ROOT
+from load_script import ROOT, load_script
 
 from nemo_oracle_kd.losses.frame import FRAME_OBJECTIVES
 from nemo_oracle_kd.losses.objectives import LATTICE_OBJECTIVES, OBJECTIVES
@@ -42,6 +42,13 @@ def test_every_objective_has_a_page_with_equation_picture_cost_and_preset(name):
 
 def _weight(name):
     return repr(OBJECTIVES[name].config().weight.value)
+
+
+def test_every_picture_is_drawn_by_the_functions_of_the_package():
+    pictures = load_script('docs/tools/pictures.py').PICTURES
+    assert {draw.__name__ for draw in pictures} == set(OWN)
+    for draw in pictures:
+        assert all(axes.get_title(loc='left') for axes in draw().axes if axes.get_label() != '<colorbar>')
 
 
 def _sentences_of_the_source():
