@@ -3,15 +3,18 @@
 
 """CTC teachers of other sub-words, or of characters, whose frames are compared in classes of labels."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
-import torch
 from nemo.collections.asr.models import EncDecCTCModelBPE
-from tiny_oracle import oracle_config
 from tiny_scores import fit
 
+from nemo_oracle_kd.bridge.model import describe
+from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 from nemo_oracle_kd.cli.main import main
+from nemo_oracle_kd.distillation.compatibility import compare
 from nemo_oracle_kd.errors import ConfigError
 
 OBJECTIVES = {
@@ -54,12 +57,12 @@ def test_a_student_of_sub_words_learns_the_spikes_of_a_teacher_of_characters(ton
             tone_corpus,
             _callback(tone_teacher, {'frame_kl': {'weight': 1.0, 'temperature': 1.0}}),
             steps,
-            config=_student(tone_corpus, tokenizers[0], batch_size=16),
+            config=_student(tone_corpus, tokenizers[0], batch_size=8),
             cls=EncDecCTCModelBPE,
         )[0]
-        for steps in (1, 40)
+        for steps in (1, 30)
     )
-    assert last['frame_kl'] < 0.35 * first['frame_kl'] and last['agreement'] > first['agreement'] + 0.1
+    assert last['frame_kl'] < 0.5 * first['frame_kl'] and last['agreement'] > first['agreement'] + 0.1
 
 
 @pytest.mark.integration
@@ -87,29 +90,16 @@ def test_check_says_what_can_be_compared_and_what_cannot(
     assert 'or compare classes of labels by teacher.vocabulary=map' in capsys.readouterr().out
     assert main([*command, 'frame_kl', 'softmax_l2', 'guided_ctc', 'teacher.vocabulary=map']) == 0
     assert 'of 30 labels without one' in capsys.readouterr().out
-    for teacher, words, sentence in (
-        (sub_word_teacher, ['frame_kl', 'occupancy'], 'occupancy compares classes one by one'),
-        (sub_word_teacher, ['full_sum', 'teacher.scores=null'], 'for frame objectives that read no transcript'),
-        (student, ['frame_kl'], 'they have the same labels: leave it out'),
+    learner, guide = (describe(restore_frozen(path)) for path in (student, str(sub_word_teacher)))
+    foreign = replace(guide, vocabulary=('x', 'y'))
+    for teacher, objectives, sentence in (
+        (guide, ['frame_kl', 'occupancy'], 'occupancy compares classes one by one'),
+        (guide, ['full_sum'], 'for frame objectives that read no transcript'),
+        (learner, ['frame_kl'], 'they have the same labels: leave it out'),
+        (foreign, ['frame_kl'], 'a teacher that writes the same alphabet'),
+        (replace(guide, reads_transcript=True), ['frame_kl'], "gets the transcript in the student's labels"),
     ):
-        command[2] = str(teacher)
-        assert main([*command, *words, '+teacher.vocabulary=map']) == 1
-        assert sentence in capsys.readouterr().out
-    other = str(tmp_path / 'other.nemo')
-    tiny.ctc_model(tiny.ctc_config(hidden=16, labels=['x', 'y'])).save_to(other)
-    command[2] = other
-    assert main([*command, 'frame_kl', 'teacher.vocabulary=map']) == 1
-    assert 'a teacher that writes the same alphabet' in capsys.readouterr().out
-    assert main([*command, 'frame_kl', 'teacher.vocabulary=map', 'teacher.delay.mode=estimate']) == 2
-    assert 'which two vocabularies do not have' in capsys.readouterr().err
-
-
-@pytest.mark.integration
-def test_an_oracle_teacher_of_another_vocabulary_is_refused(tone_corpus, tokenizers, tmp_path):
-    from nemo_oracle_kd.models import EncDecOracleCTCModel
-
-    path = tmp_path / 'oracle.nemo'
-    torch.manual_seed(0)
-    EncDecOracleCTCModel(cfg=oracle_config()).save_to(str(path))
-    with pytest.raises(ConfigError, match="gets the transcript in the student's labels"):
-        fit(tone_corpus, _callback(path), 1, config=_student(tone_corpus, tokenizers[0]), cls=EncDecCTCModelBPE)
+        (problem,) = compare(learner, teacher, objectives, map_labels=True).problems
+        assert sentence in problem
+    with pytest.raises(ConfigError, match='which two vocabularies do not have'):
+        _callback(sub_word_teacher, delay={'mode': 'estimate'})
