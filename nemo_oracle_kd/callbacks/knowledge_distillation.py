@@ -39,11 +39,13 @@ class KnowledgeDistillation(Callback, Serialization):
 
     The teacher is restored at the start of each fit (also of a resumed one) and lives in this callback: it is in no
     state dict, checkpoint, optimizer, DDP bucket or `.nemo`. With `scores: manifest` there is none, only the scores that
-    `nemo-oracle-kd score` wrote into the training manifest; with `self` the student teaches itself. Logs every term as `train/kd/<term>` and
+    `nemo-oracle-kd score` wrote into the training manifest; with `cache` its outputs come from the folder that `nemo-oracle-kd cache`
+    wrote; with `self` the student teaches itself. Logs every term as `train/kd/<term>` and
     `train/kd/<term>_weighted`, with statistics of the outputs of teacher and student.
 
     Args:
-        teacher: `restore_from`, `scores: manifest` or `self` (oracle, ema, view, context), with the options of that kind.
+        teacher: `restore_from` or `cache`, with or without `scores: manifest`, or `scores: manifest` alone, or `self` (oracle, ema,
+            view, context), with the options of that kind.
         objectives: name -> options, see `nemo-oracle-kd presets`.
         label_loss: `weight` of NeMo's own loss, default 1; `on: supervised` for rows with `"supervised": true` alone.
         supervised_share: share of such rows in every batch.

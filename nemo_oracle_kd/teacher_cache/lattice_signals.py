@@ -22,6 +22,8 @@ __all__ = ['CollapsedLatticeSignal', 'PathCellsSignal', 'TopLatticeSignal']
 
 #: logits that are held at a time
 _NUMBERS = 1 << 22
+#: frames that an utterance without an alignment may have; a number in a damaged file must not fill the memory
+_MOST_FRAMES_WITHOUT_PATH = 100_000
 
 
 class _LatticeSignal(CachedSignal):
@@ -214,7 +216,9 @@ class PathCellsSignal(_LatticeSignal):
         """The steps lie in the lattice."""
         places = utterance.data['places']
         inside = places.numel() == 0 or bool((places < torch.tensor([utterance.frames, utterance.labels + 1])).all())
-        if not inside or len(places) > self.rows(utterance.frames, utterance.labels):
+        longest = max((1, *self.facts.transducer.durations))
+        too_many = utterance.frames > max(len(places) * longest, _MOST_FRAMES_WITHOUT_PATH)
+        if not inside or too_many or len(places) > self.rows(utterance.frames, utterance.labels):
             raise ConfigError(
                 "the cache holds an alignment that leaves its lattice: copy the cache again, or cache the teacher again"
             )

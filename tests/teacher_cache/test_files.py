@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import tarfile
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -16,12 +17,14 @@ import tiny_cache
 import torch
 from safetensors.torch import load_file, save_file
 
+from nemo_oracle_kd.cli import cache as cli_cache
 from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.errors import ConfigError
+from nemo_oracle_kd.losses.objectives import OBJECTIVES
 from nemo_oracle_kd.teacher_cache import writer
 from nemo_oracle_kd.teacher_cache.index import CacheIndex, file_checksum
 from nemo_oracle_kd.teacher_cache.reader import TeacherCache, verify_cache
-from nemo_oracle_kd.teacher_cache.registry import choose_options
+from nemo_oracle_kd.teacher_cache.registry import SIGNALS, choose_options
 from nemo_oracle_kd.teacher_cache.writer import RunOptions
 
 RUN = RunOptions(batch_size=2, shard_rows=4)
@@ -225,6 +228,20 @@ def test_numbers_that_were_made_wrong_with_their_checksums_are_refused(copy):
         TeacherCache(copy).read(0)
 
 
+def test_a_path_that_leaves_its_lattice_or_claims_endless_frames_is_refused(tone_corpus, tmp_path):
+    model = tiny.rnnt_model(tiny.rnnt_config()).eval()
+    tiny_cache.write(model, tone_corpus, tmp_path, 'best_path')
+    cache = TeacherCache(tmp_path)
+    utterance = cache.read(0)
+    for wrong in (
+        replace(utterance, frames=2**31 - 1),
+        replace(utterance, labels=1),
+        replace(utterance, data={**utterance.data, 'places': utterance.data['places'] + 5}),
+    ):
+        with pytest.raises(ConfigError, match='an alignment that leaves its lattice'):
+            cache.signal.check(wrong)
+
+
 def test_the_command_says_size_and_bounds_and_refuses_before_the_work(teacher_file, tone_corpus, tmp_path, capsys):
     words = ['cache', '--teacher', str(teacher_file), '--manifest', str(tone_corpus), '--signal', 'ctc_topk']
     assert main([*words, '-o', str(tmp_path / 'c'), '--shard-rows', '8', '--temperature', '2']) == 0
@@ -232,6 +249,11 @@ def test_the_command_says_size_and_bounds_and_refuses_before_the_work(teacher_fi
     predicted, real = (float(line.split()[-2 if 'about' in line else 3]) for line in said.splitlines()[:2])
     assert abs(predicted - real) < 0.3 * real and 'bound: tail at temperature 2' in said
     assert CacheIndex.read(tmp_path / 'c').options.temperatures == (2.0,)
+    assert (
+        set(cli_cache.SIGNALS)
+        == set(SIGNALS)
+        == set().union(*(entry.loss.cached_signals for entry in OBJECTIVES.values()))
+    )
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.txt').write_text('years')
     for more, sentence in (
