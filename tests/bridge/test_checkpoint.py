@@ -62,6 +62,8 @@ def test_a_checkpoint_is_the_same_teacher_as_the_nemo_file(trained, tone_corpus,
     assert losses[0] == losses[1] > 0
     assert main(['check', archive, checkpoint]) == 0
     assert 'ready to distil frame_kl' in capsys.readouterr().out
+    assert main(['evaluate', checkpoint, '--manifest', str(tone_corpus)]) == 0
+    assert 'WER' in capsys.readouterr().out
 
 
 @pytest.mark.integration
