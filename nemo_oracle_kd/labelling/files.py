@@ -220,8 +220,8 @@ def _part_header(part: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> Sequence[dict[str, Any]]:
-    # a part may be empty, because every row of it was dropped
-    return read_manifest(path, require_text=False, check_audio=False) if path.exists() and path.stat().st_size else []
+    # a part may be empty, because every row of it was dropped; its paths stay as they were written, also those in archives
+    return read_manifest(path, require_text=False, archived=True) if path.exists() and path.stat().st_size else []
 
 
 def remove_part(part: Path) -> None:

@@ -144,10 +144,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             raise ConfigError(
                 f"{path} holds {values.get('id')}, which is not a cut of one channel with a recording: leave such cuts out of the Shar"
             )
-        row = row_of_cut(deserialize_item(values))
-        if not any(supervision.get('text') is not None for supervision in values.get('supervisions', ())):
+        cut = deserialize_item(values)  # empties `values`
+        row = row_of_cut(cut)
+        if not any(supervision.text is not None for supervision in cut.supervisions):
             del row['text']
-        yield {**row, _CUT: values['id']}
+        yield {**row, _CUT: cut.id}
 
 
 def _scored(path: Path) -> list[dict[str, Any]]:

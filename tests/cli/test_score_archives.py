@@ -71,6 +71,11 @@ def test_a_tarred_data_set_is_scored_as_its_files_and_trains_with_its_archives(
     _assert_same_scores({Path(row['audio_filepath']).stem: row for row in rows}, scored_tones / 'decode.jsonl')
     assert [row['audio_filepath'] for row in rows] == [f'{n:03d}.wav' for n in range(16)]
     assert [row['shard_id'] for row in rows] == [0] * 8 + [1] * 8
+    joined = tmp_path / 'joined.jsonl'
+    for part in ('0', '1'):
+        assert _score(tone_teacher, joined, *words, '--shards', '2', '--shard', part) == 0
+    assert main(['score', '--merge', str(joined)]) == 0
+    assert [row['audio_filepath'] for row in read_rows(joined)] == [row['audio_filepath'] for row in rows]
     assert _train(str(output), is_tarred=True, tarred_audio_filepaths=archives)['full_sum'] > 0
 
     shards = []
@@ -142,6 +147,10 @@ def test_a_shar_gets_new_cuts_with_the_scores_of_its_files_and_trains(
     for cut in kept:
         assert len(cut['supervisions']) == 1 and 'utt' in cut['custom'] and 'shar_cut' not in cut['custom']
         row = {**cut['custom'], 'text': cut['supervisions'][0]['text']}
+        said = [one['text'] for other in before if other['id'] == cut['id'] for one in other['supervisions']]
+        assert said == ([row['reference_text']] if 'reference_text' in row else []) and bool(said) == (
+            cut['id'] != '015'
+        )
         _assert_same_scores({cut['id']: row}, scored_tones / 'decode.jsonl')
     header = read_header(output / 'scored.jsonl')
     assert header['rows'] == len(kept) and header['dropped'] == {'too long': len(dropped)}
@@ -156,7 +165,7 @@ def test_a_shar_gets_new_cuts_with_the_scores_of_its_files_and_trains(
     assert {path.name: path.read_bytes() for path in output.iterdir()} == bytes_before
     capsys.readouterr()
     for options, sentence in (
-        (['--shar', shar, '--reference'], 'have no text: leave --reference out'),
+        (['--shar', shar, '--reference'], '1 of 16 cuts'),
         (['--shar', tmp_path], 'has 0 shards of cuts'),
         (['--shar', shar, '--manifest', tone_corpus], '--shar is a data set of its own'),
     ):
