@@ -25,7 +25,7 @@ CORES := $(shell nproc 2>/dev/null || echo 2)
 SOURCES := nemo_oracle_kd hydra_plugins conf examples tests benchmarks docs/tools setup.py
 INSTALL := .ci/install $(PY) $(PIP_ARGS)
 
-UNCOMPILED := /transformers/models/|/tests?/|/testing/|/pygments/lexers/|/sympy/physics/|/nemo/collections/(tts|speechlm2)/|/(wandb|onnx|fontTools|opentelemetry|aistore|indic_numtowords|setuptools|pip)/
+UNCOMPILED := /transformers/models/(?!auto/)|/tests?/|/pygments/lexers/[a-z]|/sympy/physics/|/nemo/collections/(tts|speechlm2)/|/(wandb|opentelemetry|aistore|indic_numtowords|setuptools|pip|uv)/
 COMPILE = $(PY) -m compileall -q -x '$(UNCOMPILED)' $(VENV)/lib
 
 .PHONY: help venv demo test lint format docs docs-serve benchmark clean
