@@ -22,7 +22,7 @@ PAGE = ROOT / 'docs' / 'unlabelled_speech.md'
 def test_a_folder_of_wav_files_and_a_checkpoint_become_a_student_in_five_commands(
     tone_teacher, tone_corpus, tmp_path, monkeypatch, capfd
 ):
-    walk = blocks(PAGE, '')[0].replace('\\\n', '').splitlines()
+    walk = blocks(PAGE, 'bash')[0].replace('\\\n', '').splitlines()
     assert len(walk) == 5 and all(' '.join(line.split()) in {one.text for one in typed(PAGE)} for line in walk)
     (tmp_path / 'recordings').mkdir()
     for number, row in enumerate(read_manifest(tone_corpus)):
