@@ -52,11 +52,11 @@ demo: $(STAMP)
 	$(PY) examples/demo/run.py --out $(DEMO_OUT) $(DEMO_ARGS)
 
 # Processes of one thread each: the tests use tiny tensors, for which more threads only wait for each other. The third
-# process works while tests of the others wait for commands that they started.
+# process works while tests of the others wait for commands that they started, and who has no test left takes over others.
 test: export OMP_NUM_THREADS ?= 1
 test: export MKL_NUM_THREADS ?= 1
 test: $(STAMP)
-	@started=$$SECONDS; status=0; $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST) $(TEST_ARGS) || status=$$?; \
+	@started=$$SECONDS; status=0; $(PY) -m pytest -n $(TEST_WORKERS) --dist worksteal $(TEST) $(TEST_ARGS) || status=$$?; \
 	if [ $$status -eq 0 ]; then verdict=PASSED; else verdict="FAILED (pytest exit code $$status)"; fi; \
 	echo "make test: $$verdict in $$((SECONDS - started)) s"; exit $$status
 
