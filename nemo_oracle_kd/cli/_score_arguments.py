@@ -6,6 +6,7 @@
 import argparse
 
 from nemo_oracle_kd.cli._device import add_device_argument
+from nemo_oracle_kd.cli._speech import add_speech_arguments
 
 EPILOG = """examples:
   nemo-oracle-kd score --teacher t.nemo --manifest in.jsonl --output out.jsonl --nbest 8
@@ -30,14 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='T.nemo',
         help='.nemo file or pretrained name, or whisper:FOLDER or whisper:NAME for a Whisper model (extra `whisper`)',
     )
-    parser.add_argument('--manifest', metavar='IN.jsonl', help='NeMo manifest of the speech')
-    parser.add_argument(
-        '--tarred-audio-filepaths',
-        nargs='+',
-        metavar='AUDIO.tar',
-        help="archives of the manifest's audio, also as a range: audio_{0..7}.tar",
-    )
-    parser.add_argument('--shar', metavar='DIR', help='instead of --manifest: folder of a Lhotse Shar')
+    add_speech_arguments(parser, 'IN.jsonl', 'NeMo manifest of the speech')
     parser.add_argument(
         '--output', metavar='OUT.jsonl', help='scored manifest to write; with --shar, a folder for the scored cuts'
     )

@@ -6,6 +6,7 @@
 import argparse
 
 from nemo_oracle_kd.cli._device import add_device_argument, check_device
+from nemo_oracle_kd.cli._speech import add_speech_arguments, read_speech, speech_option, speech_problems
 
 HELP = "run a teacher once over a corpus and keep its answers on disk for training"
 
@@ -34,14 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('--teacher', metavar='T.nemo', help='.nemo file or pretrained name; an oracle reads the texts')
-    parser.add_argument('--manifest', metavar='TRAIN.jsonl', help='NeMo manifest that will train the student')
-    parser.add_argument(
-        '--tarred-audio-filepaths',
-        nargs='+',
-        metavar='AUDIO.tar',
-        help="archives of the manifest's audio, also as a range: audio_{0..7}.tar",
-    )
-    parser.add_argument('--shar', metavar='DIR', help='instead of --manifest: folder of a Lhotse Shar')
+    add_speech_arguments(parser, 'TRAIN.jsonl', 'NeMo manifest that will train the student')
     parser.add_argument('--signal', choices=SIGNALS, help='what to keep, see below')
     parser.add_argument('-o', '--output', metavar='DIR', help='folder of the cache')
     other = parser.add_mutually_exclusive_group()
@@ -115,13 +109,12 @@ def _check(args: argparse.Namespace) -> tuple[int, int]:
     from nemo_oracle_kd.errors import ConfigError
 
     problems = []
-    needed = ('teacher', 'manifest' if args.shar is None else 'shar', 'signal', 'output')
+    needed = ('teacher', speech_option(args), 'signal', 'output')
     missing = [name for name in needed if getattr(args, name) is None]
     if missing:
         names = ' and '.join('-o' if name == 'output' else f'--{name}' for name in missing)
         problems.append(f"{names} must be given: add what is missing, or use --merge or --verify")
-    if args.shar is not None and (args.manifest or args.tarred_audio_filepaths):
-        problems.append("--shar holds rows and audio: leave --manifest and --tarred-audio-filepaths out")
+    problems += speech_problems(args)
     part, parts = 0, 1
     if args.shard is not None:
         numbers = args.shard.split('/')
@@ -176,15 +169,9 @@ def _cache(args: argparse.Namespace, model, folder, part: tuple[int, int]) -> in
 
 
 def _speech(args: argparse.Namespace):
-    """What the teacher hears."""
-    from nemo_oracle_kd.labelling.shar import shar_source
-    from nemo_oracle_kd.labelling.sources import tarred_source
-
-    if args.shar is not None:
-        return shar_source(args.shar)
-    if args.tarred_audio_filepaths:
-        return tarred_source(args.manifest, args.tarred_audio_filepaths)
-    return args.manifest
+    """What the teacher hears; a manifest of files stays a path, because the signal decides whether its rows need texts."""
+    archived = args.shar is not None or args.tarred_audio_filepaths
+    return read_speech(args) if archived else args.manifest
 
 
 def _merge(args: argparse.Namespace) -> int:

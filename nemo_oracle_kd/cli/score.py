@@ -7,6 +7,7 @@ import argparse
 
 from nemo_oracle_kd.cli._device import check_device
 from nemo_oracle_kd.cli._score_arguments import add_arguments as add_arguments
+from nemo_oracle_kd.cli._speech import read_speech, speech_option, speech_problems
 
 HELP = 'label a manifest with a teacher: N-best texts and their log-probabilities'
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     check_device(args.device)
     (check_whisper if is_whisper(args.teacher) else check_source)(args.teacher)
-    _speech(args)  # before the slow start of NeMo
+    read_speech(args, args.reference)  # before the slow start of NeMo
     options(args)
     settings(args)
     if args.workers > 1 and (args.overwrite or not _output(args).exists()):
@@ -36,18 +37,6 @@ def run(args: argparse.Namespace) -> int:
         cuts = write_scored_cuts(args.shar, args.output)
         print(f'{args.output}: {len(cuts)} shards of cuts; train with shar_path: {{cuts: [...], recording: [...]}}')
     return 0
-
-
-def _speech(args: argparse.Namespace):
-    """What is to be labelled."""
-    from nemo_oracle_kd.labelling.shar import shar_source
-    from nemo_oracle_kd.labelling.sources import manifest_source, tarred_source
-
-    if args.shar is not None:
-        return shar_source(args.shar, args.reference)
-    if args.tarred_audio_filepaths:
-        return tarred_source(args.manifest, args.tarred_audio_filepaths, args.reference)
-    return manifest_source(args.manifest, args.reference)
 
 
 def _output(args: argparse.Namespace):
@@ -83,7 +72,7 @@ def _check(args: argparse.Namespace) -> None:
     from nemo_oracle_kd.labelling.shar import check_shar_output
     from nemo_oracle_kd.labelling.whisper import is_whisper
 
-    needed = ('teacher', 'manifest' if args.shar is None else 'shar', 'output')
+    needed = ('teacher', speech_option(args), 'output')
     missing = [name for name in needed if getattr(args, name) is None]
     if missing:
         raise ConfigError(
@@ -104,8 +93,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.workers > 1 and args.shards > 1:
         problems.append("--workers splits the manifest by itself: leave --shards out")
-    if args.shar is not None and (args.manifest is not None or args.tarred_audio_filepaths):
-        problems.append("--shar is a data set of its own: leave --manifest and --tarred-audio-filepaths out")
+    problems += speech_problems(args)
     counts = {'batch-size': args.batch_size, 'workers': args.workers}
     problems += [f"--{name} must be at least 1, not {value}" for name, value in counts.items() if value < 1]
     ConfigError.raise_if_any(problems)
@@ -175,7 +163,9 @@ def score_one(args: argparse.Namespace, part: int, parts: int):
     if device == 'auto':
         device = f'cuda:{part % torch.cuda.device_count()}' if torch.cuda.is_available() else 'cpu'
     with quiet_nemo():
-        return score_manifest(_scorer(args, device), _speech(args), _output(args), options(args, part, parts))
+        return score_manifest(
+            _scorer(args, device), read_speech(args, args.reference), _output(args), options(args, part, parts)
+        )
 
 
 def _scorer(args: argparse.Namespace, device: str):

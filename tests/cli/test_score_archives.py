@@ -66,6 +66,10 @@ def test_a_tarred_data_set_is_scored_as_its_files_and_trains_with_its_archives(
 ):
     archives, output = f'{tarred}/audio__OP_0..1_CL_.tar', tmp_path / 'scored.jsonl'
     words = ['--manifest', tarred / 'tarred_audio_manifest.json', '--tarred-audio-filepaths', archives]
+    archive = tarred / 'audio_0.tar'
+    audio = archive.read_bytes()
+    assert _score(tone_teacher, archive, *words, '--overwrite') == 2  # an archive is an input
+    assert 'input' in capsys.readouterr().err and archive.read_bytes() == audio
     assert _score(tone_teacher, output, *words) == 0
     rows = read_rows(output)
     _assert_same_scores({Path(row['audio_filepath']).stem: row for row in rows}, scored_tones / 'decode.jsonl')
