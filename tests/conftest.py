@@ -103,33 +103,42 @@ def forked_workers(monkeypatch):
 def tone_corpus(tmp_path_factory):
     """Manifest of 16 training utterances of tones (see tests/helpers/tiny.py)."""
     import tiny
+    from built_once import built_once
 
-    return tiny.write_tone_corpus(tmp_path_factory.mktemp('tones'), 'train', 16)
+    return (
+        built_once(tmp_path_factory, 'tones', lambda folder: tiny.write_tone_corpus(folder, 'train', 16))
+        / 'train.jsonl'
+    )
 
 
 @pytest.fixture(scope='session')
 def tone_teacher(tone_corpus, tmp_path_factory):
     """A CTC teacher that has learned the tones, as a `.nemo` file."""
     import tiny
+    from built_once import built_once
 
-    path = tmp_path_factory.mktemp('teacher') / 'teacher.nemo'
-    trainer = tiny.trainer(80)
-    model = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=48), trainer)
-    trainer.fit(model)
-    model.save_to(str(path))
-    return path
+    def build(folder):
+        trainer = tiny.trainer(80)
+        model = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=48), trainer)
+        trainer.fit(model)
+        model.save_to(str(folder / 'teacher.nemo'))
+
+    return built_once(tmp_path_factory, 'teacher', build) / 'teacher.nemo'
 
 
 @pytest.fixture(scope='session')
 def scored_tones(tone_corpus, tone_teacher, tmp_path_factory):
     """Folder of the corpus as the teacher labels it (decode.jsonl, four texts each) and as it scores it (reference.jsonl)."""
+    from built_once import built_once
+
     from nemo_oracle_kd.bridge.restore import restore_frozen
     from nemo_oracle_kd.labelling.manifest import score_manifest
     from nemo_oracle_kd.labelling.model_scorer import model_scorer
     from nemo_oracle_kd.labelling.scorer import ScoringSettings
 
-    folder = tmp_path_factory.mktemp('scored')
-    teacher = restore_frozen(str(tone_teacher))
-    for name, settings in {'decode': {'nbest': 4}, 'reference': {'source': 'reference'}}.items():
-        score_manifest(model_scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
-    return folder
+    def build(folder):
+        teacher = restore_frozen(str(tone_teacher))
+        for name, settings in {'decode': {'nbest': 4}, 'reference': {'source': 'reference'}}.items():
+            score_manifest(model_scorer(teacher, ScoringSettings(**settings)), tone_corpus, folder / f'{name}.jsonl')
+
+    return built_once(tmp_path_factory, 'scored', build)
