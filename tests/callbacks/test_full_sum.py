@@ -54,16 +54,16 @@ def test_rows_are_weighted_by_a_field_of_their_own(scored_tones, tmp_path):
     for row in rows[4:]:
         row['teacher_fields'] = {'agreement': 0.0}
     confidence = {'confidence': {'mode': 'value', 'field': 'agreement'}}
-    for name, options in (('hard', {}), ('full_sum', {}), ('full_sum_norm', {'nbest': 2})):
-        values = []
-        for config in (
-            options,
-            options | confidence,
-            options | confidence | {'confidence': {**confidence['confidence'], 'floor': 1.0}},
-        ):
-            manifest = write_rows(rows, tmp_path / 'weighed.jsonl')
-            values.append(fit(manifest, distillation({name: config}, **ONLY), 1, 'ctc')[0][name])
-        assert values[2] == pytest.approx(values[0], rel=1e-6) and 0 < values[1] < values[0]
+    manifest = write_rows(rows, tmp_path / 'weighed.jsonl')
+    whole = {'confidence': {**confidence['confidence'], 'floor': 1.0}}
+    objectives = {'hard': {}, 'full_sum': {}, 'full_sum_norm': {'nbest': 2}}
+    logged = []
+    for config in ({}, confidence, whole):
+        callback = distillation({name: options | config for name, options in objectives.items()}, **ONLY)
+        logged.append(fit(manifest, callback, 1, 'ctc')[0])
+    for name in objectives:
+        plain, weighed, floor = (of_one[name] for of_one in logged)
+        assert floor == pytest.approx(plain, rel=1e-6) and 0 < weighed < plain, name
 
 
 def test_an_imported_manifest_trains_as_a_scored_one_and_is_refused_when_it_was_changed(

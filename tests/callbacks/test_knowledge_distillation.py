@@ -55,12 +55,13 @@ def test_every_line_of_the_log_has_the_statistics_also_in_epochs_shorter_than_th
 
     from lightning.pytorch.loggers import CSVLogger
 
-    options = {'logger': CSVLogger(tmp_path), 'log_every_n_steps': 3}  # an epoch has 4 steps
-    trainer, _ = _fit(tone_corpus, _callback(tone_teacher), max_steps=12, trainer_options=options)
+    # an epoch has 2 steps
+    options = {'logger': CSVLogger(tmp_path), 'log_every_n_steps': 3, 'limit_train_batches': 2}
+    trainer, _ = _fit(tone_corpus, _callback(tone_teacher), max_steps=6, trainer_options=options)
     trainer.logger.save()
     with open(f'{trainer.logger.log_dir}/metrics.csv') as file:
         rows = [row for row in csv.DictReader(file) if row.get('train/kd/frame_kl')]
-    assert len(rows) == 4
+    assert len(rows) == 2
     assert all(row['train/kd/agreement'] and row['train/kd/teacher_entropy'] for row in rows)
 
 
@@ -293,13 +294,17 @@ def test_after_a_failed_fit_the_student_has_its_own_loss(tone_corpus, tone_teach
     assert student.loss is before
 
 
-def test_a_teacher_that_remembers_gives_the_same_student_and_is_asked_once_per_utterance(tone_corpus, tone_teacher):
+def test_a_teacher_that_remembers_gives_the_same_student_and_is_asked_once_per_utterance(
+    tone_corpus, tone_teacher, tmp_path
+):
+    eight = tmp_path / 'eight.jsonl'
+    eight.write_text(''.join(tone_corpus.read_text().splitlines(keepends=True)[:8]))
     weights, asked = [], []
     for memory_mb in (0, 10):
         callback = _callback(tone_teacher, ALL, teacher_options={'memory_mb': memory_mb})
         count = []
-        trainer = tiny.trainer(12, callbacks=[callback])
-        student = tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer)
+        trainer = tiny.trainer(6, callbacks=[callback])
+        student = tiny.ctc_model(tiny.ctc_config(eight, hidden=16), trainer)
         attach = callback.distiller.attach
 
         def attach_and_count(model, attach=attach, count=count, callback=callback):
@@ -313,7 +318,7 @@ def test_a_teacher_that_remembers_gives_the_same_student_and_is_asked_once_per_u
         trainer.fit(student)
         weights.append(student.state_dict())
         asked.append(sum(count))
-    assert asked == [48, 16]  # 12 batches of 4 from a corpus of 16
+    assert asked == [24, 8]  # 6 batches of 4 from a corpus of 8
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-5, msg=name)
 

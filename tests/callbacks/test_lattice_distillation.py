@@ -11,6 +11,7 @@ import tiny_oracle
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
+from tiny_scores import read_rows, write_rows
 
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
 from nemo_oracle_kd.errors import ConfigError
@@ -46,7 +47,7 @@ def student_config(train, kind='rnnt', fused=False, **options):
     return config
 
 
-def fit(config, teacher, objectives, steps=2, watch=None, trainer_options=None, **options):
+def fit(config, teacher, objectives, steps=1, watch=None, trainer_options=None, **options):
     """Trains a student; returns it with what was logged under `train/kd/`."""
     teacher = {'restore_from': str(teacher), **options.pop('teacher_options', {})}
     callback = KnowledgeDistillation(teacher=teacher, objectives=objectives, **options)
@@ -59,18 +60,25 @@ def fit(config, teacher, objectives, steps=2, watch=None, trainer_options=None, 
     return student, {name.removeprefix('train/kd/'): float(value) for name, value in logged}
 
 
-@pytest.mark.parametrize('fused', [False, True], ids=['unfused', 'fused'])
 @pytest.mark.parametrize('kind, hybrid', [*((kind, False) for kind in KINDS), ('rnnt', True)])
-def test_every_objective_enters_the_loss_of_the_transducer(tone_corpus, teachers, kind, hybrid, fused):
-    config = student_config(tone_corpus, kind, fused, hybrid=hybrid)
-    _, logged = fit(config, teachers(kind), ALL)
-    total = logged['label_loss'] + sum(logged[f'{name}_weighted'] for name in ALL)
-    assert logged['loss'] == pytest.approx(total, rel=1e-5)
-    assert all(logged[name] > 0 for name in ALL)
-    if not hybrid:
-        assert logged['train_loss'] == pytest.approx(logged['loss'], rel=1e-5)
-        return
-    assert logged['train_loss'] == pytest.approx(0.7 * logged['loss'] + 0.3 * logged['label_loss_ctc'], rel=1e-5)
+def test_every_objective_enters_the_loss_and_the_fused_joint_trains_the_same_student(
+    tone_corpus, teachers, kind, hybrid
+):
+    results = [
+        fit(student_config(tone_corpus, kind, fused, hybrid=hybrid), teachers(kind), ALL, steps=2)
+        for fused in (False, True)
+    ]
+    for _, logged in results:
+        total = logged['label_loss'] + sum(logged[f'{name}_weighted'] for name in ALL)
+        assert logged['loss'] == pytest.approx(total, rel=1e-5)
+        assert all(logged[name] > 0 for name in ALL)
+        in_all = 0.7 * logged['loss'] + 0.3 * logged['label_loss_ctc'] if hybrid else logged['loss']
+        assert logged['train_loss'] == pytest.approx(in_all, rel=1e-5)
+    (plain, logged), (fused, logged_fused) = results
+    for name in ALL:
+        assert logged[name] == pytest.approx(logged_fused[name], rel=1e-4), name
+    for a, b in zip(plain.parameters(), fused.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
 
 
 @pytest.mark.parametrize('fused', [False, True], ids=['unfused', 'fused'])
@@ -116,22 +124,10 @@ def test_what_is_logged_is_the_divergence_of_the_lattices_that_both_joints_make(
     assert logged == pytest.approx(float(expected), rel=1e-5) and logged > 1.0
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_the_fused_joint_trains_the_same_student(tone_corpus, teachers, kind):
-    results = [
-        fit(student_config(tone_corpus, kind, fused), teachers(kind), {'lattice': {'weight': 0.01}}, steps=3)
-        for fused in (False, True)
-    ]
-    (plain, logged), (fused, logged_fused) = results
-    assert logged['lattice'] == pytest.approx(logged_fused['lattice'], rel=1e-4)
-    for a, b in zip(plain.parameters(), fused.parameters()):
-        assert torch.allclose(a, b, atol=2e-4)
-
-
 def test_a_student_of_the_lattice_alone_learns_what_its_teacher_says(tone_corpus, teachers):
     options = {'objectives': {'lattice': {'weight': 1.0, 'normalization': 'cells'}}, 'label_loss': {'weight': 0.0}}
     _, first = fit(student_config(tone_corpus), teachers(), steps=1, **options)
-    _, last = fit(student_config(tone_corpus), teachers(), steps=60, **options)
+    _, last = fit(student_config(tone_corpus), teachers(), steps=20, **options)
     assert last['lattice'] < 0.3 * first['lattice']
 
 
@@ -145,11 +141,10 @@ def test_an_oracle_teacher_reads_the_transcripts(tone_corpus, teachers):
     assert not any('teacher' in name for name in student.state_dict())
 
 
-def test_frames_of_another_length_are_refused_or_picked(tone_corpus, teachers):
+def test_frames_of_another_length_are_refused_or_picked_and_never_mixed(tone_corpus, teachers):
     teacher = teachers(config=tiny.rnnt_config(hidden=48, stride=4), name='slow')
-    with pytest.raises(
-        ConfigError, match='20 ms in the student and 40 ms in the teacher: set teacher.time_resampling'
-    ):
+    sentence = '20 ms in the student and 40 ms in the teacher: set teacher.time_resampling to nearest$'
+    with pytest.raises(ConfigError, match=sentence):
         fit(student_config(tone_corpus), teacher, {'lattice': None})
     _, logged = fit(student_config(tone_corpus), teacher, ALL, teacher_options={'time_resampling': 'nearest'})
     assert all(logged[name] > 0 for name in ALL)
@@ -245,11 +240,6 @@ def test_a_hybrid_student_that_trains_its_ctc_head_alone_is_refused(tone_corpus,
         fit(config, teachers(), {'lattice': None})
 
 
-def test_frames_of_a_lattice_are_picked_and_never_mixed(tone_corpus, teachers):
-    with pytest.raises(ConfigError, match='set teacher.time_resampling to nearest$'):
-        fit(student_config(tone_corpus), teachers(config=tiny.rnnt_config(stride=4), name='slow'), {'lattice': None})
-
-
 @pytest.mark.parametrize('preset', ['lattice', 'lattice_topk', 'lattice_collapsed', 'one_best_path'])
 def test_the_presets_train_with_the_defaults_of_their_objectives(tone_corpus, teachers, preset):
     values = yaml.safe_load((Path(__file__).parents[2] / f'conf/oracle_kd/{preset}.yaml').read_text())
@@ -309,18 +299,19 @@ class CountRuns(Callback):
         self.runs += 1
 
 
-def test_a_teacher_with_a_memory_says_the_same_and_is_asked_once(tone_corpus, teachers):
+def test_a_teacher_with_a_memory_says_the_same_and_is_asked_once(tone_corpus, teachers, tmp_path):
     said, runs = [], []
+    eight = write_rows(read_rows(tone_corpus)[:8], tmp_path / 'eight.jsonl')
     for memory_mb in (0, 10):
         teacher = {'restore_from': str(teachers()), 'memory_mb': memory_mb}
         distillation = KnowledgeDistillation(teacher=teacher, objectives={'lattice': {'weight': 0.01}})
         counter = CountRuns(distillation)
-        trainer = tiny.trainer(8, callbacks=[distillation, counter])
+        trainer = tiny.trainer(4, callbacks=[distillation, counter])
         torch.manual_seed(5)
-        trainer.fit(tiny.rnnt_model(student_config(tone_corpus), trainer))
+        trainer.fit(tiny.rnnt_model(student_config(eight), trainer))
         said.append(float(trainer.callback_metrics['train/kd/lattice']))
         runs.append(counter.runs)
-    assert runs == [8, 4]  # an epoch has 4 batches
+    assert runs == [4, 2]  # an epoch has 2 batches
     assert said[0] == pytest.approx(said[1], rel=1e-4)
 
 
