@@ -4,6 +4,7 @@
 """The architecture as a test: imports point down, the mathematics knows torch only, start-up stays light."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -86,8 +87,18 @@ PACKAGE_FILES = [_relative(path) for path in _sources(PACKAGE)]
 ALL_FILES = [_relative(path) for path in _sources(PACKAGE, 'hydra_plugins', 'conf', 'examples', 'tests', 'benchmarks')]
 
 
+@functools.cache  # half of the tests ask for the same files
+def _parsed(path):
+    return ast.parse(path.read_text(encoding='utf-8'))
+
+
 def _imports(file, module_level_only=False):
     """Returns the absolute dotted names that ``file`` imports, with their line numbers."""
+    return _imports_of(ROOT, file, module_level_only)
+
+
+@functools.cache
+def _imports_of(root, file, module_level_only):
     found = []
 
     def visit(node):
@@ -107,7 +118,7 @@ def _imports(file, module_level_only=False):
                 continue
             visit(child)
 
-    visit(ast.parse((ROOT / file).read_text(encoding='utf-8')))
+    visit(_parsed(root / file))
     return found
 
 
@@ -197,7 +208,7 @@ def _is_own(node):
 
 def _insides(file):
     """What a file takes from the inside of NeMo, Lightning or any other library, with line numbers."""
-    tree = ast.parse((ROOT / file).read_text(encoding='utf-8'))
+    tree = _parsed(ROOT / file)
     own, found = _own_names(tree), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -256,7 +267,7 @@ def test_every_file_has_the_licence_header():
 
 def test_every_file_says_what_it_is_for():
     def silent(file):
-        return not ast.get_docstring(ast.parse((ROOT / file).read_text(encoding='utf-8')))
+        return not ast.get_docstring(_parsed(ROOT / file))
 
     assert _offenders(ALL_FILES + ['setup.py'], silent) == {}
 

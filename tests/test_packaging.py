@@ -5,6 +5,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,9 @@ import page_plug_ins
 import pytest
 from clean_environment import ROOT, CleanEnvironment, build_wheel, copy_of_the_source
 from registration import IMPORT_NEMO_ALONE, assert_registered
+
+from nemo_oracle_kd.cli.main import main, make_parser
+from nemo_oracle_kd.cli.score import _worker
 
 pytestmark = pytest.mark.packaging
 
@@ -40,6 +44,13 @@ for preset, change in json.loads(sys.argv.pop()).items():
     except SystemExit:
         pass
 print(json.dumps(composed))
+"""
+#: does what a worker of a command does: it is told by its parent, in a pickle, what to call
+WORKER = """
+import pickle
+with open(sys.argv.pop(), 'rb') as told:
+    work, arguments = pickle.load(told)
+work(*arguments)
 """
 RECIPE_CONFIG = """
 trainer:
@@ -84,15 +95,26 @@ def test_the_wheel_holds_every_module_of_the_package(wheel):
 
 
 @pytest.fixture(scope='module')
-def with_nemo(environment, tone_corpus, tone_teacher):
-    """What a process says that imports NeMo alone, and then trains with the plug-ins of docs/adding_an_objective.md.
+def worker(tone_corpus, tone_teacher, tmp_path_factory):
+    """The second of two workers of `score`, in a pickle; the words of its command; the output."""
+    folder = tmp_path_factory.mktemp('worker')
+    output = folder / 'out.jsonl'
+    words = ['score', '--teacher', tone_teacher, '--manifest', tone_corpus, '--output', output, '--device', 'cpu']
+    words = [*map(str, words), '--nbest', '2', '--batch-size', '1', '--workers', '2']
+    (folder / 'pickle').write_bytes(pickle.dumps((_worker, (make_parser('score').parse_args(words), 1))))
+    return folder / 'pickle', words, output
+
+
+@pytest.fixture(scope='module')
+def with_nemo(environment, worker, tone_corpus, tone_teacher):
+    """What a process says that imports NeMo alone, works for `score`, and trains with the plug-ins of docs/adding_an_objective.md.
 
     Of the wheel only: tests/losses/test_nemo_cuda_kernels.py does the same in the environment of `make venv`, where the
     installation is editable.
     """
     page_plug_ins.install_the_page(environment.folder / 'dependencies')
-    code = IMPORT_NEMO_ALONE + page_plug_ins.TRAINING
-    return environment.run(environment.python, '-c', code, tone_corpus, tone_teacher)
+    code = IMPORT_NEMO_ALONE + WORKER + page_plug_ins.TRAINING
+    return environment.run(environment.python, '-c', code, tone_corpus, tone_teacher, worker[0])
 
 
 @pytest.mark.parametrize('environment', ['wheel'], indirect=True)
@@ -110,6 +132,24 @@ def test_the_plug_ins_of_the_page_train_a_student_beside_plug_ins_that_fail(with
     told = with_nemo.stderr + with_nemo.stdout
     assert "The objective 'no_loss' of the package no_loss cannot be used: " in told and "'NoSuchLoss'" in told
     assert "The teacher 'no_teacher' of the package no_teacher cannot be used: broken" in told
+
+
+@pytest.mark.parametrize('environment', ['wheel'], indirect=True)
+def test_a_worker_of_score_in_a_fresh_interpreter_makes_its_part_of_the_manifest(
+    with_nemo, worker, tmp_path, forked_workers
+):
+    _, words, output = worker
+    whole = tmp_path / 'whole.jsonl'
+    alone = [str(whole) if word == str(output) else word for word in words]
+    assert main([*alone[:-1], '1']) == 0
+    second = output.with_name('out.jsonl.1-of-2')
+    content = second.read_bytes()
+    assert content and whole.read_bytes().endswith(content) and not output.exists()
+    made = second.stat().st_mtime_ns
+    assert main([*words[:-2], '--shards', '2', '--shard', '1']) == 0
+    assert second.stat().st_mtime_ns == made, 'the part is done'
+    assert main(words) == 0
+    assert output.read_bytes() == whole.read_bytes() and not second.exists()
 
 
 @pytest.fixture(scope='module')

@@ -3,7 +3,6 @@
 
 """The command `score`: what it writes, that it survives SIGKILL, and what it refuses."""
 
-import multiprocessing
 import shutil
 
 import forks
@@ -13,8 +12,7 @@ import torch
 from killed_scoring import assert_it_continues, kill_in_the_middle
 
 from nemo_oracle_kd.bridge.restore import restore_frozen
-from nemo_oracle_kd.cli.main import main, make_parser
-from nemo_oracle_kd.cli.score import _worker
+from nemo_oracle_kd.cli.main import main
 from nemo_oracle_kd.corpus.manifest import read_manifest, write_manifest
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.labelling.files import dropped_path, journal_path
@@ -140,14 +138,7 @@ def test_parts_and_workers_make_the_same_manifest(rnnt_teacher, tone_corpus, tmp
         assert _score(rnnt_teacher, tone_corpus, parts, *options, '--shards', 3, '--shard', shard) == 0
     joined = b''.join((tmp_path / f'parts.jsonl.{shard}-of-3').read_bytes() for shard in range(3))
     assert joined == whole.read_bytes()
-    # one worker as the command starts it, in a fresh interpreter, but alone; the command then finds its part done
-    args = make_parser('score').parse_args(_words(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2))
-    worker = multiprocessing.get_context('spawn').Process(target=_worker, args=(args, 1))
-    worker.start()
-    worker.join()
-    assert worker.exitcode == 0
-    second = tmp_path / 'workers.jsonl.1-of-2'
-    assert second.read_bytes() and whole.read_bytes().endswith(second.read_bytes()) and not workers.exists()
+    # tests/test_packaging.py runs a worker in a fresh interpreter
     forks.fork_workers(monkeypatch)
     assert _score(rnnt_teacher, tone_corpus, workers, *options, '--workers', 2) == 0
     assert workers.read_bytes() == whole.read_bytes()
