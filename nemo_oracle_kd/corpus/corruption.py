@@ -132,12 +132,18 @@ def corrupt_rows(
     inventory = _Inventory(truths, settings.unit, replacing=settings.rate > 0)
     keys = [_key(row, truth, settings.seed) for row, truth in zip(rows, truths)]
     rate = _calibrated(truths, keys, inventory, settings)
-    pieces = [_corrupt(truth, key, rate, inventory, settings) for truth, key in zip(truths, keys)]
+    pieces = [
+        _corrupt(_drawn(truth, key, settings.unit), rate, inventory, settings) for truth, key in zip(truths, keys)
+    ]
     corrupted = [
         {**_without_scores(row), 'text': _joined(of_row, settings.unit), REFERENCE_KEY: truth}
         for row, of_row, truth in zip(rows, pieces, truths)
     ]
     return corrupted, _measure(truths, pieces, settings.unit)
+
+
+#: of a space between words, which has no errors
+_NO_NUMBERS = (0.0, 0.0, 0.0, 0.0)
 
 
 class _Inventory:
@@ -174,14 +180,23 @@ def _key(row: Mapping[str, Any], truth: str, seed: int) -> str:
     return '\n'.join([str(seed), os.path.basename(row[AUDIO_KEY]), str(row.get('offset') or 0), truth])
 
 
+def _drawn(text: str, key: str, unit: str) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """The units of a text, each with the numbers that decide about its errors at any rate."""
+    draw = random.Random(key).random
+    # always four numbers per unit, so that earlier errors do not affect later ones
+    return [(piece, _NO_NUMBERS if piece == ' ' else (draw(), draw(), draw(), draw())) for piece in _split(text, unit)]
+
+
 def _corrupt(
-    text: str, key: str, rate: float, inventory: _Inventory, settings: CorruptionSettings
+    drawn: Sequence[tuple[str, tuple[float, float, float, float]]],
+    rate: float,
+    inventory: _Inventory,
+    settings: CorruptionSettings,
 ) -> list[tuple[str, str]]:
     """Returns stretches of the true text, each with its corrupted form; most texts have one."""
     substitution, deletion, insertion = (rate * share for share in settings.probabilities)
-    generator = random.Random(key)
     stretches, true, result = [], [], []
-    for piece in _split(text, settings.unit):
+    for piece, (change, replacement, insert, extra) in drawn:
         if len(true) >= MEASURED_UNITS and (
             piece == ' ' or settings.unit == 'word' or len(true) >= 2 * MEASURED_UNITS
         ):
@@ -191,8 +206,6 @@ def _corrupt(
         if piece == ' ':
             result.append(piece)
             continue
-        # always four numbers per unit, so that earlier errors do not affect later ones
-        change, replacement, insert, extra = (generator.random() for _ in range(4))
         if change < substitution:
             result.append(inventory.draw(replacement, instead_of=piece))
         elif change < 1.0 - deletion:
@@ -215,11 +228,11 @@ def _calibrated(truths: list[str], keys: list[str], inventory: _Inventory, setti
     import jiwer
 
     step = -(-len(truths) // CALIBRATION_ROWS)
-    sample = [(truth, key) for truth, key in zip(truths[::step], keys[::step]) if truth]
-    references = [truth for truth, _ in sample]
+    references = [truth for truth in truths[::step] if truth]
+    sample = [_drawn(truth, key, settings.unit) for truth, key in zip(truths[::step], keys[::step]) if truth]
 
     def measured(rate: float) -> float:
-        pieces = [_corrupt(truth, key, rate, inventory, settings) for truth, key in sample]
+        pieces = [_corrupt(drawn, rate, inventory, settings) for drawn in sample]
         true, made = _compared(references, pieces, settings.unit)
         return float(jiwer.wer(true, made) if settings.unit == 'word' else jiwer.cer(true, made))
 

@@ -114,9 +114,9 @@ def test_scores_of_the_true_text_are_not_those_of_the_new_one():
 def test_a_long_text_is_corrupted_in_seconds_at_the_rate_asked_for(unit):
     generator = random.Random(5)
     text = ' '.join(generator.choice(WORDS) for _ in range(20_000 if unit == 'word' else 8_000))
-    started = time.perf_counter()
+    started = time.process_time()
     (row,), report = corrupt_rows([{'audio_filepath': 'long.wav', 'text': text}], CorruptionSettings(0.3, unit=unit))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     measured = report.wer if unit == 'word' else report.cer
     assert measured == pytest.approx(0.3, abs=0.005) and row['reference_text'] == text
     whole = jiwer.wer(text, row['text']) if unit == 'word' else jiwer.cer(text, row['text'])
