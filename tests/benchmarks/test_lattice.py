@@ -5,8 +5,11 @@
 
 import argparse
 import json
+import subprocess
+import types
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from load_script import load_script
@@ -45,7 +48,11 @@ def test_times_are_taken_of_every_method_and_of_the_products_alone(benchmark):
 
 
 @pytest.mark.unit
-def test_rows_name_the_machine_and_are_kept_on_resume(benchmark, tmp_path):
+def test_rows_name_the_machine_and_are_kept_on_resume(benchmark, tmp_path, monkeypatch):
+    def run(command, env, **options):  # times can be taken in a fork; memory needs the environment of a fresh process
+        return forks.run(command, env=env) if 'time' in command else subprocess.run(command, env=env, **options)
+
+    monkeypatch.setattr(benchmark, 'subprocess', types.SimpleNamespace(run=run))
     out = tmp_path / 'out.json'
     arguments = ['--json', str(out), '--methods', 'tiled', '--rounds', '1', '--threads', str(torch.get_num_threads())]
     assert benchmark.main([*arguments, '--cases', '1x4x2x5']) == 0

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from doc_commands import COMMENTED, NOT_RUN, PAGES, STARTERS, blocks, lines_of, typed
 from load_script import ROOT, load_script
+from recipes import composed_from
 
 TYPED = [
     pytest.param(path, line, id=f'{path.name}-{number}')
@@ -107,7 +108,6 @@ def test_every_script_reads_its_arguments(page, line, monkeypatch, capsys):
 
 def _compose_recipe(source, arguments, complete):
     """The config of a Hydra recipe with the overrides of a command line, which must name keys that exist."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     family, name = re.search(r"config_path=config_folder\('(\w+)'\), config_name='(\w+)'", source).groups()
@@ -116,8 +116,7 @@ def _compose_recipe(source, arguments, complete):
         option, _, value = option.partition('=')
         assert option == '--config-name', option
         name = value
-    with initialize_config_dir(str(ROOT / 'conf' / family), version_base=None):
-        config = compose(name, overrides=overrides)
+    config = composed_from(str(ROOT / 'conf' / family), name, overrides)
     assert not complete or not OmegaConf.missing_keys(config), f'{OmegaConf.missing_keys(config)} must be set'
 
 
@@ -133,22 +132,18 @@ def test_every_preset_exists_and_every_override_changes_a_key_of_it(page, line):
 @functools.cache  # many pages show the same overrides
 def _missing_after(overrides):
     """The keys that are still to be set after overrides, each of which must be accepted."""
-    from hydra import compose, initialize
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
-
-    import nemo_oracle_kd  # noqa: F401  registers the presets
 
     choices, missing = [], set()
     for word in OverridesParser.create().parse_overrides(list(overrides)):
         key = word.input_line.partition('=')[0]
         values = word.sweep_string_iterator() if word.is_sweep_override() else [word.input_line.partition('=')[2]]
         choices.append([f'{key}={value}' for value in values])
-    with initialize(config_path=None, version_base=None):
-        for chosen in itertools.product(*choices):
-            node = compose(overrides=list(chosen)).oracle_kd
-            missing |= OmegaConf.missing_keys(node)
-            _check_distillation(OmegaConf.to_container(node, resolve=True))
+    for chosen in itertools.product(*choices):
+        node = composed_from(None, None, chosen).oracle_kd
+        missing |= OmegaConf.missing_keys(node)
+        _check_distillation(OmegaConf.to_container(node, resolve=True))
     return missing
 
 

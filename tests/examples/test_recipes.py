@@ -11,7 +11,7 @@ import pytest
 import tiny
 from load_script import load_script
 from omegaconf import OmegaConf
-from recipes import ROOT, composed, run_alone, run_here
+from recipes import ROOT, composed, composed_at_once, run_alone, run_here
 
 from nemo_oracle_kd.experiments.ctc_plan import Plan, Student
 from nemo_oracle_kd.experiments.recipes import config_folder
@@ -77,6 +77,8 @@ def test_every_command_of_the_comparison_composes_and_all_students_get_the_same_
     assert len(runs) == 12
     for run in runs:
         cfg = composed(run)
+        if run.seed == 3:
+            assert cfg == composed_at_once(run)
         assert cfg.model.train_ds.manifest_filepath == str(manifest) and cfg.seed == run.seed
         assert Path(cfg.save_to) == Path(run.model)
         targets = [callback['_target_'].rsplit('.', 1)[1] for callback in cfg.trainer.callbacks]
