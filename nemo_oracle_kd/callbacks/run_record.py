@@ -45,7 +45,7 @@ class RunRecord(Callback, Serialization):
     ``last_val_wer``, ``best_val_wer``. It is written only when the training has ended normally.
 
     A resumed run continues the file. Lines after the update of the checkpoint are dropped, because these updates are trained
-    again. A second training that would write into the same folder at the same time is refused.
+    again, and a validation that is repeated adds no line. A second training that would write into the same folder at the same time is refused.
 
     Args:
         directory: where to write; by default the trainer's log folder.
@@ -83,6 +83,7 @@ class RunRecord(Callback, Serialization):
         self._written_update = 0
         self._max_updates: int | None = None
         self._val_wers: list[float] = []
+        self._validated_update: int | None = None
         self._lock: ExitStack | None = None
 
     @property
@@ -126,6 +127,7 @@ class RunRecord(Callback, Serialization):
         if trainer.global_step == 0:
             kept = []
         self._val_wers = [row['val_wer'] for row in kept if row.get('val_wer') is not None]
+        self._validated_update = max((row['update'] for row in kept if 'val_wer' in row), default=None)
         if trainer.is_global_zero:
             self.run_path.unlink(missing_ok=True)
             write_text_atomically(self.curve_path, ''.join(json.dumps(row) + '\n' for row in kept))
@@ -152,6 +154,10 @@ class RunRecord(Callback, Serialization):
         """Writes the line of the validation and starts the clock again."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
+        if self._validated_update == trainer.global_step:  # a resumed training repeats the validation before its checkpoint
+            self.clock.start()
+            return
+        self._validated_update = trainer.global_step
         logged = trainer.callback_metrics
         values = {name: float(logged[name]) if name in logged else None for name in ('val_loss', 'val_wer')}
         values.update({name: float(logged[name]) for name in self.metrics if name in logged})
