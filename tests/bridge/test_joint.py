@@ -3,6 +3,8 @@
 
 """The joint of a real NeMo transducer as tensors: the lattice losses are those of what `model.joint` computes."""
 
+import functools
+
 import pytest
 import tiny
 import torch
@@ -23,8 +25,9 @@ from nemo_oracle_kd.losses.transducer_side import TransducerSide
 BATCH, FRAMES, LABELS = 3, 7, 4
 
 
+@functools.cache
 def model(kind='rnnt', seed=0, **options):
-    """A tiny transducer in double precision, its weights larger than at the start so that posteriors differ."""
+    """A tiny transducer in double precision, its weights larger than at the start so that posteriors differ; no test changes it."""
     config = tiny.rnnt_config(kind=kind, **options)
     built = tiny.rnnt_model(config, seed=seed).double().eval()
     with torch.no_grad():
@@ -98,7 +101,7 @@ def test_the_lattice_loss_is_that_of_the_joints_own_outputs(kind, joint_hidden, 
 
 @pytest.mark.unit
 def test_single_precision_agrees_with_the_joint_to_six_digits():
-    student, teacher = model().float(), model(seed=1).float()
+    student, teacher = (model.__wrapped__(seed=seed).float() for seed in (0, 1))  # not those of the other tests
     head = find_head(student)
     labels, lengths, label_lengths = batch()
     given, theirs = (inputs(of, seed, labels, label_lengths) for of, seed in ((student, 2), (teacher, 3)))
@@ -141,7 +144,7 @@ def test_the_joints_dropout_is_used_in_training_alone_and_can_be_left_out():
 
 @pytest.mark.unit
 def test_a_frozen_transducer_is_run_as_nemo_runs_it():
-    of = model().float()
+    of = model.__wrapped__().float()
     signal = torch.randn(2, 4000) * 0.1
     audio = AudioBatch(signal, torch.tensor([4000, 3000]), Transcripts(batch()[0][:2], torch.tensor([4, 3])))
     with torch.no_grad():

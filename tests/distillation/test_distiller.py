@@ -19,14 +19,14 @@ EVERYTHING = {'frame_kl': {}, 'occupancy': {}, 'full_sum': {}, 'lattice': {}, 'e
 @pytest.fixture(scope='module')
 def hybrid_teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp('hybrid') / 'teacher.nemo'
-    tiny.rnnt_model(tiny.rnnt_config(hybrid=True)).save_to(str(path))
+    tiny.rnnt_model(tiny.rnnt_config(hybrid=True, stride=4)).save_to(str(path))
     return path
 
 
 def _fit(corpus, teacher, objectives, ctc_weight=0.5, steps=2, **options):
     callback = KnowledgeDistillation({'restore_from': str(teacher), **options}, objectives)
     trainer = tiny.trainer(steps, callbacks=[callback])
-    config = tiny.rnnt_config(corpus, hybrid=True, hidden=16)
+    config = tiny.rnnt_config(corpus, hybrid=True, hidden=16, stride=4)
     config.aux_ctc.ctc_loss_weight = ctc_weight
     trainer.fit(tiny.rnnt_model(config, trainer))
     return trainer
@@ -51,9 +51,11 @@ def test_a_hybrid_student_asks_the_teachers_encoder_once_per_step(tone_corpus, h
 
 
 @pytest.mark.integration
-def test_remembered_signals_are_those_of_the_forward(tone_corpus, hybrid_teacher):
-    forgetful = _fit(tone_corpus, hybrid_teacher, EVERYTHING, steps=6).callback_metrics
-    remembering = _fit(tone_corpus, hybrid_teacher, EVERYTHING, steps=6, memory_mb=50).callback_metrics
+def test_remembered_signals_are_those_of_the_forward(tone_corpus, hybrid_teacher, tmp_path):
+    eight = tmp_path / 'eight.jsonl'  # two batches, so that the third and the fourth step are remembered
+    eight.write_text(''.join(tone_corpus.read_text().splitlines(keepends=True)[:8]))
+    forgetful = _fit(eight, hybrid_teacher, EVERYTHING, steps=4).callback_metrics
+    remembering = _fit(eight, hybrid_teacher, EVERYTHING, steps=4, memory_mb=50).callback_metrics
     for name, value in forgetful.items():
         torch.testing.assert_close(remembering[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
@@ -64,7 +66,7 @@ def test_check_and_training_refuse_a_hybrid_whose_ctc_head_is_not_trained(
 ):
     with pytest.raises(ConfigError, match='ctc_loss_weight above 0') as refused:
         _fit(tone_corpus, hybrid_teacher, {'frame_kl': {}}, ctc_weight=0.0)
-    student, config = tmp_path / 'student.nemo', tiny.rnnt_config(hybrid=True, hidden=16)
+    student, config = tmp_path / 'student.nemo', tiny.rnnt_config(hybrid=True, hidden=16, stride=4)
     config.aux_ctc.ctc_loss_weight = 0.0
     tiny.rnnt_model(config).save_to(str(student))
     assert main(['check', str(student), str(hybrid_teacher), '--objectives', 'frame_kl']) == 1
@@ -74,7 +76,7 @@ def test_check_and_training_refuse_a_hybrid_whose_ctc_head_is_not_trained(
 @pytest.mark.integration
 def test_check_looks_at_the_options_of_the_user(tone_teacher, hybrid_teacher, tmp_path, capsys):
     student = str(tmp_path / 'student.nemo')
-    config = tiny.rnnt_config(hybrid=True, hidden=16)
+    config = tiny.rnnt_config(hybrid=True, hidden=16, stride=4)
     config.joint.jointnet.dropout = 0.1
     tiny.rnnt_model(config).save_to(student)
     window = 'objectives.lattice.window.last=4'

@@ -99,11 +99,11 @@ def test_a_run_that_is_killed_at_twenty_random_points_gives_the_same_bytes(teach
     writer.write_cache(*prepare(), tmp_path / 'whole')
     wanted = contents(tmp_path / 'whole')
     assert sorted(wanted) == ['index.json', *(f'shard-{n:05d}.safetensors' for n in range(3))]
-    choose = random.Random(0)
+    choose, prepared = random.Random(0), prepare()
     for number in range(20):
         folder = tmp_path / f'killed{number}'
         folder.mkdir()
-        assert killed_at(choose.randrange(19), prepare(), folder)
+        assert killed_at(choose.randrange(19), prepared, folder)
         left = contents(folder)
         assert 'journal' in left
         writer.write_cache(*prepare(), folder)

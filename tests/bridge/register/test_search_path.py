@@ -3,9 +3,9 @@
 
 """Presets of the user's own folders come before ours, whichever way Hydra is told of the folders."""
 
+import subprocess
 import sys
 
-import forks
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -46,7 +46,7 @@ def _objectives(folder, *overrides):
 
 def _run(folder, *words):
     command = [sys.executable, 'recipe.py', *words, 'hydra.output_subdir=null']
-    result = forks.run(command, cwd=folder)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return [line for line in result.stdout.splitlines() if line.startswith('RESULT')]
 
