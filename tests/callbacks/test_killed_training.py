@@ -46,8 +46,8 @@ def train(manifest, teacher, folder):
     return student
 
 
-def in_a_fork(run, seconds=0.0):
-    """Runs a function in a fork that dies after so many processor seconds, wherever it is then, or not if they are 0.
+def in_a_fork(seconds, run, *arguments):
+    """Calls a function in a fork that dies after so many processor seconds, wherever it is then, or not if they are 0.
 
     Returns:
         Whether it died, and the processor seconds that it took.
@@ -58,7 +58,7 @@ def in_a_fork(run, seconds=0.0):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process at once, as SIGKILL does
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            run()
+            run(*arguments)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -84,7 +84,7 @@ def test_a_training_that_is_killed_at_twenty_random_points_ends_with_the_same_we
     tone_corpus, tone_teacher, tmp_path
 ):
     def same_as_whole(folder):
-        assert not in_a_fork(lambda: train(tone_corpus, tone_teacher, folder))[0]
+        assert not in_a_fork(0, train, tone_corpus, tone_teacher, folder)[0]
         assert curve(folder) == curve(whole) and len(curve(whole)) == UPDATES
         wanted, found = weights(whole / 'student.nemo'), weights(folder / 'student.nemo')
         assert wanted.keys() == found.keys()
@@ -92,11 +92,12 @@ def test_a_training_that_is_killed_at_twenty_random_points_ends_with_the_same_we
             assert torch.equal(value, found[name]), name
 
     whole = tmp_path / 'whole'
-    _, seconds = in_a_fork(lambda: train(tone_corpus, tone_teacher, whole))
+    _, seconds = in_a_fork(0, train, tone_corpus, tone_teacher, whole)
     choose, kills, number = random.Random(0), 0, 0
     while kills < KILLS:
         folder = tmp_path / f'killed{number}'
-        died, _ = in_a_fork(lambda: train(tone_corpus, tone_teacher, folder), choose.uniform(0.01, 0.55 * seconds))
+        moment = choose.uniform(0.01, 0.55 * seconds)
+        died, _ = in_a_fork(moment, train, tone_corpus, tone_teacher, folder)
         kills += died
         if not died or kills == KILLS:
             same_as_whole(folder)
