@@ -3,13 +3,21 @@
 
 """`nemo-oracle-kd check`: what a distillation would refuse, without training."""
 
+import functools
 import json
 
 import pytest
 import tiny
 from omegaconf import OmegaConf
 
+from nemo_oracle_kd.bridge.restore import restore_frozen
 from nemo_oracle_kd.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _teachers_are_restored_once(monkeypatch):
+    """Most of the time of a check would be the restoring of the same teacher."""
+    monkeypatch.setattr('nemo_oracle_kd.distillation.teachers.restore_frozen', functools.cache(restore_frozen))
 
 
 @pytest.mark.integration
