@@ -71,6 +71,19 @@ def pytest_collection_finish(session):
     telemetry = sys.modules.get('nemo.lightning.callback_group')
     if telemetry is not None:
         telemetry.CallbackGroup.get_instance()._callbacks.clear()
+    results = sys.modules.get('lightning.pytorch.trainer.connectors.logger_connector.result')
+    if results is not None:
+        _move_logged_numbers_only_where_they_are_not(results._ResultMetric)
+
+
+def _move_logged_numbers_only_where_they_are_not(metric):
+    """Lightning copies all that it knows of a number, at each call of `log`, to move it to the device where it is."""
+    move = metric.to
+
+    def to(self, device, *args, **kwargs):
+        return self if self.is_tensor and device == self.value.device else move(self, device, *args, **kwargs)
+
+    metric.to = to
 
 
 def pytest_runtest_setup(item):

@@ -112,7 +112,7 @@ def teach(model: Any, manifest: Path, steps: int, learning_rate: float = 0.01) -
     }
     position = torch.arange(ids.shape[1] - 1)
     scored = (position < lengths.unsqueeze(1) - 1) & (position >= prompt_length - 1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     model.train()
     for _ in range(steps):
         log_probs = model.forward(**audio, transcript=ids[:, :-1], transcript_length=lengths - 1)[0]

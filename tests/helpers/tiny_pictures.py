@@ -71,5 +71,5 @@ def config(
             model.pop(section)
         else:
             model[section].update(manifest_filepath=str(manifest), batch_size=8)
-    model.optim = {'name': 'adamw', 'lr': 0.01, 'betas': [0.9, 0.98], 'weight_decay': 0.0}
+    model.optim = {'name': 'adamw', 'lr': 0.01, 'betas': [0.9, 0.98], 'weight_decay': 0.0, 'fused': True}
     return model

@@ -12,6 +12,7 @@ import tiny
 import tiny_aed
 import tiny_scores
 import torch
+from built_once import built_once
 from killed_scoring import assert_it_continues, kill_in_the_middle
 from omegaconf import OmegaConf
 
@@ -29,11 +30,13 @@ PROMPT = [f'{slot}={value}' for slot, value in tiny_aed.PROMPT.items()]
 @pytest.fixture(scope='module')
 def aed_teacher(tone_corpus, tmp_path_factory):
     """An attention decoder that has learned the tones, as a `.nemo` file."""
-    folder = tmp_path_factory.mktemp('aed')
-    model = tiny_aed.aed_model(folder / 'tokenizers', width=32)
-    tiny_aed.teach(model, tone_corpus, steps=80)
-    model.save_to(str(folder / 'aed.nemo'))
-    return folder / 'aed.nemo'
+
+    def build(folder):
+        model = tiny_aed.aed_model(folder / 'tokenizers', width=32)
+        tiny_aed.teach(model, tone_corpus, steps=80)
+        model.save_to(str(folder / 'aed.nemo'))
+
+    return built_once(tmp_path_factory, 'aed', build) / 'aed.nemo'
 
 
 def _words(teacher, manifest, output, *options, prompt=PROMPT):
@@ -53,17 +56,23 @@ def scored(aed_teacher, tone_corpus, tmp_path_factory):
     return output
 
 
-def _sum_over_tokens(model, row, text):
-    """`log P(text, end | audio, prompt)`, one utterance and one token at a time, through the parts of the decoder."""
+@torch.no_grad()
+def _states(model, row):
+    """Outputs of the encoder for one utterance, and their mask."""
     signal = torch.from_numpy(soundfile.read(row['audio_filepath'], dtype='float32')[0]).unsqueeze(0)
-    _, _, states, mask = model.forward(input_signal=signal, input_signal_length=torch.tensor([signal.shape[1]]))
+    return model.forward(input_signal=signal, input_signal_length=torch.tensor([signal.shape[1]]))[2:]
+
+
+@torch.no_grad()
+def _sum_over_tokens(model, states, text):
+    """`log P(text, end | audio, prompt)`, one utterance and one token at a time, through the parts of the decoder."""
     special, tokenizer = model.tokenizer.special_tokens, model.tokenizer
     names = ('startoftranscript', 'en', 'transcribe', 'en', 'nopnc')
     prefix = [special[f'<|{name}|>'] for name in names]
     total = 0.0
     for token in [*tokenizer.text_to_ids(text, 'en'), special['<|endoftext|>']]:
         embedded = model.transf_decoder.embedding(torch.tensor([prefix]))
-        hidden, _ = model.transf_decoder.decoder(embedded, torch.ones(1, len(prefix)), states, mask)
+        hidden, _ = model.transf_decoder.decoder(embedded, torch.ones(1, len(prefix)), *states)
         logits = hidden[0, -1] @ model.log_softmax.mlp.layer0.weight.T + model.log_softmax.mlp.layer0.bias
         total += float(torch.log_softmax(logits.double(), 0)[token])
         prefix.append(token)
@@ -73,9 +82,11 @@ def _sum_over_tokens(model, row, text):
 def test_scores_are_the_sum_over_the_tokens_of_the_text_and_its_end(aed_teacher, scored):
     model = restore_frozen(str(aed_teacher))
     rows = read_manifest(scored)
-    for row in rows[:8]:
+    states = [_states(model, row) for row in rows[:8]]
+    for row, of_one in zip(rows, states):
         for entry in row['teacher_nbest']:
-            assert entry['log_prob'] == pytest.approx(_sum_over_tokens(model, row, entry['text']), rel=1e-4, abs=6e-4)
+            expected = _sum_over_tokens(model, of_one, entry['text'])
+            assert entry['log_prob'] == pytest.approx(expected, rel=1e-4, abs=6e-4)
         assert row['teacher_tokens'] == len(model.tokenizer.text_to_ids(row['text'], 'en'))
     # six decimals, so that the rounding of the file does not hide an error of 1e-4 in a score near zero
     from nemo_oracle_kd.bridge.attention import score_attention
@@ -87,11 +98,11 @@ def test_scores_are_the_sum_over_the_tokens_of_the_text_and_its_end(aed_teacher,
     texts = [[row['reference_text'], 'd', ''][: 3 - (i % 2)] for i, row in enumerate(rows[:5])]
     audio = encode_audio(model, audio_batch([read_audio(AudioSpan.of_row(row), tiny.SAMPLE_RATE) for row in rows[:5]]))
     hypotheses = Hypotheses.from_lists([[prompt.encode(text) for text in of_one] for of_one in texts])
+    expected = [[_sum_over_tokens(model, heard, text) for text in of_one] for heard, of_one in zip(states, texts)]
     for max_cells in (50_000, 300):
         found = score_attention(model, prompt, audio, hypotheses, max_cells)
-        for row, of_one, values in zip(rows, texts, found):
-            expected = [_sum_over_tokens(model, row, text) for text in of_one]
-            assert values[: len(of_one)].tolist() == pytest.approx(expected, rel=1e-4)
+        for of_one, values in zip(expected, found, strict=True):
+            assert values[: len(of_one)].tolist() == pytest.approx(of_one, rel=1e-4)
             assert values[len(of_one) :].tolist() == [-torch.inf] * (3 - len(of_one))
 
 

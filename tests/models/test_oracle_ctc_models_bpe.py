@@ -46,7 +46,7 @@ def bpe(tone_corpus, tmp_path_factory):
         config.decoder.num_classes = -1
         config.decoder.vocabulary = []
         del config.labels, config.train_ds.labels, config.validation_ds.labels
-    trainer = tiny.trainer(60)
+    trainer = tiny.trainer(60, log_every_n_steps=60)
     torch.manual_seed(0)
     teacher = EncDecOracleCTCModelBPE(cfg=config, trainer=trainer)
     trainer.fit(teacher)

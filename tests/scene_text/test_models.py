@@ -11,6 +11,7 @@ import pytest
 import tiny
 import tiny_pictures
 import torch
+from built_once import built_once
 from nemo.collections.asr.models import ASRModel
 from omegaconf import OmegaConf
 
@@ -42,13 +43,15 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope='module')
 def models(corpus, tmp_path_factory):
     """An oracle teacher that has learned the words and a student that has not, as files."""
-    folder = tmp_path_factory.mktemp('models')
-    config = tiny_pictures.config(corpus[0], name='oracle_residual_crnn_ctc')
-    config.spec_augment = None
-    config.oracle.update(audio_only_steps=100, label_corruption={'masking_ratio': 0.2, 'dropout': 0.1})
-    _fit(config, 220).save_to(str(folder / 'oracle.nemo'))
-    _fit(tiny_pictures.config(corpus[0]), 2).save_to(str(folder / 'student.nemo'))
-    return folder
+
+    def build(folder):
+        config = tiny_pictures.config(corpus[0], name='oracle_residual_crnn_ctc')
+        config.spec_augment = None
+        config.oracle.update(audio_only_steps=100, label_corruption={'masking_ratio': 0.2, 'dropout': 0.1})
+        _fit(config, 220, log_every_n_steps=220).save_to(str(folder / 'oracle.nemo'))
+        _fit(tiny_pictures.config(corpus[0]), 2).save_to(str(folder / 'student.nemo'))
+
+    return built_once(tmp_path_factory, 'picture_models', build)
 
 
 @pytest.mark.parametrize('preset', PRESETS)
