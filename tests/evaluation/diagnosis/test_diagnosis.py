@@ -29,7 +29,7 @@ from nemo_oracle_kd.models import EncDecOracleCTCModel
 
 pytestmark = pytest.mark.integration
 
-TEACHER = (tiny_oracle.oracle_config, EncDecOracleCTCModel)
+HEAD = 'ctc'
 
 
 def test_a_teacher_that_listens_is_called_so(listener, held_out):
@@ -165,18 +165,10 @@ def test_spikes_can_be_compared_with_an_audio_only_model(listener, held_out, ton
         diagnose(listener, utterances, audio_model=other, progress=False)
 
 
-def test_the_command_prints_a_table_and_writes_json_and_picture(listener, held_out, tmp_path, capsys):
+def test_the_command_prints_a_table_and_writes_json_and_picture(listener_file, held_out, tmp_path, capsys):
     from nemo_oracle_kd.cli.main import main
 
-    listener.save_to(str(tmp_path / 'oracle.nemo'))
-    command = [
-        'diagnose',
-        str(tmp_path / 'oracle.nemo'),
-        '--manifest',
-        str(held_out),
-        '--output',
-        str(tmp_path / 'out'),
-    ]
+    command = ['diagnose', str(listener_file), '--manifest', str(held_out), '--output', str(tmp_path / 'out')]
     assert main([*command, '--limit', '10']) == 0
     printed = capsys.readouterr().out
     assert 'verdict: listens' in printed and "another utterance's text" in printed

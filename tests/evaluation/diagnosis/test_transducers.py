@@ -6,16 +6,14 @@
 import json
 
 import pytest
-import tiny_oracle
 from diagnoses import assert_copies, assert_listens
 
 from nemo_oracle_kd.evaluation.diagnosis.diagnosis import diagnose
 from nemo_oracle_kd.evaluation.diagnosis.utterances import read_utterances
-from nemo_oracle_kd.models import EncDecOracleRNNTModel
 
 pytestmark = pytest.mark.integration
 
-TEACHER = (tiny_oracle.oracle_rnnt_config, EncDecOracleRNNTModel)
+HEAD = 'rnnt'
 
 
 def test_a_transducer_that_listens_is_called_so(listener, held_out):
@@ -28,11 +26,12 @@ def test_a_transducer_trained_to_copy_is_called_so(copier, held_out):
     assert_copies(diagnose(copier, read_utterances(copier, held_out), progress=False), label_errors=40)
 
 
-def test_the_command_prints_a_table_and_writes_json_and_picture(listener, held_out, tone_teacher, tmp_path, capsys):
+def test_the_command_prints_a_table_and_writes_json_and_picture(
+    listener_file, held_out, tone_teacher, tmp_path, capsys
+):
     from nemo_oracle_kd.cli.main import main
 
-    listener.save_to(str(tmp_path / 'oracle.nemo'))
-    command = ['diagnose', str(tmp_path / 'oracle.nemo'), '--manifest', str(held_out), '--limit', '6']
+    command = ['diagnose', str(listener_file), '--manifest', str(held_out), '--limit', '6']
     assert main([*command, '--output', str(tmp_path / 'out'), '--audio-model', str(tone_teacher)]) == 0
     assert 'verdict: listens' in capsys.readouterr().out
     record = json.loads((tmp_path / 'out' / 'diagnosis.json').read_text())
