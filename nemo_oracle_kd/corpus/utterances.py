@@ -65,28 +65,28 @@ def synthesizer() -> Synthesizer:
     return Synthesizer()
 
 
-def _speak(settings: CorpusSettings, utterance: Utterance) -> np.ndarray:
-    """Clean speech ``[N]`` at the corpus' sample rate, without leading or trailing silence."""
+def _speak(sample_rate: int, utterance: Utterance) -> np.ndarray:
+    """Clean speech ``[N]`` at a sample rate in Hz, without leading or trailing silence."""
     voice = synthesizer()
     samples = voice.speak(utterance.sentence.spoken, utterance.voice, utterance.prosody, utterance.speech_seed)
     samples = acoustics.trim(samples.astype(np.float64) / 32768.0)
-    return acoustics.resample(samples, voice.sample_rate, settings.sample_rate)
+    return acoustics.resample(samples, voice.sample_rate, sample_rate)
 
 
 @lru_cache(maxsize=_BABBLE_TRACKS * len(SPLITS))
-def _babble(settings: CorpusSettings, split: str, track: int) -> np.ndarray:
+def _babble(seed: int, sample_rate: int, split: str, track: int) -> np.ndarray:
     """Several voices of the split talking at once, without a pause, as a loop of :data:`_BABBLE_SECONDS`."""
-    length = _BABBLE_SECONDS * settings.sample_rate
+    length = _BABBLE_SECONDS * sample_rate
     total = np.zeros(length)
     for talker in range(_BABBLE_VOICES):
-        rng = np.random.default_rng([settings.seed, SPLITS.index(split), _BABBLE_STREAM, track, talker])
+        rng = np.random.default_rng([seed, SPLITS.index(split), _BABBLE_STREAM, track, talker])
         voice, pieces = draw_voice(rng, split), []
         prosody = Prosody(rate=int(rng.integers(140, 200)), pitch=int(rng.integers(35, 66)))
         while sum(map(len, pieces)) < length:
             sentence = draw_sentence(rng, split)
-            pieces.append(_speak(settings, Utterance(sentence, voice, prosody, int(rng.integers(1, 2**31 - 1)))))
+            pieces.append(_speak(sample_rate, Utterance(sentence, voice, prosody, int(rng.integers(1, 2**31 - 1)))))
         speech = np.concatenate(pieces)[:length]
-        total += speech / acoustics.speech_rms(speech, settings.sample_rate)
+        total += speech / acoustics.speech_rms(speech, sample_rate)
     return total
 
 
@@ -94,7 +94,7 @@ def _noise(settings: CorpusSettings, split: str, length: int, rng: np.random.Gen
     colour = acoustics.NOISE_COLOURS[int(rng.integers(len(acoustics.NOISE_COLOURS)))]
     if colour != 'babble':
         return acoustics.coloured_noise(rng, length, colour)
-    track = _babble(settings, split, int(rng.integers(_BABBLE_TRACKS)))
+    track = _babble(settings.seed, settings.sample_rate, split, int(rng.integers(_BABBLE_TRACKS)))
     start = int(rng.integers(len(track)))
     return np.take(track, np.arange(start, start + length), mode='wrap')
 
@@ -116,7 +116,7 @@ def render(settings: CorpusSettings, split: str, index: int, calm: bool = False)
         utterance = replace(utterance, prosody=Prosody())
     rate = settings.sample_rate
     pauses = (0.1, 0.1) if settings.plain else rng.uniform(0.05, 0.25, 2)
-    samples = np.pad(_speak(settings, utterance), [int(pause * rate) for pause in pauses])
+    samples = np.pad(_speak(rate, utterance), [int(pause * rate) for pause in pauses])
     level = _PLAIN_LEVEL_DB
     if not settings.plain:
         if rng.random() < settings.reverb:

@@ -45,7 +45,7 @@ def _hashes(folder):
 def corpus(tmp_path_factory):
     for split in SPLITS:  # the babble of this process, which forked workers find ready
         for track in range(utterances._BABBLE_TRACKS):
-            utterances._babble(SMALL.check(), split, track)
+            utterances._babble(SMALL.seed, SMALL.sample_rate, split, track)
     folder = tmp_path_factory.mktemp('corpus') / 'one'
     parts = synthesize_corpus(folder, SMALL, progress=False)
     assert {split: part['rendered'] for split, part in parts.items()} == {'train': 24, 'dev': 6, 'test': 10}
@@ -217,7 +217,7 @@ def test_plain_speech_has_one_level_a_quiet_background_and_does_not_depend_on_th
 
 def test_more_noise_gives_less_contrast_between_speech_and_pauses():
     def contrast(snr):
-        settings = CorpusSettings(noise=1.0, noise_snr=(snr, snr), reverb=0.0).check()
+        settings = CorpusSettings(noise=1.0, noise_snr=(snr, snr), reverb=0.0, seed=SMALL.seed).check()
         values = []
         for index in range(8):
             samples = render(settings, 'train', index).astype(float)
