@@ -154,7 +154,9 @@ class RunRecord(Callback, Serialization):
         """Writes the line of the validation and starts the clock again."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        if self._validated_update == trainer.global_step:  # a resumed training repeats the validation before its checkpoint
+        if (
+            self._validated_update == trainer.global_step
+        ):  # a resumed training repeats the validation before its checkpoint
             self.clock.start()
             return
         self._validated_update = trainer.global_step
