@@ -45,7 +45,8 @@ class RunRecord(Callback, Serialization):
     ``last_val_wer``, ``best_val_wer``. It is written only when the training has ended normally.
 
     A resumed run continues the file. Lines after the update of the checkpoint are dropped, because these updates are trained
-    again, and a validation that is repeated adds no line. A second training that would write into the same folder at the same time is refused.
+    again, and a validation that is repeated adds no line. A second training that would write into the same folder at the
+    same time is refused.
 
     Args:
         directory: where to write; by default the trainer's log folder.
@@ -154,9 +155,8 @@ class RunRecord(Callback, Serialization):
         """Writes the line of the validation and starts the clock again."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
-        if (
-            self._validated_update == trainer.global_step
-        ):  # a resumed training repeats the validation before its checkpoint
+        # a resumed training repeats the validation before its checkpoint
+        if self._validated_update == trainer.global_step:
             self.clock.start()
             return
         self._validated_update = trainer.global_step
