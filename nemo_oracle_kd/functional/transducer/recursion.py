@@ -21,6 +21,7 @@ Scores are float64 wherever the device has it; they are small compared with the 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -168,29 +169,25 @@ def best_arcs(
         shape.enter(entering[:, shape.slots[k], :batch], scores[k], arc.lag, arc.labels)
     alpha = shape.unskew(_sum_diagonals(entering, shape, best=True)).transpose(0, 1)
 
-    rows = torch.arange(batch, device=scores.device)
-    each = torch.arange(len(arcs), device=scores.device).unsqueeze(1)
-    t, u = logit_lengths.clone(), target_lengths.clone()
-    score = alpha[rows, t, u].masked_fill(logit_lengths == 0, NEG_INF)
-    active = score > NEG_INF
-    reads = torch.tensor([arc.frames for arc in arcs], device=scores.device)
-    emits = torch.tensor([arc.labels for arc in arcs], device=scores.device)
+    score = alpha[torch.arange(batch, device=scores.device), logit_lengths, target_lengths]
+    score = score.masked_fill(logit_lengths == 0, NEG_INF)
+    # What arrives at each node was left in `entering`. The walk back takes as many steps as the path has arcs, so it is done
+    # on the host, after one transfer of a byte per node.
+    arrived = entering[: shape.diagonals, shape.slots].argmax(1).to(torch.uint8).cpu().numpy()
+    reads, emits = (np.array([getattr(arc, name) for arc in arcs]) for name in ('frames', 'labels'))
+    rows, t, u = np.arange(batch), logit_lengths.cpu().numpy().copy(), target_lengths.cpu().numpy().copy()
+    active = (score > NEG_INF).cpu().numpy()
     kinds, leaves = [], []
-    while bool(active.any()):
-        from_t, from_u = t.unsqueeze(0) - reads.unsqueeze(1), u.unsqueeze(0) - emits.unsqueeze(1)
-        inside = (from_t >= 0) & (from_u >= 0) & (from_t < frames)
-        safe_t, safe_u = from_t.clamp(0, frames - 1), from_u.clamp(min=0)
-        arriving = alpha[rows, safe_t, safe_u] + scores[each, rows, safe_t, safe_u]
-        kind = arriving.masked_fill(~inside, NEG_INF).argmax(0)
-        t = torch.where(active, t - reads[kind], t)
-        u = torch.where(active, u - emits[kind], u)
-        kinds.append(torch.where(active, kind, -1))
-        leaves.append(torch.where(active, t, -1))
-        active = active & ((t > 0) | (u > 0))
+    while active.any():
+        kind = arrived[t + u, rows, u].astype(np.int64)
+        t, u = np.where(active, t - reads[kind], t), np.where(active, u - emits[kind], u)
+        kinds.append(np.where(active, kind, -1))
+        leaves.append(np.where(active, t, -1))
+        active &= (t > 0) | (u > 0)
     if not kinds:
         empty = torch.empty(batch, 0, dtype=torch.long, device=scores.device)
         return score, empty, empty.clone()
-    path, leave = torch.stack(kinds[::-1], 1), torch.stack(leaves[::-1], 1)
+    path, leave = (torch.from_numpy(np.stack(steps[::-1], 1)).to(scores.device) for steps in (kinds, leaves))
     # All backtraces end at the start, so short paths are padded on the left; the padding moves to the right.
     order = (path < 0).long().argsort(stable=True, dim=1)
     return score, path.gather(1, order), leave.gather(1, order)
