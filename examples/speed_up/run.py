@@ -257,10 +257,8 @@ def run(args: argparse.Namespace) -> dict:
     out, kinds, budgets, task = args.out.resolve(), kinds_of(args), budgets_of(args), TASKS[args.task]
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
     data['test'] = args.test.resolve()
-    for manifest in data.values():
-        read_manifest(
-            manifest, file_keys=task.file_keys
-        )  # a bad manifest is reported now, in one sentence, and not by a job
+    for manifest in data.values():  # a bad one is reported now, in one sentence, and not by a job
+        read_manifest(manifest, file_keys=task.file_keys)
     out.mkdir(parents=True, exist_ok=True)
     plan, jobs = make_plan(args), []
     if task.speeds:
