@@ -77,21 +77,21 @@ def run(args: argparse.Namespace) -> int:
     unit = f'{args.group_by}s' if args.group_by else 'utterances'
     width = max(len('system'), *map(len, scores))
     print(f'\nPercent, with 95 % bootstrap intervals over {unit}.\n')
-    print(f'{"system":<{width}}  {"WER":<21}{"CER":<21}{"words right" if single else ""}'.rstrip())
+    print(f'{"system":<{width}}  {"WER":<23}{"CER":<23}{"words right" if single else ""}'.rstrip())
     for name, (wer, cer, _, _) in scores.items():
         right = f'{100 - wer.rate:.1f}' if single else ''
-        print(f'{name:<{width}}  {wer!s:<21}{cer!s:<21}{right}'.rstrip())
+        print(f'{name:<{width}}  {wer!s:<23}{cer!s:<23}{right}'.rstrip())
     baseline, comparisons = next(iter(scores)), {}
     if len(scores) > 1:
         print(f'\nAgainst {baseline} (WER; paired over {unit}):\n')
-        print(f'{"system":<{width}}  {"difference":<22}{"relative":<10}{"p":<9}better/worse/equal')
+        print(f'{"system":<{width}}  {"difference":<26}{"relative":<11}{"p":<9}better/worse/equal')
     for name in list(scores)[1:]:
         result = compare(scores[baseline][2], scores[name][2], resamples=args.resamples, seed=args.seed)
         comparisons[name] = result.as_dict()
         difference = f'{result.difference:+.1f} [{result.low:+.1f}, {result.high:+.1f}]'
         relative = f'{result.relative:+.1f} %' if result.relative is not None else '-'
         counts = f'{result.wins}/{result.losses}/{result.ties}'
-        print(f'{name:<{width}}  {difference:<22}{relative:<10}{result.p_permutation:<9.4f}{counts}')
+        print(f'{name:<{width}}  {difference:<26}{relative:<11}{result.p_permutation:<9.4f}{counts}')
     if args.json:
         _write_json(args.json, scores, baseline, comparisons)
     return 0
