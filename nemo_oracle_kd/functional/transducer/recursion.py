@@ -21,7 +21,6 @@ Scores are float64 wherever the device has it; they are small compared with the 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -173,24 +172,23 @@ def best_arcs(
     score = score.masked_fill(logit_lengths == 0, NEG_INF)
     # What arrives at each node was left in `entering`. The walk back takes as many steps as the path has arcs, so it is done
     # on the host, after one transfer of a byte per node.
-    arrived = entering[: shape.diagonals, shape.slots].argmax(1).to(torch.uint8).cpu().numpy()
-    reads, emits = (np.array([getattr(arc, name) for arc in arcs]) for name in ('frames', 'labels'))
-    rows, t, u = np.arange(batch), logit_lengths.cpu().numpy().copy(), target_lengths.cpu().numpy().copy()
-    active = (score > NEG_INF).cpu().numpy()
+    arrived = entering[: shape.diagonals, shape.slots].argmax(1).to(torch.uint8).transpose(0, 1).tolist()
+    ends = zip(logit_lengths.tolist(), target_lengths.tolist(), (score > NEG_INF).tolist(), arrived)
     kinds, leaves = [], []
-    while active.any():
-        kind = arrived[t + u, rows, u].astype(np.int64)
-        t, u = np.where(active, t - reads[kind], t), np.where(active, u - emits[kind], u)
-        kinds.append(np.where(active, kind, -1))
-        leaves.append(np.where(active, t, -1))
-        active &= (t > 0) | (u > 0)
-    if not kinds:
-        empty = torch.empty(batch, 0, dtype=torch.long, device=scores.device)
-        return score, empty, empty.clone()
-    path, leave = (torch.from_numpy(np.stack(steps[::-1], 1)).to(scores.device) for steps in (kinds, leaves))
-    # All backtraces end at the start, so short paths are padded on the left; the padding moves to the right.
-    order = (path < 0).long().argsort(stable=True, dim=1)
-    return score, path.gather(1, order), leave.gather(1, order)
+    for t, u, reached, kind_at in ends:
+        kinds.append([])
+        leaves.append([])
+        while reached and (t > 0 or u > 0):
+            kind = kind_at[t + u][u]
+            t, u = t - arcs[kind].frames, u - arcs[kind].labels
+            kinds[-1].append(kind)
+            leaves[-1].append(t)
+    steps = max(map(len, kinds), default=0)
+    path, leave = (
+        torch.tensor([row[::-1] + [-1] * (steps - len(row)) for row in rows], dtype=torch.long, device=scores.device)
+        for rows in (kinds, leaves)
+    )
+    return score, path.view(batch, steps), leave.view(batch, steps)
 
 
 def _mask_arcs(scores: Tensor, arcs: tuple[Arc, ...], logit_lengths: Tensor, target_lengths: Tensor) -> Tensor:
