@@ -43,6 +43,7 @@ STUDENTS = {
     'student_oracle_occupancy': Student(ORACLE, 'occupancy', OCCUPANCY),
     'student_one_stage': Student(preset='oracle_self'),
     'student_cr': Student(preset='cr_ctc'),
+    'student_one_stage_cr': Student(preset='oracle_self', overrides=['oracle_kd.teacher.view_weight=0.2']),
     'student_causal_alone': Student(network=CAUSAL),
     'student_causal_shifted': Student(CONVENTIONAL, 'frame_kl', [*FRAME_KL, *ESTIMATE], network=CAUSAL),
     'student_causal_one_stage': Student(preset='oracle_self', network=CAUSAL),

@@ -30,6 +30,7 @@ LABELS = {
     'student_oracle_occupancy': "student, the oracle's occupancy",
     'student_one_stage': 'student with an oracle branch',
     'student_cr': 'student, two views (CR)',
+    'student_one_stage_cr': 'student with an oracle branch and two views',
     'student_alone_long': 'student alone, trained longer',
     'student_causal_shifted': 'causal student of the offline teacher, shifted',
     'student_causal_one_stage': 'causal student with an oracle branch',

@@ -85,7 +85,8 @@ def test_what_the_chosen_systems_do_not_need_is_not_trained(recipe, tmp_path):
 def test_students_that_an_oracle_teaches_are_compared_with_all_others_of_their_network(recipe, tmp_path):
     pairs = planned(recipe, tmp_path)[0].pairs()
     controls = {'student_alone', 'student_alone_long', 'student_from_conventional_teacher', 'student_occupancy'}
-    for name in ('student_from_oracle_teacher', 'student_oracle_occupancy', 'student_one_stage'):
+    taught = 'student_from_oracle_teacher', 'student_oracle_occupancy', 'student_one_stage', 'student_one_stage_cr'
+    for name in taught:
         assert {control for control, system in pairs if system == name} == {*controls, 'student_cr'}
     causal = [pair for pair in pairs if 'causal' in pair[1]]
     controls = ('student_causal_alone', 'student_causal_shifted')

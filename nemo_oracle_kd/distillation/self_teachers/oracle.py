@@ -31,6 +31,7 @@ from nemo_oracle_kd.distillation.self_teachers.base import SelfTeacherConfig, St
 from nemo_oracle_kd.distillation.self_teachers.listening import ListeningWatch
 from nemo_oracle_kd.distillation.self_teachers.oracle_voices import FrameVoice, LatticeVoice, OracleVoice
 from nemo_oracle_kd.distillation.self_teachers.start import RunningLoss, ramp
+from nemo_oracle_kd.distillation.self_teachers.view import LABEL_SHARE, consistent_views, single_view_problems
 from nemo_oracle_kd.distillation.teachers import OwnLoss
 from nemo_oracle_kd.losses.objectives import objectives_of
 from nemo_oracle_kd.modules.label_corruption import LabelCorruptionConfig
@@ -94,6 +95,12 @@ class OracleSelfConfig(SelfTeacherConfig):
     encoder_gradient: bool = field(
         default=True, metadata={'help': "whether the branch's loss also trains the student's encoder"}
     )
+    view_weight: float = field(
+        default=0.0,
+        metadata={
+            'help': 'alpha of CR-CTC: the step also has a second draw of SpecAugment, held to the first; 0: one draw'
+        },
+    )
     width: int | None = field(
         default=None,
         metadata={
@@ -129,6 +136,8 @@ class OracleSelfConfig(SelfTeacherConfig):
                 f"`{path}.loss_weight` must be a number above 0, not {self.loss_weight}: without a loss of its own the branch "
                 "would learn nothing that it could teach"
             )
+        if not (math.isfinite(self.view_weight) and self.view_weight >= 0):
+            yield f"`{path}.view_weight` must be a finite number of at least 0, not {self.view_weight}"
         if self.teach_below is not None and not (math.isfinite(self.teach_below) and self.teach_below > 0):
             yield f"`{path}.teach_below` must be a number above 0, or null to teach at once, not {self.teach_below}"
         for name in ('held_out_batches', 'listen_every'):
@@ -154,12 +163,14 @@ class OracleSelfTeacher(StudentAsTeacher):
     def __init__(self, config: OracleSelfConfig):
         super().__init__(config)
         self.directions = GRADIENTS[config.gradients]
+        self.label_share = LABEL_SHARE if config.view_weight else 1.0
         self.held_out_batches = config.held_out_batches
         self.loss, self.student_loss = RunningLoss(), RunningLoss()
         self.teaches_since: int | None = None
         self.voice: OracleVoice | None = None
         self._listening, self._looks = ListeningWatch(), 0
         self._heard: EncodedAudio | None = None
+        self._path: AudioPath | None = None
 
     def bind(self, student: Any) -> None:
         """Takes the student's description, as that of a model that reads the transcript."""
@@ -177,6 +188,10 @@ class OracleSelfTeacher(StudentAsTeacher):
             )
         if lattices and self.config.gradients == 'both':
             yield f"{lattices} has no gradient for its teacher: set teacher.gradients=student"
+        if self.config.view_weight:
+            yield from single_view_problems(self.student, 'teacher.view_weight')
+            if lattices:
+                yield f"teacher.view_weight compares frame posteriors and {lattices} lattices: set it to 0, or use frame objectives"
         if encoder_width(self.student) is None:
             yield (
                 f"the student's encoder ({type(self.student.encoder).__name__}) does not say how wide its output is, so no label "
@@ -198,6 +213,7 @@ class OracleSelfTeacher(StudentAsTeacher):
         with torch.random.fork_rng():  # the student's random stream must not depend on its teacher
             self.voice = (LatticeVoice if self.follows == 'transducer' else FrameVoice)(student, options)
         invite(student, self.voice.branch)
+        self._path = AudioPath(student) if self.config.view_weight else None
 
     def release(self, student: Any) -> None:
         """Takes the branch out of the student."""
@@ -205,7 +221,7 @@ class OracleSelfTeacher(StudentAsTeacher):
         if self.voice is not None:
             self.voice.remove()
         dismiss(student)
-        self.voice = self._heard = None
+        self.voice = self._heard = self._path = None
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """Parameters of the branch."""
@@ -222,16 +238,17 @@ class OracleSelfTeacher(StudentAsTeacher):
         return ramp(self.teaches_since, self.step, self.config.ramp)
 
     def meet(self, step: StudentStep, batch: AudioBatch, metrics: dict[str, Any] | None) -> dict[str, OwnLoss]:
-        """Returns the branch's own loss of the transcripts.
+        """Returns the branch's own loss of the transcripts, and with `view_weight` the terms of a second view.
 
         While the branch waits, several processes that exchange gradients get a zero that involves all its weights.
         """
         heard, texts = self.voice.heard(step), step.transcripts
+        views = consistent_views(self._path, step, batch, self.config.view_weight) if self._path is not None else {}
         if self.start.since is None:
             if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-                return {}
+                return views
             zero = sum((parameter * 0.0).sum() for parameter in self.parameters())
-            return {'oracle_loss': OwnLoss(zero.expand(len(texts.lengths)), 1.0)}
+            return {**views, 'oracle_loss': OwnLoss(zero.expand(len(texts.lengths)), 1.0)}
         audio = heard.encoded if self.config.encoder_gradient else heard.encoded.detach()
         self._heard = self.voice.say(replace(heard, encoded=audio), texts)
         losses = self.voice.losses(self._heard, texts, step)
@@ -240,7 +257,7 @@ class OracleSelfTeacher(StudentAsTeacher):
             if self._looks % self.config.listen_every == 0:
                 self._listening.look(self.voice, heard, step, metrics)
             self._looks += 1
-        return {'oracle_loss': OwnLoss(losses, self.config.loss_weight)}
+        return {**views, 'oracle_loss': OwnLoss(losses, self.config.loss_weight)}
 
     def _begin_to_teach(self, losses: torch.Tensor, step: StudentStep) -> None:
         if self.teaches_since is not None:

@@ -8,6 +8,7 @@ import tiny
 import torch
 from tiny_self import CALM_ORACLE, callback, calm_config, fit, gradients_of, logged, streaming_config, watch_step
 
+from nemo_oracle_kd.bridge.audio_path import AudioPath
 from nemo_oracle_kd.bridge.hooks.guest import GUEST
 from nemo_oracle_kd.errors import ConfigError
 
@@ -41,6 +42,42 @@ def test_the_terms_of_a_step_are_those_computed_by_hand(tone_corpus, gradients):
     total = label + 0.5 * oracle + 2.0 * distance * (2 if gradients == 'both' else 1)
     assert terms['loss'] == pytest.approx(float(total.detach()), rel=1e-4)
     assert ('softmax_l2_back' in terms) == (gradients == 'both')
+
+
+def test_two_views_beside_the_branch_add_the_terms_of_cr_ctc_computed_by_hand(tone_corpus, monkeypatch):
+    heard, forward = [], AudioPath.forward
+
+    def hear(path, batch, augment):
+        heard.append(forward(path, batch, augment))
+        return heard[-1]
+
+    monkeypatch.setattr(AudioPath, 'forward', hear)
+    teacher = {**CALM_ORACLE, 'view_weight': 0.2, 'loss_weight': 0.5, 'held_out_batches': 0}
+    distillation = callback(teacher, {'softmax_l2': {'weight': 2.0}})
+    seen, terms = _first_step(distillation, calm_config(tone_corpus, augment=True))
+    step, (view,) = seen['step'], heard
+    a, b = step.log_probs.detach(), view.log_probs.detach()
+    mask = torch.arange(a.shape[1]) < step.lengths[:, None]
+    between = (((a.exp() - b.exp()) * (a - b)).sum(2) * mask).sum(1).mean() / 2
+    labels = (_ctc(a, step).mean() + _ctc(b, step).mean()) / 2
+    assert not torch.allclose(a, b, atol=1e-3), "two draws of SpecAugment"
+    assert terms['view_kl'] == pytest.approx(float(between), rel=1e-3)
+    taught = 0.5 * terms['oracle_loss'] + 2.0 * terms['softmax_l2']
+    assert terms['loss'] == pytest.approx(float(labels + 0.2 * between) + taught, rel=1e-4)
+
+
+def test_both_views_beside_the_branch_give_gradient(tone_corpus):
+    def gradients(weight):
+        teacher = {**CALM_ORACLE, 'view_weight': weight, 'loss_weight': 1e-9, 'encoder_gradient': False}
+        options = {'label_loss': {'weight': 1e-9}}
+        return gradients_of(
+            callback(teacher, {'softmax_l2': {'weight': 0.0}}, **options), calm_config(tone_corpus, augment=True)
+        )
+
+    one, two = gradients(0.2), gradients(0.4)
+    name = 'decoder.decoder_layers.0.weight'
+    assert float(one[name].abs().max()) > 0
+    assert torch.allclose(two[name], 2 * one[name], rtol=1e-4, atol=1e-7)
 
 
 def _difference(tone_corpus, teacher, **objective):
@@ -143,6 +180,7 @@ def test_the_outputs_of_a_causal_student_see_no_future_with_the_branch_attached(
         ({'gradients': 'teacher'}, 'gradients` is .teacher.: choose one of student, both'),
         ({'loss_weight': 0}, 'the branch would learn nothing'),
         ({'width': 30}, r'width` \(30\) must be a multiple of `.*fusion.n_heads` \(4\)'),
+        ({'view_weight': -0.2}, 'view_weight` must be a finite number of at least 0'),
         ({'teach_below': 0}, 'teach_below` must be a number above 0'),
         ({'listen_every': -1}, 'listen_every` must be at least 0'),
         ({'start_below': -1}, 'start_below` must be a number of nats above 0'),
@@ -162,3 +200,5 @@ def test_students_and_objectives_that_cannot_work_are_refused_before_the_first_s
         trainer.fit(tiny.rnnt_model(config, trainer))
     with pytest.raises(ConfigError, match='full_sum compares scores of texts, which a self-teacher does not give'):
         fit(callback({'self': 'oracle'}, {'full_sum': {}}), calm_config(tone_corpus), 1)
+    with pytest.raises(ConfigError, match='view_weight compares two draws of SpecAugment, and this student has none'):
+        fit(callback({**CALM_ORACLE, 'view_weight': 0.2}), calm_config(tone_corpus), 1)

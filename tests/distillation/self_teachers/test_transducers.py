@@ -176,6 +176,12 @@ def test_a_streaming_transducer_is_taught_at_full_context_and_one_with_sub_words
     'options, teacher, objectives, sentence',
     [
         ({'hybrid': True}, CALM_ORACLE, {'frame_kl': {}, **PATH}, 'need two label branches, one for each head'),
+        (
+            {},
+            {**CALM_ORACLE, 'view_weight': 0.2},
+            PATH,
+            'view_weight compares frame posteriors and one_best_path lattices',
+        ),
         ({}, {**CALM_ORACLE, 'gradients': 'both'}, PATH, 'one_best_path has no gradient for its teacher'),
         (
             {},
