@@ -190,10 +190,8 @@ def run(args: argparse.Namespace) -> dict:
     """Makes the data, trains, scores and writes the report; returns the content of `results.json`."""
     out = args.out.resolve()
     data = {name: (args.data / f'{name}.jsonl').resolve() for name in ('train', 'dev')}
-    for manifest in data.values():
-        read_manifest(
-            manifest, file_keys=SCENE_TEXT.file_keys
-        )  # a bad manifest is reported now, in one sentence, and not by a job
+    for manifest in data.values():  # a bad one is reported now, in one sentence, and not by a job
+        read_manifest(manifest, file_keys=SCENE_TEXT.file_keys)
     data['test'] = out / 'data' / 'test.jsonl'
     join_tests(args.test, data['test'])
     jobs, synthetic = [], None

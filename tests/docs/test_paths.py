@@ -14,6 +14,7 @@ from load_script import ROOT
 
 FOLDERS = ('', 'nemo_oracle_kd/', 'docs/')
 SOURCES = sorted((ROOT / 'nemo_oracle_kd').rglob('*.py'))
+#: names of the reader's, of NeMo, of C, of mathematics
 OUTSIDE = (
     'MyLoss',
     'tokens_to_text',
@@ -21,7 +22,7 @@ OUTSIDE = (
     'sign',
     'softmax_rest',
     *dir(builtins),
-)  # the reader's, NeMo's, C's, mathematics
+)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)

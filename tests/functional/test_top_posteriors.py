@@ -73,9 +73,8 @@ def test_garbage_in_the_padding_changes_nothing():
 def test_a_stored_cell_has_the_probabilities_of_its_bins_once_each():
     log_probs = torch.randn(1, 1, 2, 7).log_softmax(-1)
     best = log_probs.topk(3, dim=-1)
-    following = torch.tensor(
-        [[int(best.indices[0, 0, 0, 1]), 6]]
-    )  # a label among the best, and none, for which blank stands
+    # a label among the best, and none, for which blank stands
+    following = torch.tensor([[int(best.indices[0, 0, 0, 1]), 6]])
     named = torch.cat([best.indices, following.view(1, 1, 2, 1), torch.full((1, 1, 2, 1), 6)], -1)
     rest = log_probs.scatter(-1, named, -1e4).logsumexp(-1)
     lattice = StoredLattice(

@@ -221,9 +221,8 @@ def test_the_prompt_of_canary_2_and_defaults_of_the_model(tmp_path):
         prompt_defaults=[{'role': 'user', 'slots': {'source_lang': 'en', 'target_lang': 'en', 'pnc': 'no'}}]
     )
     with pytest.raises(ConfigError, match='has no value for'):
-        AttentionPrompt(
-            model, {}
-        )  # NeMo keeps the defaults in the config, and reads them when the prompt is set again
+        # NeMo keeps the defaults in the config, and reads them when the prompt is set again
+        AttentionPrompt(model, {})
     model.change_prompt('canary2')
     assert AttentionPrompt(model, {}).slots == {**prompt.slots, 'pnc': 'no'}
 

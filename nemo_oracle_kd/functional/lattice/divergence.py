@@ -176,9 +176,8 @@ def _plan_tiles(
     seed = options.dropout_seed
     if student.dropout and seed is None:
         seed = draw_dropout_seed()
-    backend = (
-        'torch' if isinstance(teacher, StoredLattice) else options.backend
-    )  # the kernel reads products of a joint
+    # the kernel reads products of a joint
+    backend = 'torch' if isinstance(teacher, StoredLattice) else options.backend
     kernel = (options.bins, options.divergence, student.classes, dtype, matmul_dtype, device)
     return TilePlan(
         teacher=teacher.detach(),

@@ -124,9 +124,8 @@ def test_every_number_is_in_the_json_and_comes_back(listener, held_out):
 
 def test_spikes_stand_at_the_seconds_of_the_audio_also_where_every_repeat_strides(held_out):
     config = tiny_oracle.oracle_config()
-    config.encoder.audio_encoder.jasper[1].update(
-        stride=[2], repeat=2
-    )  # NeMo's own property counts one stride of the two
+    # NeMo's own property counts one stride of the two
+    config.encoder.audio_encoder.jasper[1].update(stride=[2], repeat=2)
     teacher = tiny.ctc_model(config, cls=EncDecOracleCTCModel)
     utterances = [
         dataclasses.replace(one, labels=one.labels[:2]) for one in read_utterances(teacher, held_out, limit=6)
