@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    paths = ([args.baseline] if args.baseline else []) + args.models
+    named = ([args.baseline] if args.baseline else []) + args.models
+    paths: list[str] = []
+    for path in named:  # each once: the baseline may be among the models
+        if not any(Path(path).expanduser().resolve() == Path(other).expanduser().resolve() for other in paths):
+            paths.append(path)
     _check(args, paths)
     check_device(args.device)
     from nemo_oracle_kd.evaluation.error_rates import score

@@ -219,8 +219,10 @@ def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path
     untrained = tmp_path / 'untrained.nemo'
     tiny.ctc_model(tiny.ctc_config(hidden=48)).save_to(str(untrained))
     options = ['--manifest', str(trained[1]), '--output-dir', str(tmp_path), '--json', str(tmp_path / 'scores.json')]
-    assert main(['evaluate', str(trained[0]), '--baseline', str(untrained), *options]) == 0
+    models = [str(trained[0]), str(untrained)]  # the baseline may be among them
+    assert main(['evaluate', *models, '--baseline', str(untrained), *options]) == 0
     printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines() if ' [' in line] == ['untrained', 'teacher', 'teacher']
     scores = json.loads((tmp_path / 'scores.json').read_text())
     assert scores['baseline'] == 'untrained' and scores['comparisons']['teacher']['difference'] < 0
     assert f"{scores['systems']['teacher']['wer']:.1f} [" in printed
@@ -239,7 +241,7 @@ def test_evaluate_command_prints_rates_and_a_paired_comparison(trained, tmp_path
     [
         (['absent.nemo', '--manifest', 'm'], "no file 'absent.nemo'"),
         (['{model}'], 'add --manifest'),
-        (['{model}', '{model}', '--manifest', 'm', '--output', 'o'], 'of one MODEL alone'),
+        (['{model}', '{manifest}', '--manifest', 'm', '--output', 'o'], 'of one MODEL alone'),
         (['{model}', '--manifest', 'absent.jsonl'], 'manifest absent.jsonl does not exist'),
         (['{model}', '--manifest', '{folder}'], 'is a folder'),
         (['{model}', '--manifest', '{manifest}', '--output', '{model}'], '--output {model} is an input'),
