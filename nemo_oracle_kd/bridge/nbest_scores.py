@@ -36,7 +36,7 @@ from nemo_oracle_kd.functional.transducer.nbest_sum import tree_full_sum
 from nemo_oracle_kd.functional.transducer.nbest_tree import build_nbest_tree
 from nemo_oracle_kd.functional.transducer.recursion import arc_full_sum
 
-__all__ = ['NBestCells', 'NBestScores', 'label_context', 'nbest_nll', 'nbest_scores']
+__all__ = ['NBestCells', 'NBestScores', 'label_context', 'nbest_scores']
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,23 @@ class NBestScores:
         nll: `[B, N]` minus log-probabilities, differentiable; `inf`, with gradient zero, where there is no hypothesis or
             no alignment.
         cells: the cells of the joint, `None` for a CTC head.
+        arcs: log-probabilities of the next label, `[B, T, U+1]`, and of blanks and durations, `[C, B, T, U+1]`, without gradient;
+            `None` unless they were asked for.
     """
 
     nll: Tensor
     cells: NBestCells | None
-
-
-def nbest_nll(model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS) -> Tensor:
-    """`-log P(y|x)`, `[B, N]`: the field `nll` of `nbest_scores`. Arguments and errors as there."""
-    return nbest_scores(model, head, step, hypotheses, max_cells).nll
+    arcs: tuple[Tensor, Tensor] | None = None
 
 
 def nbest_scores(
-    model: Any, head: Head, step: StudentStep, hypotheses: Hypotheses, max_cells: int = MAX_CELLS
+    model: Any,
+    head: Head,
+    step: StudentStep,
+    hypotheses: Hypotheses,
+    max_cells: int = MAX_CELLS,
+    predicted: Tensor | None = None,
+    keep_arcs: bool = False,
 ) -> NBestScores:
     """`-log P(y|x)` of N hypotheses per utterance, with gradients into encoder, prediction network and joint.
 
@@ -89,19 +93,25 @@ def nbest_scores(
         step: the student's step, of which `lengths` and `log_probs` (CTC) or `encoded` (transducer) are read.
         hypotheses: label sequences in the student's vocabulary; equal ones are computed once.
         max_cells: number of joint cells, frames times nodes, that are held at a time.
+        predicted: `[B N, D', U+1]` what the prediction network of a transducer gave for the hypotheses, all those of an
+            utterance in a row; `None`: it runs here.
+        keep_arcs: also return the log-probabilities of the arcs, for lists of one hypothesis of a transducer.
 
     Returns:
-        the scores, float64 for float64 tensors and float32 otherwise, and the cells.
+        the scores, float64 for float64 tensors and float32 otherwise, the cells, and the arcs.
 
     Raises:
-        ValueError: if the head does not have some label, or if `max_cells` is not positive.
+        ValueError: if the head does not have some label, if `max_cells` is not positive, or if arcs are to be kept of longer lists.
     """
     if max_cells < 1:
         raise ValueError(f"max_cells must be positive, not {max_cells}")
+    if keep_arcs and (head.transducer is None or hypotheses.lengths.shape[1] != 1):
+        raise ValueError("arcs are kept of lists of one hypothesis of a transducer: set keep_arcs=False")
     _check_labels(hypotheses, len(head.vocabulary))
     if head.transducer is None:
         return NBestScores(_ctc_nll(step.log_probs, step.lengths, hypotheses, head.blank), None)
-    return _SharedLattices(model, head, hypotheses, max_cells).score(step.encoded, step.lengths)
+    lattices = _SharedLattices(model, head, hypotheses, max_cells)
+    return lattices.score(step.encoded, step.lengths, predicted, keep_arcs)
 
 
 def label_context(model: Any) -> int | None:
@@ -169,7 +179,7 @@ class _SharedLattices:
         self.tree = build_nbest_tree(self.labels, self.lengths, self.lengths >= 0)
         self.positions = joint_positions(self.tree, head.transducer.blanks, label_context(model))
 
-    def score(self, encoded: Tensor, lengths: Tensor) -> NBestScores:
+    def score(self, encoded: Tensor, lengths: Tensor, predicted: Tensor | None, keep_arcs: bool) -> NBestScores:
         """Scores of the hypotheses from the output of the encoder, `[B, D, T]`."""
         lengths = torch.where((self.tree.end >= 0).any(1), lengths.long().cpu(), 0)
         heard = encoded.transpose(1, 2)[length_mask(lengths, encoded.shape[2]).to(encoded.device)]
@@ -183,18 +193,26 @@ class _SharedLattices:
         dtype = compute_dtype(frames.dtype)
         if not any(portions):
             return NBestScores(frames.new_full(self.tree.end.shape, math.inf, dtype=dtype), cells)
-        values = self._values(frames.split(lengths.tolist()), self._projected(encoded.device), portions)
-        return NBestScores(-self._log_probs(values, lengths).to(dtype), cells)
+        values = self._values(frames.split(lengths.tolist()), self._projected(encoded.device, predicted), portions)
+        arcs = self._arcs(values.detach(), encoded.shape[2]) if keep_arcs else None
+        return NBestScores(-self._log_probs(values, lengths).to(dtype), cells, arcs)
 
-    def _projected(self, device: torch.device) -> Tensor:
+    def _arcs(self, values: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """The lattices of lists of one hypothesis, as `NBestScores.arcs`."""
+        padded = torch.nn.functional.pad(values, (0, 0, 0, frames - values.shape[1]))
+        return spread_lattices(*self._of_nodes(padded), self.tree.node[:, 0].to(values.device))
+
+    def _projected(self, device: torch.device, predicted: Tensor | None) -> Tensor:
         """Projected outputs of the prediction network at the positions, `[positions, H]`."""
         tree, node = self.tree, self.positions.node
-        source = tree.utterance[node] * self.lengths.shape[1] + tree.hypothesis[node]
-        read, row = torch.unique(source, return_inverse=True)
-        lengths = self.lengths.flatten()[read].clamp(min=0)
-        labels = self.labels.flatten(0, 1)[read, : tree.max_depth].long()
-        labels = torch.where(length_mask(lengths, labels.shape[1]), labels, 0)  # the embedding has no row for padding
-        predicted, _, _ = self.model.decoder(targets=labels.to(device), target_length=lengths.to(device))
+        row = tree.utterance[node] * self.lengths.shape[1] + tree.hypothesis[node]
+        if predicted is None:
+            read, row = torch.unique(row, return_inverse=True)
+            lengths = self.lengths.flatten()[read].clamp(min=0)
+            labels = self.labels.flatten(0, 1)[read, : tree.max_depth].long()
+            # the embedding has no row for padding
+            labels = torch.where(length_mask(lengths, labels.shape[1]), labels, 0)
+            predicted, _, _ = self.model.decoder(targets=labels.to(device), target_length=lengths.to(device))
         index = row * predicted.shape[2] + tree.depth[node]
         chosen = predicted.transpose(1, 2).flatten(0, 1).index_select(0, index.to(device))
         return self.model.joint.project_prednet(chosen.unsqueeze(0)).squeeze(0)
@@ -230,15 +248,11 @@ class _SharedLattices:
 
     def _log_probs(self, values: Tensor, lengths: Tensor) -> Tensor:
         """`log P(y|x)` of the hypotheses, `[B, N]`."""
-        positions, tree = self.positions, self.tree
-        count = positions.classes.shape[1]
-        labels, others = positions.arcs(values[..., :count])
+        tree = self.tree
+        labels, others = self._of_nodes(values)
         if self.transducer.sums_on_tree:
             scores = torch.stack([labels, others[0]])
             return tree_full_sum(scores, tree.to(values.device), lengths.to(values.device))
-        if values.shape[-1] > count:
-            steps = values[..., count:].index_select(0, positions.position.to(values.device))
-            others = torch.cat([others, steps.movedim(-1, 0)])
         # hypotheses that end at the same node are equal and need only one lattice
         ends, which = torch.unique(tree.end, return_inverse=True)
         example = torch.zeros(len(ends), dtype=torch.long).scatter_(0, which.flatten(), torch.arange(which.numel()))
@@ -250,3 +264,13 @@ class _SharedLattices:
         log_prob = arc_full_sum(scores, self.transducer.arcs, lengths[tree.utterance[end]], tree.depth[end])
         padded = torch.cat([log_prob.new_full((len(ends) - len(present),), -math.inf), log_prob])
         return padded[which.to(values.device)]
+
+    def _of_nodes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities at the nodes of the tree: of the label that leads to it, `[nodes, T]`, of blanks and durations, `[C, nodes, T]`."""
+        positions = self.positions
+        count = positions.classes.shape[1]
+        labels, others = positions.arcs(values[..., :count])
+        if values.shape[-1] > count:
+            steps = values[..., count:].index_select(0, positions.position.to(values.device))
+            others = torch.cat([others, steps.movedim(-1, 0)])
+        return labels, others

@@ -85,6 +85,8 @@ class EncodedAudio:
         predicted: `[B, D', U+1]` output of the prediction network for the batch's labels; `None` where it was not computed.
         top: the best classes of the frame posteriors, where no more is known of them; then `log_probs` is `None`.
         lattice: what was stored of a transducer's lattice, or `None`.
+        arcs: log-probabilities of the arcs of the lattice of the batch's labels, as `JointTensors.arcs`, where a loss needed
+            them before; otherwise `None`.
     """
 
     lengths: torch.Tensor
@@ -93,6 +95,7 @@ class EncodedAudio:
     predicted: torch.Tensor | None = None
     top: TopPosteriors | None = None
     lattice: StoredLattice | None = None
+    arcs: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def posteriors(self) -> torch.Tensor:

@@ -4,6 +4,7 @@
 """Makes one side of a comparison of transducers from the outputs of a NeMo model."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,7 @@ def model_side(
     lengths: Tensor,
     reads: Collection[str],
     dropout: bool = True,
+    arcs: tuple[Tensor, Tensor] | None = None,
 ) -> TransducerSide:
     """The outputs of a transducer as the lattice objectives read them.
 
@@ -31,6 +33,9 @@ def model_side(
         lengths: `[B]` valid frames.
         reads: what the objectives read: `lattice`, `joint`, `encoder`.
         dropout: whether the joint drops hidden units as in training.
+        arcs: see `JointTensors.arcs`.
     """
     joint = joint_tensors(model, encoded, predicted, dropout) if set(reads) != {'encoder'} else None
+    if joint is not None and arcs is not None:
+        joint = replace(joint, arcs=arcs)
     return TransducerSide(joint, encoded.transpose(1, 2), lengths)

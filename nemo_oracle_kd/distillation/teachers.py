@@ -124,7 +124,7 @@ class Teacher(ABC):
         predicted = heard.predicted
         if predicted is None and 'lattice' in reads:
             predicted = predict_labels(self.model, transcripts)
-        return model_side(self.model, heard.encoded, predicted, heard.lengths, reads, dropout=False)
+        return model_side(self.model, heard.encoded, predicted, heard.lengths, reads, dropout=False, arcs=heard.arcs)
 
     @property
     def lattice_source(self) -> Any:

@@ -6,6 +6,8 @@
 import dataclasses
 import functools
 import math
+import unittest.mock
+from dataclasses import astuple
 
 import pytest
 import tiny
@@ -13,11 +15,12 @@ import torch
 from transducers import Monotonic
 
 from nemo_oracle_kd.bridge.audio import audio_batch
+from nemo_oracle_kd.bridge.joint import joint_tensors
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.nbest_scores import label_context, nbest_nll, nbest_scores
+from nemo_oracle_kd.bridge.nbest_scores import label_context, nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
-from nemo_oracle_kd.functional import ctc_full_sum, transducer_full_sum
+from nemo_oracle_kd.functional import ctc_full_sum, transducer_best_path, transducer_full_sum, transducer_occupancy
 
 TRANSDUCERS = ('rnnt', 'stateless', 'tdt', 'multiblank')
 # duplicates, an empty one, a prefix of another, lists of different lengths, an utterance without hypotheses
@@ -29,6 +32,10 @@ LISTS = [
 ]
 LENGTHS = (9, 7, 12, 4)
 TOLERANCES = {torch.float32: 1e-6, torch.float64: 1e-10}
+
+
+def nbest_nll(*arguments, **options):
+    return nbest_scores(*arguments, **options).nll
 
 
 @functools.lru_cache(maxsize=None)
@@ -130,6 +137,49 @@ def test_scores_and_all_gradients_equal_those_of_one_lattice_per_hypothesis(kind
         assert_same(ours, expected_gradients, TOLERANCES[dtype])
         assert all(torch.isfinite(gradient).all() for gradient in ours if gradient is not None)
     model.float()
+
+
+@pytest.mark.parametrize('max_cells', [10**6, 40])
+@pytest.mark.parametrize('kind', TRANSDUCERS)
+def test_a_prediction_network_that_has_run_is_not_run_again_and_the_arcs_give_the_joints_best_path(kind, max_cells):
+    model = make_model(kind).double()
+    head = find_head(model)
+    source, texts = random_source(kind), [[1, 2, 3, 1], [], [0, 1, 2, 3, 4, 1], [4, 4]]
+    hypotheses = Hypotheses.from_lists([[text] for text in texts])
+    labels, sizes = hypotheses.labels[:, 0], hypotheses.lengths[:, 0]
+    inside = torch.arange(labels.shape[1]) < sizes.unsqueeze(1)
+    predicted, _, _ = model.decoder(targets=torch.where(inside, labels, 0).long(), target_length=sizes)
+    inputs = [source, *head_parameters(model, head)]
+    expected = nbest_scores(model, head, make_step(source, LENGTHS, kind), hypotheses)
+    read = make_step(source, LENGTHS, kind)
+    with unittest.mock.patch.object(model.decoder, 'predict', side_effect=AssertionError('it ran')):
+        ours = nbest_scores(model, head, read, hypotheses, max_cells, predicted=predicted, keep_arcs=True)
+    assert expected.arcs is None and not any(arc.requires_grad for arc in ours.arcs)
+    assert_same([ours.nll], [expected.nll], 1e-10)
+    assert_same(gradients(ours.nll, inputs), gradients(expected.nll, inputs), 1e-10)
+
+    plain = joint_tensors(model, source.detach().nan_to_num(), predicted.detach())
+    known, arguments = dataclasses.replace(plain, arcs=ours.arcs), (labels, torch.tensor(LENGTHS), sizes)
+    silenced = dataclasses.replace(known, weight=known.weight * 0)  # the joint is not asked
+    for joint in (known.detach(), silenced):
+        for function in (transducer_best_path, transducer_occupancy):
+            for got, wanted in zip(
+                astuple(function(head.transducer, joint, *arguments)),
+                astuple(function(head.transducer, plain, *arguments)),
+            ):
+                torch.testing.assert_close(got, wanted)
+    backwards = torch.arange(source.shape[2]).flip(0).expand(len(LENGTHS), -1)
+    for got, arc in zip(known.pick_frames(backwards).arcs, ours.arcs):
+        torch.testing.assert_close(got, arc.flip(-2), equal_nan=True)
+    assert known.head(0, 2).arcs is None
+    model.float()
+
+
+def test_arcs_are_kept_of_one_hypothesis_of_a_transducer_only():
+    for kind, lists in (('rnnt', LISTS), ('ctc', [[[1]]] * 4)):
+        model, step = make_model(kind), make_step(random_source(kind, dtype=torch.float32), LENGTHS, kind)
+        with pytest.raises(ValueError, match='set keep_arcs=False'):
+            nbest_scores(model, find_head(model), step, Hypotheses.from_lists(lists), keep_arcs=True)
 
 
 def test_a_kind_of_transducer_that_only_says_its_arcs_is_scored_with_gradients():

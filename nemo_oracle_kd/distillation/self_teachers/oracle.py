@@ -250,8 +250,7 @@ class OracleSelfTeacher(StudentAsTeacher):
             zero = sum((parameter * 0.0).sum() for parameter in self.parameters())
             return {**views, 'oracle_loss': OwnLoss(zero.expand(len(texts.lengths)), 1.0)}
         audio = heard.encoded if self.config.encoder_gradient else heard.encoded.detach()
-        self._heard = self.voice.say(replace(heard, encoded=audio), texts)
-        losses = self.voice.losses(self._heard, texts, step)
+        losses, self._heard = self.voice.own_losses(self.voice.say(replace(heard, encoded=audio), texts), step)
         self._begin_to_teach(losses, step)
         if metrics is not None and self.config.listen_every:
             if self._looks % self.config.listen_every == 0:

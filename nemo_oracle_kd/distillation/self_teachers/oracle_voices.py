@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from nemo_oracle_kd.bridge.hooks.encoder import EncoderWatch
+from nemo_oracle_kd.bridge.joint import joint_dropout
 from nemo_oracle_kd.bridge.model import find_head
-from nemo_oracle_kd.bridge.nbest_scores import nbest_nll
+from nemo_oracle_kd.bridge.nbest_scores import NBestScores, nbest_scores
 from nemo_oracle_kd.bridge.sequence_scores import Hypotheses
 from nemo_oracle_kd.bridge.signals import EncodedAudio, StudentStep, Transcripts
 from nemo_oracle_kd.modules.oracle_branch import OracleBranch, OracleBranchOptions, TransducerOracleBranch
@@ -60,6 +61,10 @@ class OracleVoice(ABC):
     @abstractmethod
     def losses(self, said: EncodedAudio, texts: Transcripts, step: StudentStep) -> Tensor:
         """Returns minus the log-probability of texts, `[B]` nats, `inf` for a text without any alignment."""
+
+    def own_losses(self, said: EncodedAudio, step: StudentStep) -> tuple[Tensor, EncodedAudio]:
+        """Returns :meth:`losses` of the batch's own texts, and `said` with what they have made known of it."""
+        return self.losses(said, step.transcripts, step), said
 
 
 class FrameVoice(OracleVoice):
@@ -119,6 +124,18 @@ class LatticeVoice(OracleVoice):
 
     def losses(self, said: EncodedAudio, texts: Transcripts, step: StudentStep) -> Tensor:
         """Full sums over the lattices of the texts."""
+        return self._scores(said, texts, step).nll[:, 0]
+
+    def own_losses(self, said: EncodedAudio, step: StudentStep) -> tuple[Tensor, EncodedAudio]:
+        """The prediction network has read these texts already, and the loss evaluates the lattice that the objectives align.
+
+        With a dropout in the joint the lattice of the loss is a random one, and not that of an alignment.
+        """
+        certain = joint_dropout(self.student) == 0.0
+        scores = self._scores(said, step.transcripts, step, predicted=step.predicted, keep_arcs=certain)
+        return scores.nll[:, 0], replace(said, arcs=scores.arcs)
+
+    def _scores(self, said: EncodedAudio, texts: Transcripts, step: StudentStep, **options: Any) -> NBestScores:
         hypotheses = Hypotheses(texts.labels[:, None], texts.lengths[:, None])
         shown = replace(step, encoded=said.encoded, lengths=said.lengths)
-        return nbest_nll(self.student, self._transducer, shown, hypotheses)[:, 0]
+        return nbest_scores(self.student, self._transducer, shown, hypotheses, **options)

@@ -34,6 +34,8 @@ class JointTensors:
         bias: `[V]` of the output layer, or None.
         activation: 'relu', 'tanh' or 'sigmoid'.
         dropout: probability with which a hidden unit of the joint is dropped, 0 for a teacher or in evaluation.
+        arcs: log-probabilities of the next label, `[B, T, U+1]`, and of blanks and durations, `[C, B, T, U+1]`, where they
+            are known already; an occupancy and a best path then do not evaluate the joint. `None` where they are not.
 
     Raises:
         ValueError: if the shapes do not match, the activation is unknown, or the dropout is out of range.
@@ -45,6 +47,7 @@ class JointTensors:
     bias: Tensor | None = None
     activation: str = 'relu'
     dropout: float = 0.0
+    arcs: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.encoder.dim() != 3 or self.prediction.dim() != 3 or self.weight.dim() != 2:
@@ -85,7 +88,12 @@ class JointTensors:
     def pick_frames(self, index: Tensor) -> 'JointTensors':
         """The joint on other frames, `index [B, T']`."""
         rows = index.unsqueeze(2).expand(-1, -1, self.encoder.shape[2])
-        return replace(self, encoder=self.encoder.gather(1, rows))
+        arcs = None
+        if self.arcs is not None:
+            label, others = self.arcs
+            frames = index.unsqueeze(2).expand(-1, -1, label.shape[2])
+            arcs = label.gather(1, frames), others.gather(2, frames.expand(len(others), -1, -1, -1))
+        return replace(self, encoder=self.encoder.gather(1, rows), arcs=arcs)
 
     @property
     def value_dtype(self) -> torch.dtype:
@@ -107,7 +115,7 @@ class JointTensors:
                 f"Outputs {start}:{stop} do not exist in a joint of {self.classes} outputs; pass start < stop <= {self.classes}."
             )
         bias = None if self.bias is None else self.bias[start:stop]
-        return replace(self, weight=self.weight[start:stop], bias=bias)
+        return replace(self, weight=self.weight[start:stop], bias=bias, arcs=None)
 
     def detach(self) -> 'JointTensors':
         """The same numbers without a gradient."""
@@ -117,6 +125,7 @@ class JointTensors:
             prediction=self.prediction.detach(),
             weight=self.weight.detach(),
             bias=None if self.bias is None else self.bias.detach(),
+            arcs=None if self.arcs is None else tuple(values.detach() for values in self.arcs),
         )
 
     def logits(self) -> Tensor:

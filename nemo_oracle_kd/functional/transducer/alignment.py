@@ -177,6 +177,8 @@ def _arc_scores(
         return transducer.combine(*lattice.arc_parts())
     if not isinstance(lattice, JointTensors):
         return transducer.arc_scores(lattice, targets, logit_lengths, target_lengths, sigma)
+    if lattice.arcs is not None and not sigma:
+        return transducer.combine(*lattice.arcs)
     joint = _one_type(replace(lattice.detach(), dropout=0.0))
     batch, frames, positions = *joint.encoder.shape[:2], joint.prediction.shape[1]
     numbers = CPU_NUMBERS if joint.encoder.device.type == 'cpu' else DEVICE_NUMBERS

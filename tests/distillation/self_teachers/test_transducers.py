@@ -80,6 +80,10 @@ def test_the_terms_of_a_step_are_those_computed_by_hand(tone_corpus):
             arguments = (texts.labels, step.lengths, texts.lengths)
             expected[side] = float(rnnt_full_sum(logits[side], *arguments, blank=5).mean())
         teacher, ours = logits['branch'].log_softmax(-1), logits['student'].log_softmax(-1)
+        # the loss of the branch has evaluated its lattice, so a best path need not do it again
+        expected['blanks'] = float(
+            (heard.arcs[1][0] - teacher[:, : heard.arcs[0].shape[1], :, 5]).abs()[0, : step.lengths[0], 0].max()
+        )
         frames = torch.arange(ours.shape[1])[None, :, None] < step.lengths[:, None, None]
         cells = frames & (torch.arange(ours.shape[2]) <= texts.lengths[:, None, None])
         expected['lattice'] = float(((teacher.exp() * (teacher - ours)).sum(-1) * cells).sum((1, 2)).mean())
@@ -88,11 +92,20 @@ def test_the_terms_of_a_step_are_those_computed_by_hand(tone_corpus):
     trainer, _ = fit(distillation, calm_transducer(tone_corpus), 1, callbacks=[_with_a_voice(distillation), look])
     terms = logged(trainer)
     assert abs(expected['branch'] - expected['student']) > 0.1 and expected['lattice'] > 0.1
+    assert expected['blanks'] < 1e-4
     assert terms['label_loss'] == pytest.approx(expected['student'], rel=1e-4)
     assert terms['oracle_loss'] == pytest.approx(expected['branch'], rel=1e-4)
     assert terms['lattice'] == pytest.approx(expected['lattice'], rel=1e-3)
     total = expected['student'] + 0.5 * expected['branch'] + 0.01 * expected['lattice']
     assert terms['loss'] == pytest.approx(total, rel=1e-4)
+
+
+def test_with_a_dropout_in_the_joint_the_lattice_of_the_loss_is_not_that_of_the_best_path(tone_corpus):
+    distillation = callback(CALM_ORACLE, PATH)
+    seen, config = watch_step(distillation), calm_transducer(tone_corpus)
+    config.joint.jointnet.dropout = 0.2
+    trainer, _ = fit(distillation, config, 1)
+    assert seen['heard'].arcs is None and logged(trainer)['one_best_path_uncompared'] == 0
 
 
 def test_the_objective_teaches_the_student_and_the_loss_of_the_branch_its_encoder_or_not(tone_corpus):
