@@ -146,6 +146,11 @@ class CachedTeacher(Teacher):
                 f"{name}.temperature is {temperature:g}, and the cache holds the remaining classes at temperature {known}: set it to one of "
                 f"these, or cache the teacher with --temperature {temperature:g}"
             )
+        if getattr(config, 'prior_scale', 0.0):
+            yield (
+                f"{name}.prior_scale needs the teacher's posteriors, and the cache holds the occupancy without a prior: set it to 0, or set "
+                "teacher.restore_from to run the teacher beside the student"
+            )
         if getattr(config, 'top_k', 0) > options.top_k:
             yield (
                 f"{name}.top_k is {config.top_k}, and the cache holds {options.top_k} classes per cell: lower it, or cache the teacher with "

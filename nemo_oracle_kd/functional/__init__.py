@@ -7,7 +7,7 @@ Shapes are `[B, T, V]` for posteriors, `[B, T, U+1, V]` for transducer logits, `
 lengths and results; logarithms are natural.
 """
 
-from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy
+from nemo_oracle_kd.functional.ctc import ctc_full_sum, ctc_occupancy, label_log_prior
 from nemo_oracle_kd.functional.ctc_paths import (
     PATH_PADDING,
     collapse_path,
@@ -99,6 +99,7 @@ __all__ = [
     # ctc
     'ctc_full_sum',
     'ctc_occupancy',
+    'label_log_prior',
     # ctc_paths
     'PATH_PADDING',
     'collapse_path',

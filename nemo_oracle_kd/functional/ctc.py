@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from nemo_oracle_kd.functional.ctc_lattice import CTCLattice, build_lattice, final_scores, forward_scores
 from nemo_oracle_kd.functional.tensors import NEG_INF, compute_dtype, length_mask
 
-__all__ = ['ctc_full_sum', 'ctc_occupancy']
+__all__ = ['ctc_full_sum', 'ctc_occupancy', 'label_log_prior']
 
 
 def ctc_full_sum(
@@ -73,6 +73,25 @@ def ctc_occupancy(
     _, occupancy = _log_likelihood(lattice, with_occupancy=True)
     occupancy = occupancy.to(compute_dtype(log_probs.dtype))
     return _spread_over_vocabulary(occupancy, lattice.labels, blank, log_probs.shape[2])
+
+
+@torch.no_grad()
+def label_log_prior(log_probs: Tensor, input_lengths: Tensor) -> Tensor:
+    """How often each class is emitted in an utterance: its mean posterior over the frames, with one more frame for every class.
+
+    Subtracting a share of it from `log_probs` takes from the blank what peaky posteriors give it. arXiv 2406.02560 divides by priors
+    of the whole corpus; those of the utterance need no memory of other batches.
+
+    Args:
+        log_probs: `[B, T, V]` log-probabilities, natural log.
+        input_lengths: `[B]` valid frames.
+
+    Returns:
+        `[B, V]` natural log of probabilities that sum to one, float64 for float64 input and float32 otherwise.
+    """
+    valid = length_mask(input_lengths, log_probs.shape[1]).to(log_probs.device).unsqueeze(2)
+    counts = log_probs.to(compute_dtype(log_probs.dtype)).exp().where(valid, 0.0).sum(1) + 1.0
+    return (counts / counts.sum(1, keepdim=True)).log()
 
 
 class _FullSum(torch.autograd.Function):

@@ -122,6 +122,16 @@ class OccupancyConfig:
     weight: WeightSchedule = field(
         default_factory=lambda: WeightSchedule(0.05), metadata={'help': 'factor in the training loss'}
     )
+    prior_scale: float = field(
+        default=0.0,
+        metadata={
+            'help': "power of the teacher's label prior by which its posteriors are divided before the alignment; 0: none"
+        },
+    )
+
+    def problems(self, path: str) -> Iterator[str]:
+        if not 0.0 <= self.prior_scale <= 1.0:  # false for NaN
+            yield f"`{path}.prior_scale` must be between 0 (no prior) and 1, such as 0.3, not {self.prior_scale}"
 
 
 class FrameDistillationLoss(ObjectiveTraits, Loss):
@@ -227,6 +237,9 @@ class OccupancyLoss(FrameDistillationLoss):
     def per_utterance(self, student_log_probs, teacher_log_probs, input_lengths, targets, target_lengths):
         """`sum_t KL(gamma_t || P_t)`, `[B]`; 0 for an utterance that is too short for its labels."""
         log_probs = teacher_log_probs.log_softmax(dim=-1)  # changes nothing in log-probabilities
+        if self.config.prior_scale:
+            prior = F.label_log_prior(log_probs, input_lengths)
+            log_probs = log_probs - self.config.prior_scale * prior.unsqueeze(1)
         occupancy = F.ctc_occupancy(log_probs, targets, input_lengths, target_lengths, self.blank)
         return F.occupancy_kl(student_log_probs, occupancy, input_lengths)
 

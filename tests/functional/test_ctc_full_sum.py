@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_oracle_kd.functional import ctc_best_path, ctc_full_sum, ctc_occupancy
+from nemo_oracle_kd.functional import ctc_best_path, ctc_full_sum, ctc_occupancy, label_log_prior
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -111,6 +111,21 @@ def test_the_gradient_is_the_negative_occupancy(seed):
     batch = random_batch(seed)
     _, gradient = value_and_gradient(*batch)
     assert torch.allclose(gradient, -ctc_occupancy(*batch), atol=1e-14)
+
+
+def test_the_label_prior_is_the_mean_posterior_with_one_more_frame_for_every_class():
+    log_probs = torch.tensor([[[0.7, 0.3, 0.0], [0.9, 0.05, 0.05], [0.0, 0.0, 1.0]]]).double().log()
+    prior = label_log_prior(log_probs.expand(2, -1, -1), torch.tensor([2, 3])).exp()
+    expected = torch.tensor([[2.6, 1.35, 1.05], [2.6, 1.35, 2.05]]).double() / torch.tensor([[5.0], [6.0]])
+    torch.testing.assert_close(prior, expected)
+
+
+def test_a_share_of_the_label_prior_moves_occupancy_from_the_blank_to_the_label():
+    log_probs = torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.95, 0.05]]]).double().log()
+    rest = torch.tensor([[1]]), torch.tensor([4]), torch.tensor([1]), 0
+    fairer = log_probs - 0.5 * label_log_prior(log_probs, rest[1]).unsqueeze(1)
+    plain, moved = (ctc_occupancy(given, *rest)[0, :, 1].sum() for given in (log_probs, fairer))
+    assert moved > plain + 0.05
 
 
 def test_an_infeasible_utterance_gives_inf_and_gradient_zero_and_spares_its_neighbours():

@@ -8,10 +8,12 @@ import torch
 
 from nemo_oracle_kd import functional as F
 from nemo_oracle_kd.errors import ConfigError
-from nemo_oracle_kd.losses.frame import FRAME_OBJECTIVES, FrameKLConfig
+from nemo_oracle_kd.losses.frame import FRAME_OBJECTIVES, FrameKLConfig, OccupancyConfig
 from nemo_oracle_kd.strict_config import build_or_raise
 
 BLANK = 4
+#: the objectives, and those with an option that changes what is computed of a teacher
+CASES = [*((name, {}) for name in sorted(FRAME_OBJECTIVES)), ('occupancy', {'prior_scale': 0.3})]
 
 
 def _case(dtype=torch.float64):
@@ -31,10 +33,10 @@ def _loss(name, **options):
     return loss(build_or_raise(config, options, name), BLANK)
 
 
-@pytest.mark.parametrize('name', sorted(FRAME_OBJECTIVES))
-def test_every_objective_gives_one_value_per_utterance_and_no_gradient_to_the_teacher(name):
+@pytest.mark.parametrize('name, options', CASES)
+def test_every_objective_gives_one_value_per_utterance_and_no_gradient_to_the_teacher(name, options):
     case = _case()
-    losses = _loss(name)(**case)
+    losses = _loss(name, **options)(**case)
     assert losses.shape == (3,) and torch.isfinite(losses).all()
     losses.sum().backward()
     assert case['student_log_probs'].grad.abs().sum() > 0
@@ -56,6 +58,9 @@ def test_the_shells_equal_their_functional_forms():
         torch.testing.assert_close(_loss(name, temperature=2.0, blank=mode)(**case), value)
     torch.testing.assert_close(_loss('guided_ctc')(**case), F.guided_ctc(student, teacher, lengths, BLANK))
     torch.testing.assert_close(_loss('occupancy')(**case), F.occupancy_kl(student, gamma, lengths))
+    fairer = teacher - 0.3 * F.label_log_prior(teacher, lengths).unsqueeze(1)
+    gamma = F.ctc_occupancy(fairer, case['targets'], lengths, case['target_lengths'], BLANK)
+    torch.testing.assert_close(_loss('occupancy', prior_scale=0.3)(**case), F.occupancy_kl(student, gamma, lengths))
 
 
 @pytest.mark.parametrize('name', ['frame_kl', 'softmax_l2'])
@@ -68,17 +73,17 @@ def test_identical_teacher_and_student_give_zero_loss_and_zero_gradient(name):
     assert case['student_log_probs'].grad.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize('name', sorted(FRAME_OBJECTIVES))
-def test_a_constant_on_the_logits_of_either_side_changes_nothing(name):
+@pytest.mark.parametrize('name, options', CASES)
+def test_a_constant_on_the_logits_of_either_side_changes_nothing(name, options):
     case = _case()
     shifted = dict(case)
     shifted['student_log_probs'] = case['student_log_probs'] + 3.0
     shifted['teacher_log_probs'] = case['teacher_log_probs'] - 5.0
-    torch.testing.assert_close(_loss(name)(**shifted), _loss(name)(**case))
+    torch.testing.assert_close(_loss(name, **options)(**shifted), _loss(name, **options)(**case))
 
 
-@pytest.mark.parametrize('name', sorted(FRAME_OBJECTIVES))
-def test_nan_in_the_padding_of_either_side_changes_neither_loss_nor_gradient(name):
+@pytest.mark.parametrize('name, options', CASES)
+def test_nan_in_the_padding_of_either_side_changes_neither_loss_nor_gradient(name, options):
     def run(spoil):
         case = _case()
         student, teacher = case['student_log_probs'].detach().clone(), case['teacher_log_probs'].detach().clone()
@@ -89,7 +94,7 @@ def test_nan_in_the_padding_of_either_side_changes_neither_loss_nor_gradient(nam
                 targets[row, case['target_lengths'][row] :] = 77
         student.requires_grad_()
         case.update(student_log_probs=student, teacher_log_probs=teacher, targets=targets)
-        losses = _loss(name)(**case)
+        losses = _loss(name, **options)(**case)
         losses.sum().backward()
         return losses.detach(), student.grad
 
@@ -97,11 +102,11 @@ def test_nan_in_the_padding_of_either_side_changes_neither_loss_nor_gradient(nam
         torch.testing.assert_close(clean, spoiled)
 
 
-@pytest.mark.parametrize('name', sorted(FRAME_OBJECTIVES))
-def test_splitting_a_batch_changes_no_utterance(name):
+@pytest.mark.parametrize('name, options', CASES)
+def test_splitting_a_batch_changes_no_utterance(name, options):
     case = _case()
-    whole = _loss(name)(**case)
-    parts = [_loss(name)(**{key: value[row : row + 1] for key, value in case.items()}) for row in range(3)]
+    whole = _loss(name, **options)(**case)
+    parts = [_loss(name, **options)(**{key: value[row : row + 1] for key, value in case.items()}) for row in range(3)]
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
@@ -131,6 +136,12 @@ def test_an_utterance_too_short_for_its_labels_has_no_occupancy_term():
 def test_wrong_options_are_refused_with_the_fix(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         build_or_raise(FrameKLConfig, options, 'objectives.frame_kl')
+
+
+@pytest.mark.parametrize('scale', [-0.1, 1.5, float('nan')])
+def test_a_prior_scale_is_a_share(scale):
+    with pytest.raises(ConfigError, match='prior_scale` must be between 0'):
+        build_or_raise(OccupancyConfig, {'prior_scale': scale}, 'objectives.occupancy')
 
 
 def test_all_mistakes_are_reported_together():

@@ -218,6 +218,13 @@ def test_what_a_cache_cannot_serve_is_refused_with_the_fix(cache, student, objec
     assert re.search(sentence, problems(cache, objectives, student, **section))
 
 
+def test_a_cached_occupancy_has_no_prior_left_to_divide_by(teacher, student, tone_corpus, tmp_path):
+    tiny_cache.write(teacher, tone_corpus, tmp_path / 'occupancy', 'occupancy')
+    assert problems(tmp_path / 'occupancy', {'occupancy': None}, student) == ''
+    found = problems(tmp_path / 'occupancy', {'occupancy': {'prior_scale': 0.3}}, student)
+    assert "occupancy.prior_scale needs the teacher's posteriors" in found
+
+
 def test_rows_that_are_not_cached_and_whatever_moves_time_are_refused_before_the_first_step(
     cache, student, tone_corpus, tmp_path
 ):
