@@ -13,8 +13,8 @@ learn from these labels by hard and full-sum distillation (arXiv 2303.05958), fr
 Beside them are the student alone, on the labelled part, and the ceiling, which is told all true labels. All start from one model, trained
 on synthetic sentences with the words of the labelled part, or from `--student-start`.
 
-Where `--keep`, `--huber-width` or `--weight` has several values, the recipe chooses on `dev.jsonl`: students of the first seed are trained
-with each value (filters with `hard`, width and weight together with full-sum), and the lowest CER wins. `--lengths` trains students of the
+Where `--keep`, `--huber-width`, `--weight` or `--teacher-scale` has several values, the recipe chooses on `dev.jsonl`: students of the first
+seed are trained with each value (filters with `hard`, the others together with full-sum), and the lowest CER wins. `--lengths` trains students of the
 first teacher for other numbers of updates as well. `--rounds 2` adds a round in which a student is the teacher: given after a
 run without it, with the same `--out`, only that round is trained.
 
@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--keep', nargs='+', default=['nll_per_token < quantile(0.8)'], metavar='EXPRESSION', help='filters to try'
     )
-    for name, default in (('huber-width', 4.0), ('weight', 1.0)):
+    for name, default in (('huber-width', 4.0), ('weight', 1.0), ('teacher-scale', 1.0)):
         parser.add_argument(
             f'--{name}', nargs='+', type=float, default=[default], help=f'of full-sum, to try (default: {default:g})'
         )

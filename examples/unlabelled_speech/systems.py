@@ -5,7 +5,7 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -30,6 +30,8 @@ KINDS = {
 }
 #: methods that are tried with every teacher; the others are tried with the first, and full-sum norm where there are N-best lists
 EVERYWHERE = ('hard', 'full_sum_huber')
+#: what is chosen together for the full-sum objectives
+SHAPE = ('huber_width', 'weight', 'teacher_scale')
 WHISPER = 'whisper:'
 
 
@@ -88,7 +90,7 @@ def prepare(args: argparse.Namespace, parts: Mapping[str, Path], dev: Path, out:
     if jobs:
         JobRunner(jobs, out / 'jobs' / 'preparation', args.parallel).run()
     ordered = {name: labels[name] for name in names}
-    settings = Settings(args.keep[0], args.huber_width[0], args.weight[0])
+    settings = Settings(args.keep[0], *(getattr(args, name)[0] for name in SHAPE))
     words = [*overrides, *args.student_overrides]
     return StudentPlan(config, starts['student'], parts, dev, ordered, out, args.updates, settings, overrides=words)
 
@@ -186,9 +188,7 @@ def choose(args: argparse.Namespace, plan: StudentPlan) -> tuple[Settings, dict]
     """
     teacher, settings = next(iter(plan.labels)), plan.settings
     filters = [replace(settings, keep=keep) for keep in args.keep]
-    shapes = [
-        replace(settings, huber_width=width, weight=weight) for width, weight in product(args.huber_width, args.weight)
-    ]
+    shapes = [replace(settings, **dict(zip(SHAPE, one))) for one in product(*(getattr(args, name) for name in SHAPE))]
     systems, names = {}, {}
     for kind, method, choices in (('filter', 'hard_filter', filters), ('full_sum', 'full_sum_huber', shapes)):
         if len(choices) > 1:
@@ -214,12 +214,12 @@ def choose(args: argparse.Namespace, plan: StudentPlan) -> tuple[Settings, dict]
             settings = replace(settings, keep=best.keep)
             table[kind] = {choices[name].keep: rate for name, rate in rates.items()}
         else:
-            settings = replace(settings, huber_width=best.huber_width, weight=best.weight)
+            settings = replace(settings, **{name: getattr(best, name) for name in SHAPE})
             table[kind] = {
-                f'width {choices[name].huber_width:g}, weight {choices[name].weight:g}': rate
-                for name, rate in rates.items()
+                ', '.join(f'{name.replace("_", " ")} {getattr(choices[one], name):g}' for name in SHAPE): rate
+                for one, rate in rates.items()
             }
-    return settings, {**table, 'keep': settings.keep, 'huber_width': settings.huber_width, 'weight': settings.weight}
+    return settings, {**table, **asdict(settings)}
 
 
 def measure(results: dict, comparison: Comparison, plan: StudentPlan, systems: Mapping[str, System]) -> dict:

@@ -64,11 +64,13 @@ class Settings:
         keep: expression of the filter.
         huber_width: width of Huber's distance, nats.
         weight: weight of the full-sum objectives.
+        teacher_scale: factor of the teacher's scores in the full-sum objectives.
     """
 
     keep: str
     huber_width: float = 4.0
     weight: float = 1.0
+    teacher_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ class StudentPlan:
     def _distillation(self, method: Method, settings: Settings) -> list[str]:
         words = [f'+oracle_kd={method.preset}', f'oracle_kd.supervised_share={self.share:g}']
         if method.preset != 'hard':
-            words.append(f'oracle_kd.objectives.{method.preset}.weight={settings.weight:g}')
+            for key in ('weight', 'teacher_scale'):
+                words.append(f'oracle_kd.objectives.{method.preset}.{key}={getattr(settings, key):g}')
         if method.huber:
             options = {'distance': 'huber', 'huber_width': f'{settings.huber_width:g}'}
             words += [f'oracle_kd.objectives.{method.preset}.{key}={value}' for key, value in options.items()]

@@ -93,6 +93,12 @@ class DistanceConfig:
         default=1.0, metadata={'help': 'huber: difference in nats at which quadratic turns into linear'}
     )
     dead_zone: float = field(default=0.0, metadata={'help': 'differences up to this many nats cost nothing'})
+    teacher_scale: float = field(
+        default=1.0,
+        metadata={
+            'help': "factor of the teacher's nats per text; above 1 for a teacher that is surer than the student can become"
+        },
+    )
     confidence: ConfidenceConfig = field(
         default_factory=ConfidenceConfig, metadata={'help': "weights by the teacher's confidence"}
     )
@@ -104,6 +110,8 @@ class DistanceConfig:
             yield f"`{path}.huber_width` must be a finite number greater than 0, not {self.huber_width}"
         if not (math.isfinite(self.dead_zone) and self.dead_zone >= 0):
             yield f"`{path}.dead_zone` must be a finite number of at least 0, not {self.dead_zone}"
+        if not (math.isfinite(self.teacher_scale) and self.teacher_scale > 0):
+            yield f"`{path}.teacher_scale` must be a finite number greater than 0, not {self.teacher_scale}"
 
 
 @dataclass
@@ -175,6 +183,10 @@ class SequenceDistillationLoss(ObjectiveTraits, Loss):
         """Neural types of the outputs."""
         return {"losses": NeuralType(tuple('B'), LossType())}
 
+    def scaled(self, teacher_nll: torch.Tensor) -> torch.Tensor:
+        """The teacher's scores as they are compared with the student's, in nats."""
+        return teacher_nll * getattr(self.config, 'teacher_scale', 1.0)
+
     def weighted(self, losses, teacher_nll, teacher_lengths, field=None):
         """Losses `[B]` weighted by the teacher's confidence in a text.
 
@@ -217,7 +229,7 @@ class TextDistillationLoss(SequenceDistillationLoss):
         Returns:
             `[B]`, before the factor `weight`.
         """
-        losses = self.per_utterance(student_nll, teacher_nll.detach(), target_lengths, teacher_lengths)
+        losses = self.per_utterance(student_nll, self.scaled(teacher_nll.detach()), target_lengths, teacher_lengths)
         return self.weighted(losses, teacher_nll, teacher_lengths, field)
 
     @abstractmethod
@@ -294,8 +306,9 @@ class FullSumNormLoss(SequenceDistillationLoss):
             `[B]`, before the factor `weight`; 0 where there is nothing to compare.
         """
         config = self.config
+        scores = self.scaled(teacher_nll.detach())
         losses = F.full_sum_norm_distance(
-            student_nll, teacher_nll, mask, config.distance, config.huber_width, config.dead_zone, config.over
+            student_nll, scores, mask, config.distance, config.huber_width, config.dead_zone, config.over
         )
         return self.weighted(losses, teacher_nll[:, 0], teacher_lengths, field)
 

@@ -23,15 +23,14 @@ def test_the_l1_gradient_is_the_sign_of_the_difference_times_that_of_the_loss(to
     sure, unsure = (with_score(tone_corpus, tmp_path / f'{score}.jsonl', score) for score in (-0.001, -5000.0))
     fused = kind == 'tdt'
     plain, _, gradients = fit(sure, None, 1, kind, fused=fused)
-    cases = [(sure, 0, 1), (unsure, 0, -1)]
-    if kind == 'ctc':  # the dead zone is one of differences, wherever the scores come from
-        cases.append((unsure, 1e5, 0))
-    for manifest, dead_zone, sign in cases:
-        logged, _, found = fit(
-            manifest, distillation({'full_sum': {'dead_zone': dead_zone}}, **ONLY), 1, kind, fused=fused
-        )
+    cases = [(sure, {}, 1), (unsure, {}, -1)]
+    if kind == 'ctc':  # dead zone and scale are those of the scores, wherever these come from
+        cases += [(unsure, {'dead_zone': 1e5}, 0), (unsure, {'teacher_scale': 1e-6}, 1)]
+    for manifest, options, sign in cases:
+        logged, _, found = fit(manifest, distillation({'full_sum': options}, **ONLY), 1, kind, fused=fused)
+        surer = manifest == unsure and 'teacher_scale' not in options
         assert logged['label_loss'] == pytest.approx(plain['train_loss'], rel=1e-5)
-        assert logged['full_sum_more_confident'] == (manifest == unsure) and logged['full_sum_unaligned'] == 0
+        assert logged['full_sum_more_confident'] == surer and logged['full_sum_unaligned'] == 0
         for name, gradient in gradients.items():
             torch.testing.assert_close(found[name], sign * gradient, rtol=1e-4, atol=1e-6, msg=name)
 

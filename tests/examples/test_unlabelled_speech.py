@@ -179,7 +179,7 @@ def test_the_lowest_cer_on_the_development_set_of_the_first_seed_chooses(
     systems_of_recipe, make_parser, data, tmp_path, monkeypatch
 ):
     words = ['--data', str(data), '--test', 'x', '--out', str(tmp_path), '--seeds', '4', '5']
-    words += ['--keep', 'words > 1', 'words > 2', '--huber-width', '2', '8', '--weight', '0.5', '1']
+    words += ['--keep', 'words > 1', 'words > 2', '--huber-width', '2', '8', '--teacher-scale', '1', '3']
     rates, seen = [30.0, 20.0, 9.0, 7.0, 7.0, 8.0], []
 
     def run(comparison, parallel):
@@ -194,14 +194,17 @@ def test_the_lowest_cer_on_the_development_set_of_the_first_seed_chooses(
         'ctc/separable_ctc_char', start, parts, dev, labels, tmp_path, 5, Settings('words > 1', 2.0, 0.5)
     )
     settings, chosen = systems_of_recipe.choose(args, plan)
-    assert settings == Settings('words > 2', 2.0, 1.0), 'the first of equals'
-    assert chosen['filter'] == {'words > 1': 30.0, 'words > 2': 20.0} and len(chosen['full_sum']) == 4
+    assert settings == Settings('words > 2', 2.0, 1.0, 3.0), 'the first of equals'
+    assert chosen['filter'] == {'words > 1': 30.0, 'words > 2': 20.0} and chosen['full_sum'] == {
+        f'huber width {width}, weight 1, teacher scale {scale}': rate
+        for (width, scale), rate in zip([(2, 1), (2, 3), (8, 1), (8, 3)], rates[2:])
+    }
     (comparison,) = seen
     assert list(comparison.seeds) == [4] and comparison.test_manifest == dev
     trained = {run.name: composed(run) for run in comparison.seeds[4]}
     assert len(set(trained['filter_0'].model.train_ds.manifest_filepath) & {str(labels['a'])}) == 0
     shapes = [trained[f'full_sum_{number}'].oracle_kd.objectives.full_sum for number in range(4)]
-    assert [(one.huber_width, one.weight) for one in shapes] == [(2, 0.5), (2, 1), (8, 0.5), (8, 1)]
+    assert [(one.huber_width, one.teacher_scale) for one in shapes] == [(2, 1), (2, 3), (8, 1), (8, 3)]
     assert systems_of_recipe.choose(make_parser().parse_args(words[:6]), plan) == (plan.settings, {})
     assert len(seen) == 1, 'there is nothing to choose'
 

@@ -73,6 +73,7 @@ def test_hard_is_the_score_of_the_text_and_zero_where_it_has_no_alignment():
         ({'distance': 'mse'}, [49.0, 4.0]),
         ({'distance': 'huber', 'huber_width': 4.0}, [5.0, 0.5]),
         ({'dead_zone': 3.0}, [4.0, 0.0]),
+        ({'teacher_scale': 2.0}, [5.0, 7.0]),
         ({'normalization': 'token'}, [9 / 4 - 2 / 3, 5 / 2 - 3 / 2]),
     ],
 )
@@ -94,6 +95,16 @@ def test_full_sum_norm_is_its_functional(distance, over):
     expected = F.full_sum_norm_distance(student, teacher, mask, distance, 0.5, 0.1, over)
     torch.testing.assert_close(loss(**given), expected, rtol=0, atol=0)
     assert loss.comparable(student, teacher, mask).tolist() == [True, True, False, False]
+
+
+def test_a_scale_takes_the_teachers_list_to_a_power_and_leaves_its_confidence():
+    given = _lists()
+    scaled = {**given, 'teacher_nll': given['teacher_nll'] * 0.5}
+    torch.testing.assert_close(_loss('full_sum_norm', teacher_scale=0.5)(**given), _loss('full_sum_norm')(**scaled))
+    given, sure = _texts(), {'mode': 'probability', 'sharpness': 2.0}
+    plain, weighed = (_loss('full_sum', teacher_scale=2.0, **more)(**given) for more in ({}, {'confidence': sure}))
+    weights = (-2.0 * given['teacher_nll'] / given['teacher_lengths']).exp()
+    torch.testing.assert_close(weighed[:2], (plain * weights)[:2])
 
 
 def test_the_first_posterior_of_a_list_by_hand():
@@ -134,6 +145,8 @@ def test_the_weight_may_be_a_field_of_the_rows(name, case):
     [
         ('full_sum', {'distance': 'l2'}, "objectives.full_sum.distance` is 'l2': choose one of l1, mse, huber"),
         ('full_sum', {'huber_width': 0.0}, 'huber_width` must be a finite number greater than 0'),
+        ('full_sum', {'teacher_scale': 0.0}, 'teacher_scale` must be a finite number greater than 0'),
+        ('full_sum_norm', {'teacher_scale': math.inf}, 'teacher_scale` must be a finite number greater than 0'),
         ('full_sum', {'dead_zone': -1.0}, 'dead_zone` must be a finite number of at least 0'),
         ('full_sum', {'normalization': 'nbest'}, 'or the objective full_sum_norm to normalise over the N-best list'),
         ('full_sum_norm', {'over': 'best'}, "over` is 'best': choose one of first, all"),

@@ -101,7 +101,7 @@ class SequenceFamily:
                 ).masked_fill(~works_on, 0.0)
                 if context.with_statistics:
                     comparable = loss.comparable(step.label_losses, teacher_nll) & works_on
-                    delta = step.label_losses - teacher_nll if loss.reads_score else None
+                    delta = step.label_losses - loss.scaled(teacher_nll) if loss.reads_score else None
                     context.metrics.update(_statistics(f'{name}{context.suffix}', works_on, comparable, delta))
         for name, loss in self.of_lists.items():
             values[name] = self._list_losses(name, loss, step, context, works_on)
@@ -154,7 +154,8 @@ class SequenceFamily:
         scores = nbest_scores(self.model, self.student_heads[step.head], step, hypotheses)
         if context.with_statistics:
             comparable = loss.comparable(scores.nll, teacher_nll, mask)
-            delta = nbest_log_posteriors(teacher_nll, mask) - nbest_log_posteriors(scores.nll.detach(), mask)
+            theirs = nbest_log_posteriors(loss.scaled(teacher_nll), mask)
+            delta = theirs - nbest_log_posteriors(scores.nll.detach(), mask)
             context.metrics.update(_statistics(logged, works_on, comparable, delta[:, 0]))
             if scores.cells is not None:
                 context.metrics[f'{logged}_cells_saved'] = 1.0 - scores.cells.ratio
