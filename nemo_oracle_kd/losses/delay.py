@@ -15,21 +15,26 @@ __all__ = ['DelayEstimator']
 class DelayEstimator:
     """Collects the emission times of both models over training batches and computes their median difference.
 
+    A student that has learned nothing has emission times all over the utterance, and their median would ruin it. Such an estimate
+    is known by its spread; it is thrown away, and the next batches make another.
+
     Args:
         batches: number of batches to collect.
         name: what the delay belongs to, for the log.
+        max_spread: distance of the quartiles, in frames of the student, above which an estimate is thrown away; `None`: it is not.
     """
 
-    def __init__(self, batches: int, name: str):
+    def __init__(self, batches: int, name: str, max_spread: float | None = None):
         self.batches = batches
         self.name = name
+        self.max_spread = max_spread
         #: the estimate in frames of the student; `None` until it is made
         self.shift: int | None = None
         self._student: list[Tensor] = []
         self._teacher: list[Tensor] = []
 
     def add(self, student_frames: Tensor, teacher_frames: Tensor) -> None:
-        """Adds a batch. With the last batch the estimate is made and logged.
+        """Adds a batch. With the last batch the estimate is made and logged, or begins again.
 
         Args:
             student_frames: `[B, U]` frame of each label of the transcript on the student's best alignment; -1: none.
@@ -43,8 +48,15 @@ class DelayEstimator:
         if not bool(((student_frames >= 0) & (teacher_frames >= 0)).any()):
             return  # no batch had speech, so the next one tries again
         delay = estimate_delay(student_frames, teacher_frames)
-        self.shift = delay.shift
         batches, self._student, self._teacher = len(self._student), [], []
+        if self.max_spread is not None and delay.quartiles[1] - delay.quartiles[0] > self.max_spread:
+            logging.warning(
+                f"{self.name}: over {batches} batches {delay}. The quartiles are more than delay.max_spread = {self.max_spread:g} frames "
+                "apart, so the student does not emit at certain times yet: the estimate is made again. To save these batches, "
+                "set delay.from_step, or start the student from a checkpoint."
+            )
+            return
+        self.shift = delay.shift
         logging.info(
             f"{self.name}: over {batches} batches {delay}. To skip the estimate next time, set shift: {delay.shift} and "
             "delay: given."

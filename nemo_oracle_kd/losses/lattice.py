@@ -101,7 +101,7 @@ class LatticeDistillationLoss(ObjectiveTraits, torch.nn.Module):
         self.name = name
         self._first_call = True
         estimate = config.delay.mode == 'estimate'
-        self.delay = DelayEstimator(config.delay.batches, name) if estimate else None
+        self.delay = DelayEstimator(config.delay.batches, name, config.delay.max_spread) if estimate else None
         #: what the last call measured, for the log
         self.statistics: dict[str, Tensor] = {}
 

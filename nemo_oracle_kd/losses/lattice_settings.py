@@ -80,6 +80,12 @@ class DelayConfig:
             'Until the estimate is made, the objective is left out of the loss'
         },
     )
+    max_spread: float | None = field(
+        default=10.0,
+        metadata={
+            'help': 'estimate: distance of the quartiles of the delay, in frames, above which it is estimated again; null: never'
+        },
+    )
 
     @classmethod
     def from_scalar(cls, mode) -> 'DelayConfig':
@@ -89,6 +95,8 @@ class DelayConfig:
         yield from _choice('mode', self.mode, DELAY_MODES, path)
         if self.batches < 1 or self.from_step < 0:
             yield f"`{path}` needs `batches` of at least 1 and `from_step` of at least 0, not {self.batches} and {self.from_step}"
+        if self.max_spread is not None and not self.max_spread > 0:
+            yield f"`{path}.max_spread` must be a number of frames above 0, or null to take every estimate, not {self.max_spread}"
 
 
 @dataclass

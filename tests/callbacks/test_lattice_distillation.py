@@ -162,7 +162,7 @@ def test_frames_of_another_length_are_refused_or_picked_and_never_mixed(tone_cor
 
 def test_shift_window_and_estimated_delay_are_logged(tone_corpus, teachers):
     objectives = {
-        'lattice': {'delay': {'mode': 'estimate', 'batches': 2}},
+        'lattice': {'delay': {'mode': 'estimate', 'batches': 2, 'max_spread': None}},
         'lattice_collapsed': {'shift': 1, 'window': {'first': -1, 'last': 3}},
         'one_best_path': {'shift': 2},
     }
@@ -316,7 +316,7 @@ def test_a_teacher_with_a_memory_says_the_same_and_is_asked_once(tone_corpus, te
 
 
 def test_a_resumed_training_keeps_the_delay_that_was_estimated(tone_corpus, teachers, tmp_path):
-    objectives = {'lattice': {'delay': {'mode': 'estimate', 'batches': 2}}, 'one_best_path': None}
+    objectives = {'lattice': {'delay': {'mode': 'estimate', 'batches': 2, 'max_spread': None}}, 'one_best_path': None}
     callbacks = [
         KnowledgeDistillation(teacher={'restore_from': str(teachers())}, objectives=objectives) for _ in range(2)
     ]

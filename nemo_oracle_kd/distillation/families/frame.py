@@ -43,7 +43,7 @@ class FrameFamily:
         if isinstance(teacher, ModelTeacherOptions):
             self.shift, self._first_step = teacher.shift, teacher.delay.from_step
             if teacher.delay.mode == 'estimate':
-                self.delay = DelayEstimator(teacher.delay.batches, 'teacher')
+                self.delay = DelayEstimator(teacher.delay.batches, 'teacher', teacher.delay.max_spread)
 
     def losses(self, step: StudentStep, context: StepContext) -> dict[str, torch.Tensor]:
         """Computes every objective, unweighted, `[B]`."""

@@ -83,12 +83,31 @@ def test_a_shift_is_estimated_once_then_used_and_kept_in_the_state():
 
 
 @pytest.mark.unit
+def test_an_estimate_that_scatters_is_made_again(monkeypatch):
+    warnings = []
+    monkeypatch.setattr('nemo_oracle_kd.losses.delay.logging.warning', warnings.append)
+    scattered, certain = spiky([[2, 11], [3]]), spiky([[5, 8], [6]])
+    one = family({'delay': {'mode': 'estimate', 'batches': 1, 'max_spread': 2.0}})
+    waiting = one.losses(student_step(scattered), Heard(step=0))
+    assert all(value.tolist() == [0.0, 0.0] for value in waiting.values()) and one.state() == {}
+    assert 'quartiles +0.0 to +3.0' in warnings[0] and 'more than delay.max_spread = 2 frames apart' in warnings[0]
+    assert (
+        one.losses(student_step(certain), Heard(step=1))['frame_kl'].max() < 1e-2
+    ), 'the scattered batch is forgotten'
+    assert one.state() == {'teacher': 3} and len(warnings) == 1
+    careless = family({'delay': {'mode': 'estimate', 'batches': 1, 'max_spread': None}})
+    careless.losses(student_step(scattered), Heard(step=0))
+    assert careless.state() == {'teacher': 0}
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(
     'teacher, objectives, message',
     [
         ({'shift': 2, 'delay': 'estimate'}, ALL, '`d.teacher.shift` is 2 and `d.teacher.delay` estimates it'),
         ({'delay': {'mode': 'guess'}}, ALL, "`d.teacher.delay.mode` is 'guess': choose one of given, estimate"),
         ({'delay': {'mode': 'estimate', 'batches': 0}}, ALL, 'needs `batches` of at least 1'),
+        ({'delay': {'max_spread': 0}}, ALL, 'max_spread` must be a number of frames above 0, or null'),
         ({'shift': 1.5}, ALL, '`d.teacher.shift` must be a whole number'),
         ({'shift': 2}, {'full_sum': None}, 'move the frames of frame objectives, and there is none'),
         ({'delay': 'estimate'}, {'lattice': None}, 'move the frames of frame objectives, and there is none'),
@@ -103,7 +122,7 @@ def test_contradictions_are_refused(teacher, objectives, message):
 
 @pytest.mark.integration
 def test_a_training_estimates_the_shift_and_saves_it_with_the_checkpoint(tone_corpus, tone_teacher):
-    options = {'restore_from': str(tone_teacher), 'delay': {'mode': 'estimate', 'batches': 2}}
+    options = {'restore_from': str(tone_teacher), 'delay': {'mode': 'estimate', 'batches': 2, 'max_spread': None}}
     callback = KnowledgeDistillation(teacher=options, objectives={'frame_kl': {'weight': 0.1}})
     trainer = tiny.trainer(3, callbacks=[callback])
     trainer.fit(tiny.ctc_model(tiny.ctc_config(tone_corpus, hidden=16), trainer))

@@ -58,7 +58,7 @@ def step_of(student, batch):
     [
         ('lattice', {}),
         ('lattice', {'window': 2}),
-        ('lattice', {'delay': {'mode': 'estimate', 'batches': 1}}),
+        ('lattice', {'delay': {'mode': 'estimate', 'batches': 1, 'max_spread': None}}),
         ('lattice_topk', {'cells': 'student_occupancy'}),
         ('lattice_collapsed', {'cells': 'teacher_occupancy'}),
         ('one_best_path', {'cells': 'band'}),
