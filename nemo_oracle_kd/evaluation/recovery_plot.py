@@ -71,5 +71,5 @@ def between_alone_and_ceiling(
         right.set_xlabel('updates (log scale)')
         right.set_ylabel(f'{rate} (%)')
         right.grid(color=FOREGROUND, alpha=0.12, linewidth=0.6)
-        right.legend()
+        right.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), fontsize='small')
     return figure
