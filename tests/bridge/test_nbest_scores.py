@@ -154,6 +154,8 @@ def test_a_prediction_network_that_has_run_is_not_run_again_and_the_arcs_give_th
     read = make_step(source, LENGTHS, kind)
     with unittest.mock.patch.object(model.decoder, 'predict', side_effect=AssertionError('it ran')):
         ours = nbest_scores(model, head, read, hypotheses, max_cells, predicted=predicted, keep_arcs=True)
+        with pytest.raises(AssertionError, match='it ran'):
+            nbest_scores(model, head, read, hypotheses)
     assert expected.arcs is None and not any(arc.requires_grad for arc in ours.arcs)
     assert_same([ours.nll], [expected.nll], 1e-10)
     assert_same(gradients(ours.nll, inputs), gradients(expected.nll, inputs), 1e-10)
