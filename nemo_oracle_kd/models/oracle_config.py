@@ -18,8 +18,10 @@ class OracleConfig:
 
     The loss of a step is `CTC(fused) + audio_ctc_weight * CTC(audio branch)`, or for a transducer
     `RNNT(fused) + audio_ctc_weight * CTC(audio branch)`. A CTC teacher may add `timing_weight * sum_t KL(gamma_t || fused)`, with
-    gamma the audio branch's occupancy of the transcript, which holds the spikes where the audio branch hears the labels. In the first `audio_only_steps` optimizer steps it is only the CTC
-    loss of the audio branch.
+    gamma the audio branch's occupancy of the transcript, which holds the spikes where the audio branch hears the labels.
+
+    Until the transcript is read the loss is only the CTC loss of the audio branch. It is read after `audio_only_steps` optimizer
+    steps, and once the running loss of the audio branch was below `start_below`.
     """
 
     audio_ctc_weight: float = field(
@@ -34,8 +36,15 @@ class OracleConfig:
             'help': "weight of the divergence from the audio branch's occupancy of the transcript (CTC teachers)"
         },
     )
+    start_below: float | None = field(
+        default=None,
+        metadata={
+            'help': "read the transcript once the audio branch's running loss is below this many nats per label; null: at once"
+        },
+    )
     audio_only_steps: int = field(
-        default=0, metadata={'help': 'optimizer steps that train the audio branch before the transcript is read'}
+        default=0,
+        metadata={'help': 'least number of optimizer steps that train the audio branch before the transcript is read'},
     )
     freeze_audio_encoder: bool = field(
         default=False, metadata={'help': 'freeze the audio encoder as soon as the transcript is read'}
@@ -71,9 +80,16 @@ class OracleConfig:
                 f"`{path}.audio_only_steps` is {self.audio_only_steps} but there is no audio branch: set {path}.audio_ctc_weight "
                 f"above 0 or {path}.audio_only_steps to 0"
             )
+        if self.start_below is not None and not (math.isfinite(self.start_below) and self.start_below > 0):
+            yield f"`{path}.start_below` must be a number above 0, or null to read at once, not {self.start_below}"
+        if self.start_below is not None and self.audio_ctc_weight == 0:
+            yield (
+                f"`{path}.start_below` is {self.start_below} but there is no audio branch whose loss it could follow: set "
+                f"{path}.audio_ctc_weight above 0 or {path}.start_below to null"
+            )
         pretrained = self.init_audio_encoder_from or self.audio_encoder_initialised_from
-        if self.freeze_audio_encoder and not pretrained and not self.audio_only_steps:
+        if self.freeze_audio_encoder and not pretrained and not self.audio_only_steps and self.start_below is None:
             yield (
                 f"`{path}.freeze_audio_encoder` would freeze random weights: name a trained encoder in "
-                f"{path}.init_audio_encoder_from or train it first for {path}.audio_only_steps"
+                f"{path}.init_audio_encoder_from or train it first, with {path}.start_below or {path}.audio_only_steps"
             )

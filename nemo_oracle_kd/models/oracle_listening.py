@@ -34,7 +34,7 @@ class OracleListeningMixin:
         Args:
             batch: audio with its texts in the labels of this model.
         """
-        if self.trainer is not None and self.trainer.global_step < self.oracle.audio_only_steps:
+        if self.trainer is not None and not self.reads_at(self.trainer.global_step):
             return None
         head = find_head(self)
         with evaluating(self):

@@ -17,7 +17,6 @@ from nemo.core.classes import Serialization, typecheck
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.core.classes.mixins import AccessMixin
 from nemo.core.neural_types import LabelsType, LengthsType, NeuralType
-from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.bridge.model import describe
@@ -27,6 +26,7 @@ from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
 from nemo_oracle_kd.models.oracle_listening import OracleListeningMixin
 from nemo_oracle_kd.models.oracle_outputs import OracleBranches, WordErrors, timing_loss
+from nemo_oracle_kd.models.oracle_staging import OracleStagingMixin
 from nemo_oracle_kd.models.oracle_transcription import TRANSCRIPT_NEEDED, OracleTranscriptionMixin
 from nemo_oracle_kd.modules.oracle_encoder import OracleEncoder
 from nemo_oracle_kd.strict_config import build_or_raise
@@ -34,7 +34,7 @@ from nemo_oracle_kd.strict_config import build_or_raise
 __all__ = ['OracleMixin']
 
 
-class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
+class OracleMixin(OracleListeningMixin, OracleStagingMixin, OracleTranscriptionMixin):
     """Base of the mixins for the heads of oracle teachers. `model.oracle` configures it, see :class:`OracleConfig`.
 
     Raises:
@@ -152,8 +152,10 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
             rate = describe(self).sample_rate
             check_training_data(self._cfg.get('train_ds'), needs, rate, audio=self.global_rank == 0)
             self.initialise_audio_encoder()
-            if self.oracle.freeze_audio_encoder and self.oracle.audio_only_steps == 0:
-                self.encoder.freeze_audio()
+            if not self.oracle.audio_only_steps and (
+                self.oracle.audio_encoder_initialised_from or self.oracle.start_below is None
+            ):
+                self.freeze_audio_if_asked(0)
 
     @property
     def input_types(self) -> dict[str, NeuralType]:
@@ -278,10 +280,9 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
         if AccessMixin.is_access_enabled(self.model_guid):
             AccessMixin.reset_registry(self)
         step = self.trainer.global_step
-        audio_only = step < self.oracle.audio_only_steps
-        if self.oracle.freeze_audio_encoder and not audio_only and not self.encoder.audio_is_frozen:
-            logging.info(f"Audio encoder frozen at step {step}.")
-            self.encoder.freeze_audio()
+        audio_only = not self.reads_at(step)
+        if not audio_only:
+            self.freeze_audio_if_asked(step)
 
         # Distributed training needs a gradient for every parameter, even while the fused branch is not trained yet.
         with_text = not audio_only or self.trainer.world_size > 1
@@ -299,6 +300,7 @@ class OracleMixin(OracleListeningMixin, OracleTranscriptionMixin):
             audio, errors = self._score_audio(branches, batch, with_errors)
             logs['train_loss_audio'] = audio.detach()
             loss = loss + audio * (1.0 if audio_only else self.oracle.audio_ctc_weight)
+            logs.update(self.follow_audio(branches, batch, step))
             if errors is not None:
                 logs['training_batch_wer_audio'] = errors[0]
         if self.oracle.timing_weight > 0 and branches.log_probs is not None:

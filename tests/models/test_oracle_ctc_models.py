@@ -226,6 +226,8 @@ def test_training_resumes_from_a_checkpoint(tone_corpus, tmp_path):
         ({'label_corruption': {'masking': 0.3}}, 'masking_ratio'),
         ({'freeze_audio_encoder': True}, 'random weights'),
         ({'audio_only_steps': 5, 'audio_ctc_weight': 0.0}, 'but there is no audio branch'),
+        ({'start_below': 2.0, 'audio_ctc_weight': 0.0}, 'no audio branch whose loss it could follow'),
+        ({'start_below': 0.0}, 'must be a number above 0, or null to read at once'),
         ({'audio_ctc_weight': -1.0}, 'at least 0'),
         ({'timing_weight': float('nan')}, 'finite number of at least 0'),
         ({'timing_weight': 0.5, 'audio_ctc_weight': 0.0}, 'no audio branch whose timing it could hold'),

@@ -61,13 +61,14 @@ class _Watch(pl.Callback):
         self.trained.append(modes or any(parameter.grad is not None for parameter in encoder.parameters()))
 
 
-@pytest.mark.parametrize('freeze', [True, False])
+@pytest.mark.parametrize('freeze, start_below', [(True, None), (False, None), (True, 1e6)])
 def test_on_a_frozen_encoder_the_label_branch_alone_is_trained_from_the_first_step(
-    tone_corpus, tone_teacher, source, freeze
+    tone_corpus, tone_teacher, source, freeze, start_below
 ):
     watch = _Watch()
     trainer = tiny.trainer(3, callbacks=[watch])
-    config = _config(tone_corpus, tone_teacher, freeze_audio_encoder=freeze, audio_only_steps=0)
+    guards = {'freeze_audio_encoder': freeze, 'start_below': start_below}
+    config = _config(tone_corpus, tone_teacher, **guards, audio_only_steps=0)
     teacher = EncDecOracleCTCModel(cfg=config, trainer=trainer)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     trainer.fit(teacher)

@@ -19,7 +19,7 @@ from nemo_oracle_kd.bridge.hooks.transducer import DistilledTransducerLoss
 from nemo_oracle_kd.bridge.model import has_ctc_head
 from nemo_oracle_kd.bridge.signals import StudentStep, Transcripts
 
-__all__ = ['DistilledCTCLoss', 'LossHooks', 'ctc_reduction', 'student_heads']
+__all__ = ['DistilledCTCLoss', 'LossHooks', 'ctc_losses', 'ctc_reduction', 'student_heads']
 
 
 def ctc_reduction(loss: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -76,20 +76,33 @@ class DistilledCTCLoss(StepLossHook):
         return self._step_loss(step)
 
     def _per_utterance(self, log_probs: torch.Tensor, lengths: torch.Tensor, transcripts: Transcripts) -> torch.Tensor:
-        """Computes the loss per utterance, `[B]`, by the same kernel without its reduction."""
-        inner = self.inner
-        kept = inner.reduction, inner._apply_reduction
-        inner.reduction, inner._apply_reduction = 'none', False
-        try:
-            losses = inner(
-                log_probs=log_probs,
-                targets=transcripts.labels,
-                input_lengths=lengths,
-                target_lengths=transcripts.lengths,
-            )
-            return _mark_impossible(losses, transcripts, lengths)
-        finally:
-            inner.reduction, inner._apply_reduction = kept
+        return ctc_losses(self.inner, log_probs, lengths, transcripts)
+
+
+def ctc_losses(loss: Any, log_probs: torch.Tensor, lengths: torch.Tensor, transcripts: Transcripts) -> torch.Tensor:
+    """Losses per utterance by the kernel of NeMo's CTC loss, without its reduction.
+
+    Args:
+        loss: NeMo's `CTCLoss`.
+        log_probs: `[B, T, V + 1]`, natural log.
+        lengths: valid frames, `[B]`.
+        transcripts: the labels.
+
+    Returns:
+        `[B]` nats; `inf` where the labels need more frames than there are.
+    """
+    kept = loss.reduction, loss._apply_reduction
+    loss.reduction, loss._apply_reduction = 'none', False
+    try:
+        losses = loss(
+            log_probs=log_probs,
+            targets=transcripts.labels,
+            input_lengths=lengths,
+            target_lengths=transcripts.lengths,
+        )
+        return _mark_impossible(losses, transcripts, lengths)
+    finally:
+        loss.reduction, loss._apply_reduction = kept
 
 
 def _mark_impossible(losses: torch.Tensor, transcripts: Transcripts, frames: torch.Tensor) -> torch.Tensor:

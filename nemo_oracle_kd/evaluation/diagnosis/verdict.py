@@ -179,7 +179,8 @@ def judge(evidence: Evidence) -> tuple[str, list[str]]:
     if copied:
         return 'copies', [
             *copied,
-            "raise oracle.label_corruption or oracle.audio_only_steps, see the guide to oracle teachers",
+            "raise oracle.label_corruption or let it read later (lower oracle.start_below or raise oracle.audio_only_steps), see the guide "
+            "to oracle teachers",
         ]
     if 'emitted_other_audio' not in learnt:
         share = evidence.heard['emitted_other_audio']
