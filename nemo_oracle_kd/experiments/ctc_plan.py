@@ -67,12 +67,15 @@ class Teacher:
         seconds: processor seconds of training, without validation; `None`: those of the plan.
         overrides: further arguments of the command line.
         start: name of a :class:`Start`. An oracle teacher takes encoder and CTC decoder of its audio branch from it.
+        encoder_of: name of another teacher, instead of a start: an oracle teacher then is a label branch on the frozen encoder
+            of that teacher of the same seed.
     """
 
     config: str
     seconds: float | None = None
     overrides: Sequence[str] = ()
     start: str | None = None
+    encoder_of: str | None = None
 
     @property
     def reads_transcript(self) -> bool:
@@ -161,8 +164,9 @@ class Plan:
 
     @property
     def teachers_used(self) -> dict[str, Teacher]:
-        """The teachers that students learn from."""
+        """The teachers that students learn from, and those whose encoders these have."""
         named = {student.teacher for student in self.students.values()}
+        named |= {teacher.encoder_of for name, teacher in self.teachers.items() if name in named}
         return {name: teacher for name, teacher in self.teachers.items() if name in named}
 
     def reads_transcript(self, student: str) -> bool:
@@ -219,9 +223,14 @@ class Plan:
             group = out / f'seed_{seed}'
             for name, teacher in self.teachers_used.items():
                 seconds = self.teacher_seconds if teacher.seconds is None else teacher.seconds
-                start, inputs = self._start_model(teacher.start, out) if teacher.start else (None, [])
+                start, inputs, waits = None, [], list(depends)
+                if teacher.start:
+                    start, inputs = self._start_model(teacher.start, out)
+                elif teacher.encoder_of:
+                    start = group / f'{teacher.encoder_of}.nemo'
+                    waits.append(f'{group.name}/{teacher.encoder_of}')
                 training = replace(teacher_training(teacher, seconds, teacher_data, start), inputs=inputs)
-                runs.append(recipe_run(name, seed, group, training, depends))
+                runs.append(recipe_run(name, seed, group, training, waits))
             for name, student in self.students.items():
                 waits = [*depends, *([f'{group.name}/{student.teacher}'] if student.teacher else [])]
                 runs.append(recipe_run(name, seed, group, self._student_training(student, data, group), waits))
@@ -229,13 +238,17 @@ class Plan:
 
     def _check(self) -> None:
         systems = {**self.students, **self.teachers}
-        for kind, known in (('teacher', self.teachers), ('start', self.starts)):
+        for kind, known in (('teacher', self.teachers), ('encoder_of', self.teachers), ('start', self.starts)):
             for name, system in systems.items():
                 wanted = getattr(system, kind, None)
                 if wanted is not None and wanted not in known:
                     raise ValueError(
                         f"{name} names the {kind} '{wanted}': choose one of {', '.join(known) or 'none'}, or add it"
                     )
+
+        for name, teacher in self.teachers.items():
+            if teacher.encoder_of is not None and not teacher.reads_transcript:
+                raise ValueError(f"{name} is no oracle teacher, so it has no label branch: set encoder_of to None")
 
     def _start_model(self, name: str, out: Path) -> tuple[Path, list[Path]]:
         """The model of a start, and what of it is an input that no job makes."""
@@ -282,6 +295,8 @@ def teacher_training(
     if start is not None:
         key = 'model.oracle.init_audio_encoder_from' if teacher.reads_transcript else '+init_from_nemo_model'
         overrides.append(f'{key}={quoted(start)}')
+    if teacher.encoder_of is not None:
+        overrides += ['model.oracle.freeze_audio_encoder=true', 'model.oracle.audio_only_steps=0']
     return Training(teacher.config, data, [*overrides, *teacher.overrides], [budget])
 
 

@@ -97,6 +97,14 @@ def test_two_processes_distil_together_and_the_teacher_is_synchronised_by_none(t
             *(json.loads((tmp_path / f'oracle_{head}_rank_{rank}.json').read_text()) for rank in (0, 1))
         )
 
+    one, two = (json.loads((tmp_path / f'teacher_rank_{rank}.json').read_text()) for rank in (0, 1))
+    assert one['reads'] == two['reads'] == sorted(one['reads']) and len(set(one['reads'])) == 2
+    assert one['loss'] == pytest.approx(two['loss'], rel=1e-6) and one['fusion'] == pytest.approx(
+        two['fusion'], rel=1e-6
+    )
+    waits = one['reads'].count(False) + 1  # it reads in the step after
+    assert len(set(one['fusion'][:waits])) == 1 and len(set(one['fusion'])) == 1 + len(one['fusion']) - waits
+
     for case, of_case in teachers.items():
         _assert_gradients_of_the_joined_batch(case, of_case, tmp_path)
 

@@ -110,6 +110,12 @@ def test_the_synthetic_corpus_is_made_of_the_words_of_the_training_manifest(reci
         ({'a': Student('nobody', 'frame_kl')}, {}, "a names the teacher 'nobody': choose one of none, or add it"),
         ({'a': Student(start='x')}, {}, "a names the start 'x'"),
         ({'a': Student()}, {'t': Teacher('ctc/separable_ctc_char', start='y')}, "t names the start 'y'"),
+        ({'a': Student()}, {'t': Teacher('oracle_ctc/oracle_t', encoder_of='u')}, "t names the encoder_of 'u'"),
+        (
+            {'a': Student()},
+            {'t': Teacher('ctc/t', encoder_of='t')},
+            "t is no oracle teacher, so it has no label branch",
+        ),
     ],
 )
 def test_a_plan_with_a_wrong_name_is_refused(tmp_path, students, teachers, message):

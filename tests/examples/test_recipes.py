@@ -5,6 +5,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from load_script import load_script
 from omegaconf import OmegaConf
 from recipes import ROOT, composed, composed_at_once, run_alone, run_here
 
-from nemo_oracle_kd.experiments.ctc_plan import Plan, Student
+from nemo_oracle_kd.experiments.ctc_plan import TEACHERS, Plan, Student
 from nemo_oracle_kd.experiments.recipes import config_folder
 from nemo_oracle_kd.experiments.runner import JobRunner
 
@@ -95,6 +96,26 @@ def test_students_wait_for_their_teacher_of_the_same_seed(tmp_path):
     assert waits['seed_3/student_guided_ctc'] == ['corpus', 'seed_3/oracle_teacher']
     assert waits['seed_0/student_occupancy'] == ['corpus', 'seed_0/conventional_teacher']
     assert waits['seed_0/student_alone'] == waits['seed_0/oracle_teacher'] == ['corpus']
+
+
+def test_the_oracle_of_the_demo_is_a_label_branch_on_its_conventional_teacher(tmp_path):
+    demo = load_script('examples/demo/run.py')
+    args = demo.make_parser().parse_args(['--teacher-seconds', '7', '--branch-seconds', '3'])
+    manifest = tiny.write_tone_corpus(tmp_path, 'train', 2)
+    runs = {run.name: run for run in demo.plan_of(args).runs({'train': manifest, 'dev': manifest}, tmp_path, [5])}
+    assert set(runs) == {*demo.STUDENTS, 'conventional_teacher', 'oracle_teacher'}
+    oracle, conventional = composed(runs['oracle_teacher']), composed(runs['conventional_teacher'])
+    assert list(runs['oracle_teacher'].job.depends) == ['seed_5/conventional_teacher']
+    assert oracle.model.oracle.init_audio_encoder_from == str(tmp_path / 'seed_5' / 'conventional_teacher.nemo')
+    assert oracle.model.oracle.freeze_audio_encoder and not oracle.model.oracle.audio_only_steps
+    assert [cfg.trainer.callbacks[1].seconds for cfg in (oracle, conventional)] == [3, 7]
+    assert 'oracle' not in conventional.model
+
+
+def test_a_teacher_whose_encoder_another_has_is_trained_although_no_student_learns_from_it():
+    branch = replace(TEACHERS['oracle_teacher'], encoder_of='conventional_teacher')
+    plan = Plan({'a': Student('oracle_teacher', 'frame_kl')}, 1, 1, teachers={**TEACHERS, 'oracle_teacher': branch})
+    assert set(plan.teachers_used) == set(TEACHERS)
 
 
 def test_other_recordings_in_the_same_folder_leave_no_copies_of_the_old_ones(tmp_path):

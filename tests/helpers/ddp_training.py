@@ -6,7 +6,8 @@
     python ddp_training.py MANIFEST TEACHER.nemo OUT
 
 Each process writes what it saw to `OUT/rank_N.json`; the first one also writes `OUT/last.ckpt` and `OUT/student.nemo`. Then a CTC
-student and an RNN-T each train with a label branch that starts in the middle, and `OUT/oracle_HEAD_rank_N.json` says how.
+student and an RNN-T each train with a label branch that starts in the middle, and `OUT/oracle_HEAD_rank_N.json` says how. An
+oracle teacher that begins to read in the middle leaves `OUT/teacher_rank_N.json`.
 """
 
 import json
@@ -17,15 +18,19 @@ from pathlib import Path
 import batches
 import lightning.pytorch as pl
 import tiny
+import tiny_oracle
 import torch
 from tiny_self import calm_config, calm_transducer
 
 from nemo_oracle_kd.callbacks import KnowledgeDistillation
+from nemo_oracle_kd.models import EncDecOracleCTCModel
 
 UPDATES = 3
 #: head -> config of the student, loss below which its branch starts in the fourth or fifth update, objective
 ORACLES = {'ctc': (calm_config, 5.6, 'softmax_l2'), 'transducer': (calm_transducer, 10.0, 'one_best_path')}
 ORACLE_UPDATES = 6
+#: running loss below which the audio branch of the oracle teacher of tones is in the third or fourth update
+TEACHER_START = 7.7
 
 
 def tensor_names(module: torch.nn.Module) -> list[str]:
@@ -106,6 +111,28 @@ def train_oracle(manifest: str, folder: Path, head: str) -> None:
     trainer.fit(student)
 
 
+class TeacherWitness(pl.Callback):
+    """Notes when an oracle teacher reads, and the weights of its fusion."""
+
+    def __init__(self):
+        self.seen = {'reads': [], 'fusion': [], 'loss': []}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen['reads'].append(pl_module.reads_at(trainer.global_step))
+        self.seen['loss'].append(pl_module._start.loss.value)
+        weights = pl_module.encoder.fusion.parameters()
+        self.seen['fusion'].append(sum(float(value.detach().double().abs().sum()) for value in weights))
+
+
+def train_oracle_teacher(manifest: str, folder: Path) -> None:
+    """Trains an oracle teacher that begins to read by the loss of its audio branch."""
+    witness = TeacherWitness()
+    options = {'devices': 2, 'strategy': 'ddp', 'callbacks': [witness]}
+    config = tiny_oracle.oracle_config(manifest, start_below=TEACHER_START)
+    trainer, _ = tiny_oracle.fit(config, EncDecOracleCTCModel, ORACLE_UPDATES, **options)
+    (folder / f'teacher_rank_{trainer.global_rank}.json').write_text(json.dumps(witness.seen))
+
+
 def main(manifest: str, teacher: str, folder: Path) -> None:
     """Trains."""
     torch.set_num_threads(1)
@@ -121,6 +148,7 @@ def main(manifest: str, teacher: str, folder: Path) -> None:
         student.save_to(str(folder / 'student.nemo'))
     for head in ORACLES:
         train_oracle(manifest, folder, head)
+    train_oracle_teacher(manifest, folder)
     for case, of_case in (('ctc', teacher), ('transducer', folder / 'rnnt.nemo')):
         rank = os.environ['RANK']
         options = {'devices': 2, 'strategy': 'ddp', 'use_distributed_sampler': False}
