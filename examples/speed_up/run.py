@@ -129,7 +129,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
         for name, teacher in TASKS[args.task].teachers.items():
             words = list(args.teacher_overrides)
             if teacher.reads_transcript:
-                words.insert(0, f'model.oracle.audio_only_steps={round(args.audio_only_rate * seconds)}')
+                # the same share of every budget: within a small one the audio branch may never get below a limit
+                stage = f'model.oracle.audio_only_steps={round(args.audio_only_rate * seconds)}'
+                words[:0] = ['model.oracle.start_below=null', stage]
             start = 'teacher' if 'teacher' in starts else None
             teachers[at(name, seconds)] = replace(teacher, seconds=seconds, overrides=words, start=start)
         for name, student in kinds_of(args).items():

@@ -43,7 +43,7 @@ def test_every_command_composes_and_only_the_label_branch_has_a_frozen_encoder(r
         oracle = cfg.model.oracle
         assert oracle.freeze_audio_encoder == (kind == 'label_branch')
         assert oracle.init_audio_encoder_from == (None if kind == 'scratch' else str(tmp_path / 'm.nemo'))
-        assert (oracle.audio_only_steps == 0) == (kind != 'scratch')
+        assert oracle.start_below == 2.0 and oracle.audio_only_steps == 0
         assert (tmp_path / 'm.nemo' in run.job.inputs) == (kind != 'scratch')
 
 

@@ -32,7 +32,7 @@ def test_an_oracle_teacher_and_its_student_come_from_the_two_recipes(tone_corpus
         *data,
         *TINY,
         'model.width=16',
-        'model.oracle.audio_only_steps=0',
+        'model.oracle.start_below=null',
         'save_to=oracle.nemo',
     )
     assert (tmp_path / 'oracle.nemo').is_file(), oracle.stderr[-2000:]

@@ -46,7 +46,7 @@ def test_the_student_s_recipe_trains_a_stock_rnnt(tone_corpus, tmp_path):
 def test_the_oracle_s_recipe_trains_a_teacher_that_reads_the_transcript(tone_corpus, tmp_path, monkeypatch):
     from nemo_oracle_kd.bridge.restore import restore_frozen
 
-    words = _words(tone_corpus, 'save_to=oracle.nemo', 'model.oracle.audio_only_steps=1')
+    words = _words(tone_corpus, 'save_to=oracle.nemo', 'model.oracle.start_below=null')
     run_here('asr_rnnt/train_oracle_rnnt.py', tmp_path, monkeypatch, *words)
     assert (tmp_path / 'oracle.nemo').is_file()
     teacher = restore_frozen(str(tmp_path / 'oracle.nemo'))
