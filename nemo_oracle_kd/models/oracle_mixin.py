@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_oracle_kd.bridge.model import describe
 from nemo_oracle_kd.distillation.data.checks import DataNeeds, check_training_data
+from nemo_oracle_kd.distillation.self_teachers.start import Start
 from nemo_oracle_kd.errors import ConfigError
 from nemo_oracle_kd.models.audio_initialisation import load_audio_branch
 from nemo_oracle_kd.models.oracle_config import OracleConfig
@@ -64,6 +65,7 @@ class OracleMixin(OracleListeningMixin, OracleStagingMixin, OracleTranscriptionM
                 "above 0 or model.encoder.self_conditioning=false"
             )
         self.oracle = oracle
+        self._start = Start(oracle.start_below)
         self.encoder.label_corruption.config = oracle.label_corruption
         self.audio_decoder = None
         self._adapt_to_vocabulary(keep_embedding=True)

@@ -31,12 +31,7 @@ class OracleStagingMixin:
     """
 
     oracle: OracleConfig
-
-    @property
-    def _start(self) -> Start:
-        if '_staging' not in self.__dict__:
-            self.__dict__['_staging'] = Start(self.oracle.start_below)
-        return self.__dict__['_staging']
+    _start: Start
 
     def reads_at(self, step: int) -> bool:
         """Whether the transcript is read in a training step.
